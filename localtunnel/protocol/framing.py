@@ -1,0 +1,108 @@
+"""The protocol header and the frames that follow it, without I/O (PROTOCOL.md, "Protocol Header" and "Preamble").
+
+A connection begins with seven ASCII bytes, ``LTP/`` and a version. Everything up to the hand-over to a byte stream is
+then a sequence of frames: a 4-byte big-endian unsigned length, and that many bytes of a UTF-8 JSON object.
+"""
+
+import re
+
+from localtunnel.errors import FrameError, HeaderError, VersionError
+from localtunnel.protocol.limits import MAX_DEPTH, MAX_MESSAGE
+
+LTP_0_2 = b"LTP/0.2"
+VERSIONS = (LTP_0_2,)
+HEADER_SIZE = 7
+LENGTH_SIZE = 4
+
+_PREFIX = b"LTP/"
+_HEADER = re.compile(rb"LTP/[0-9]\.[0-9]\Z")
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+
+
+def encode_frame(payload: bytes) -> bytes:
+    """Return ``payload`` behind its length. Raises FrameError when it is longer than any receiver takes."""
+    if len(payload) > MAX_MESSAGE:
+        raise FrameError(f"A message of {len(payload)} bytes is over the limit of {MAX_MESSAGE} bytes.")
+    return len(payload).to_bytes(LENGTH_SIZE, "big") + payload
+
+
+class Decoder:
+    """Takes bytes however they were cut, and gives back the payloads of whole frames.
+
+    ``header`` says whether a protocol header comes first; ``limit`` bounds a payload and may be changed between frames.
+    After an exception the connection is finished: the decoder must not be fed again.
+    """
+
+    __slots__ = ("_buffer", "_expects_header", "limit", "version")
+
+    def __init__(self, *, header: bool, limit: int = MAX_MESSAGE) -> None:
+        self._buffer = bytearray()
+        self._expects_header = header
+        self.limit = limit
+        self.version: bytes | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Take ``data`` as the next bytes of the stream."""
+        self._buffer += data
+
+    def next_payload(self) -> bytes | None:
+        """Return the next frame's payload, or None when more bytes are needed.
+
+        Raises HeaderError as soon as the first bytes cannot become a header, VersionError for a header of a version
+        that is not spoken here, and FrameError for a length over the limit, before any of the payload is awaited.
+        """
+        if self._expects_header and not self._take_header():
+            return None
+        buffer = self._buffer
+        if len(buffer) < LENGTH_SIZE:
+            return None
+        size = int.from_bytes(buffer[:LENGTH_SIZE], "big")
+        if size > self.limit:
+            raise FrameError(f"A message of {size} bytes was announced; the limit here is {self.limit} bytes.")
+        end = LENGTH_SIZE + size
+        if len(buffer) < end:
+            return None
+        payload = bytes(buffer[LENGTH_SIZE:end])
+        del buffer[:end]
+        return payload
+
+    def take_rest(self) -> bytes:
+        """Return the bytes behind the last frame and forget them: the connection is handed over to a byte stream."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return rest
+
+    def _take_header(self) -> bool:
+        start = bytes(self._buffer[:HEADER_SIZE])
+        if not (start.startswith(_PREFIX) if len(start) >= len(_PREFIX) else _PREFIX.startswith(start)):
+            raise HeaderError(f"The connection began with {start!r}, which is not the header of LTP.")
+        if len(start) < HEADER_SIZE:
+            return False
+        if start not in VERSIONS:
+            if _HEADER.match(start):
+                spoken = ", ".join(version.decode() for version in VERSIONS)
+                raise VersionError(f"The peer speaks {start.decode()}; spoken here: {spoken}.")
+            raise HeaderError(f"The connection began with {start!r}, which is not the header of LTP.")
+        self.version = start
+        del self._buffer[:HEADER_SIZE]
+        self._expects_header = False
+        return True
+
+
+def check_depth(payload: bytes) -> None:
+    """Raise FrameError when arrays and objects in ``payload`` nest deeper than MAX_DEPTH.
+
+    This runs before the JSON parser, so that its stack is never the peer's to spend. Most payloads have fewer brackets
+    than the limit and cost two counts.
+    """
+    if payload.count(b"{") + payload.count(b"[") <= MAX_DEPTH:
+        return
+    depth = 0
+    for match in _STRING_OR_BRACKET.finditer(payload):
+        token = match.group()
+        if token in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise FrameError(f"The message nests deeper than {MAX_DEPTH} levels.")
+        elif token in b"]}":
+            depth -= 1

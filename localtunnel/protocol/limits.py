@@ -1,0 +1,58 @@
+"""Every limit and interval of the protocol and of its two programs: what it bounds, and why that number.
+
+Durations are in seconds, sizes in bytes. PROTOCOL.md carries those that a peer can observe; a test holds it to them.
+"""
+
+MAX_MESSAGE = 64 * 1024
+"""The payload of one preamble message: far above any real one (under 1 KiB), far below what hurts to hold."""
+
+MAX_HEARTBEAT = 4 * 1024
+"""The payload of a message on an established control connection: those are tiny, and there may be many connections."""
+
+MAX_DEPTH = 8
+"""How deep arrays and objects may nest in a message: real ones use 2, and a parser's stack is not the peer's."""
+
+PREAMBLE_TIMEOUT = 5.0
+"""From accepting a backend connection to its whole first message, in total: a round trip round the world is 0.4 s."""
+
+HEARTBEAT_INTERVAL = 5.0
+"""Between two pings of the server: what LTP/0.2 has always used, and short enough to keep NAT entries alive."""
+
+HEARTBEAT_TIMEOUT = 5.0
+"""From a ping to its pong, as in LTP/0.2."""
+
+CLIENT_HEARTBEAT_TIMEOUT = 3 * HEARTBEAT_INTERVAL
+"""A client that has seen no ping for three intervals takes the control connection for dead."""
+
+ERROR_HOLD = 1.0
+"""How long the server keeps a connection open after an error reply: the client of 2013 redials at once on any error."""
+
+DEFAULT_CONCURRENCY = 10
+"""The pool size asked of a client: a page's burst of requests (browsers open 6 a host) finds connections waiting."""
+
+MAX_CONCURRENCY = 1000
+"""The largest pool a client opens, whatever the server asks: it costs the laptop a descriptor and 3 KiB each."""
+
+POOL_WAIT = 10.0
+"""How long a visitor waits for a proxy connection: longer than any reconnect, shorter than a browser's patience."""
+
+MAX_WAITING_VISITORS = 1024
+"""Visitors that wait for one tunnel at a time: each costs a greenlet (9 KiB); the next one is told to come back."""
+
+HEAD_TIMEOUT = 10.0
+"""From accepting a visitor to its whole request head, in total: a slow sender must not hold a place for ever."""
+
+MAX_HEAD_BYTES = 64 * 1024
+"""A request head: servers take 8 to 32 KiB, so that no request an upstream would take is refused here."""
+
+MAX_HEAD_FIELDS = 100
+"""Fields in a request head, as Apache and nginx-like servers bound them."""
+
+MAX_NAME = 63
+"""A tunnel's name is one DNS label (RFC 1035 2.3.4)."""
+
+MAX_CLIENT_ID = 256
+"""The ``client`` string of a request: user, host, system and instance fit in it many times over."""
+
+MAX_BANNER = 512
+"""The banner in a control reply: with it, the whole reply stays below the 1 KiB that 0.2 clients read at once."""
