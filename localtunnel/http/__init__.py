@@ -1,0 +1,10 @@
+"""HTTP/1.x as the two programs need it, without a socket, without gevent and without a clock.
+
+head         the bytes of a request up to and including the blank line; a body is never looked at
+head reader  collects what arrives and gives the head back once it is whole, or refuses it
+authority    a host and an optional port, as the Host field and an absolute target carry them
+target       what stands between method and version: ``/path?query``, ``http://host/path`` or ``*``
+answer       a complete response as bytes, after which the connection is closed
+error page   the answer to a request that no upstream answered; its code is that of the error
+help         what an error page suggests, to the visitor and to the owner of the tunnel
+"""

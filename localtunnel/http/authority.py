@@ -1,0 +1,53 @@
+"""The host and port of a request, in the one form that routing and authorisation both use (RFC 9110, section 7.2)."""
+
+import ipaddress
+import re
+
+from localtunnel import errors
+
+_AUTHORITY = re.compile(
+    rb"""
+    (?: \[ (?P<literal> [0-9A-Fa-f:.]+ ) \]                                          # IPv6 only, without a zone
+      | (?P<name> (?: [A-Za-z0-9\-._~!$&'()*+,;=] | %[0-9A-Fa-f]{2} )+ ) )           # RFC 3986, 3.2.2: reg-name
+    (?: : (?P<port> [0-9]{0,5} ) )?
+    """,
+    re.VERBOSE,
+)
+_MAX_PORT = 65535
+_SHOWN = 80
+"""How much of a visitor's own bytes an error message repeats: enough to recognise them, short enough for one line."""
+
+
+def shown(data: bytes) -> str:
+    """Return ``data`` as printable ASCII in double quotes, shortened: for the sentences of error messages."""
+    text = data[:_SHOWN].decode("latin-1").encode("unicode_escape").decode("ascii")
+    return f'"{text}…"' if len(data) > _SHOWN else f'"{text}"'
+
+
+def parse_authority(text: bytes, where: str) -> tuple[str, int | None]:
+    """Parse ``host[:port]``: the host in lower case, without brackets and without the final dot of a rooted name.
+
+    An IPv6 literal comes back in its canonical spelling (RFC 5952). Percent-encoding is valid and stays as it is, so
+    that an encoded name never equals a tunnel's. An empty port counts as none (RFC 3986, section 3.2.3).
+
+    Raises ``errors.BadRequest`` for anything else, user information among it; ``where`` begins the sentence.
+    """
+    match = _AUTHORITY.fullmatch(text)
+    if match is None:
+        raise errors.BadRequest(_fault(text, where))
+    literal, name, port_digits = match.groups()
+    port = int(port_digits) if port_digits else None
+    if port is not None and port > _MAX_PORT:
+        raise errors.BadRequest(f"{where} has the port {port}, but a port is at most {_MAX_PORT}.")
+    if literal is None:
+        return name.decode("ascii").lower().removesuffix("."), port
+    try:
+        return str(ipaddress.IPv6Address(literal.decode("ascii"))), port
+    except ipaddress.AddressValueError:
+        raise errors.BadRequest(_fault(text, where)) from None
+
+
+def _fault(text: bytes, where: str) -> str:
+    if b"@" in text:
+        return f"{where} carries user information, which HTTP does not allow there; send the host alone."
+    return f"{where} is {shown(text)}, which is not a host name or an IP address with an optional port."

@@ -1,0 +1,141 @@
+"""Every page that localtunnel itself shows: errors, the landing page of the bare domain, and ``/meta/*``.
+
+The server answers a visitor with them, and the client does when the upstream is down. An error page never says where
+the upstream is: the visitor is not the one who may know.
+"""
+
+import re
+from http import HTTPStatus
+
+from msgspec import Struct
+
+from localtunnel import errors
+from localtunnel.http.document import Document, Hint
+from localtunnel.http.request import RequestHead
+from localtunnel.http.response import render
+
+_VISITOR, _OWNER = "If you are visiting", "If this is your tunnel"
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""RFC 1123, section 2.1. Only a name of this form is put into a command that somebody may copy into a shell."""
+
+
+class _Help(Struct, frozen=True):
+    """The words for one code. ``message`` stands in for an error that was raised without one."""
+
+    title: str
+    message: str
+    visitor: str
+    owner: str
+
+
+_HELP = {
+    errors.NoHost.code: _Help(
+        "No host in the request",
+        "The request names no host, so that no tunnel can be found.",
+        "Open the address in a browser, or use a program that sends a Host field.",
+        "Make the program request the tunnel's own URL. A bare address and port do not say which tunnel is meant.",
+    ),
+    errors.BadRequest.code: _Help(
+        "The request was refused",
+        "The request is not valid HTTP/1.1.",
+        "Check the address and the program that sent the request. If fields are too large, delete this site's cookies.",
+        "Your server has not seen this request. What is wrong with it is named above; it is refused rather than"
+        " repaired, because two programs may repair it differently.",
+    ),
+    errors.RequestTimeout.code: _Help(
+        "The request took too long",
+        "The request's head did not arrive in time.",
+        "Try again. If it happens often, the connection is slow, or something on the way holds requests back.",
+        "Your server has not seen this request.",
+    ),
+    errors.TunnelNotFound.code: _Help(
+        "No such tunnel",
+        "No tunnel of this name is connected.",
+        "Check the address for a typing mistake, or ask whoever gave it to you whether the tunnel is still open.",
+        "Start the client again under this name:",
+    ),
+    errors.PoolExhausted.code: _Help(
+        "The tunnel is busy",
+        "No connection of the tunnel became free in time.",
+        "Wait a moment, then load the page again.",
+        "Every connection of the tunnel was in use. See whether your server is slow to answer, and whether lt-client"
+        " still has its connection to the tunnel server.",
+    ),
+    errors.UpstreamRefused.code: _Help(
+        "The server behind the tunnel is not running",
+        "The tunnel is open, but the server behind it does not accept connections.",
+        "Load the page again in a moment, or tell the owner of the tunnel.",
+        "Start your local server on the port that lt-client forwards to. The tunnel itself stays open.",
+    ),
+}
+_OTHER = _Help(
+    "The request failed",
+    "The request could not be served.",
+    "Load the page again in a moment, or tell the owner of the tunnel.",
+    "Look at what lt-client and the tunnel server have logged.",
+)
+
+
+def error_answer(error: errors.VisitorError, head: RequestHead | None, *, domain: str = "") -> bytes:
+    """Return the whole response that tells a visitor of ``error``; close the connection after it.
+
+    ``head`` is the request, None if it could not be read. ``domain``, the server's own, lets the page for a tunnel that
+    was not found name the command that opens it.
+    """
+    words = _HELP.get(error.code, _OTHER)
+    command = _open_command(head, domain) if error.code == errors.TunnelNotFound.code else ""
+    hints = (Hint(_VISITOR, words.visitor), Hint(_OWNER, words.owner, command))
+    page = Document(error.status, error.code, words.title, str(error) or words.message, hints)
+    return _answer(page, head, () if error.retry_after is None else (("Retry-After", str(error.retry_after)),))
+
+
+def landing(domain: str, head: RequestHead) -> bytes:
+    """Return the page of the bare domain: what this server is, and how to connect to it."""
+    command = f"lt-client --server={_with_port(domain, head.port)} 8080"
+    advice = "With a web server running on port 8080 of your computer, give it a public address like this:"
+    message = f"This is a localtunnel server. Tunnels have an address of the form NAME.{_with_port(domain, head.port)}."
+    return _answer(Document(HTTPStatus.OK, "", "localtunnel", message, (Hint("Open a tunnel", advice, command),)), head)
+
+
+def meta_answer(body: str, content_type: str, head_only: bool) -> bytes:
+    """Return the answer of a ``/meta/`` page: ``content_type`` is the whole Content-Type."""
+    fields = [
+        ("Content-Type", content_type),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    return render(HTTPStatus.OK, fields, body.encode("utf-8"), head_only=head_only)
+
+
+def meta_not_found(head: RequestHead) -> bytes:
+    """Return the 404 for a path of the bare domain that is not served."""
+    hint = Hint("What there is", "This server answers /meta/version, /meta/backend and /meta/metrics.")
+    page = Document(
+        HTTPStatus.NOT_FOUND, "not_found", "No such page", f"There is no page at {head.path} here.", (hint,)
+    )
+    return _answer(page, head)
+
+
+def meta_method_not_allowed(head: RequestHead) -> bytes:
+    """Return the 405 for a page of the server's own that was asked for by another method than GET or HEAD."""
+    message = f"The method {head.method} is not allowed here; use GET or HEAD."
+    page = Document(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", message)
+    return _answer(page, head, (("Allow", "GET, HEAD"),))
+
+
+def _answer(page: Document, head: RequestHead | None, fields: tuple[tuple[str, str], ...] = ()) -> bytes:
+    if head is None:
+        return page.answer("", head_only=False, fields=fields)
+    return page.answer(head.accept, head_only=head.method == "HEAD", fields=fields)
+
+
+def _open_command(head: RequestHead | None, domain: str) -> str:
+    """Return the command that opens the tunnel which ``head`` asked for, with capitals where it is not known."""
+    name = head.host.removesuffix(f".{domain}") if head is not None and domain else ""
+    if head is None or not _LABEL.fullmatch(name):
+        return "lt-client --name=NAME PORT"
+    return f"lt-client --server={_with_port(domain, head.port)} --name={name} PORT"
+
+
+def _with_port(domain: str, port: int | None) -> str:
+    return domain if port is None else f"{domain}:{port}"
