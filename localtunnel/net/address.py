@@ -1,0 +1,212 @@
+"""Addresses as people write them, parsed once into typed values. Pure: nothing here resolves a name or opens a socket.
+
+============  ==========================================================  ==================
+function      forms accepted                                              port 0
+============  ==========================================================  ==================
+parse_bind    PORT, :PORT, HOST:PORT, [IPV6]:PORT                         yes: any free port
+parse_server  HOST, HOST:PORT, [IPV6], [IPV6]:PORT, http:// before these  no
+parse_backend PORT, :PORT, HOST:PORT, [IPV6]:PORT                         no
+parse_target  PORT, :PORT, HOST:PORT, [IPV6]:PORT, http:// before a host  no
+parse_domain  a name without a port                                       none
+============  ==========================================================  ==================
+
+A host is an IPv4 address, an IPv6 address in brackets (RFC 3986 3.2.2) or a name of letters, digits, hyphens and
+underscores; it comes back in lower case, IPv6 without its brackets. Everything else raises ``AddressError``, whose
+message names the text and the forms that are accepted.
+"""
+
+import re
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import NamedTuple
+
+from localtunnel.errors import AddressError
+
+LOOPBACK = ("127.0.0.1", "::1")
+"""What a bare port or ``localhost`` means as a target, in the order of trying: most local servers listen on IPv4."""
+
+HTTP_PORT = 80
+"""The port of ``http://HOST`` (RFC 9110 4.2.1)."""
+
+MAX_PORT = 65535
+"""Ports are 16 bits."""
+
+MAX_HOST = 253
+"""The longest name that fits into the 255 octets of RFC 1035 2.3.4."""
+
+_AUTHORITY = re.compile(r"(?:\[(?P<bracketed>[^\[\]]*)\]|(?P<plain>[^\[\]:]+))?(?::(?P<port>[0-9]{1,9}))?", re.ASCII)
+# Underscores are no hostname's (RFC 1123 2.1), yet container networks resolve names that have them.
+_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?", re.ASCII)
+
+
+class HostPort(NamedTuple):
+    """Where to connect to. ``str()`` is the form with brackets round an IPv6 host."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Bind(NamedTuple):
+    """Where to listen. ``host`` None leaves the choice to the program; ``port`` 0 means any free port."""
+
+    host: str | None
+    port: int
+
+
+class Target(NamedTuple):
+    """The upstream that the user named: ``hosts`` are to be tried in this order; ``text`` is how to show it."""
+
+    hosts: tuple[str, ...]
+    port: int
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_bind(text: int | str) -> Bind:
+    """Return where to listen. Raises ``AddressError``."""
+    fault = _Fault(text, "an address to listen on", "PORT, :PORT, HOST:PORT or [IPV6]:PORT")
+    host, port = _split(text, fault, lone_word_is_port=True)
+    if port is None:
+        raise fault.because("it has no port")
+    return Bind(host, port)
+
+
+def parse_server(text: str, default_port: int = HTTP_PORT) -> HostPort:
+    """Return the frontend's address; ``default_port`` is for a text without a port. Raises ``AddressError``."""
+    fault = _Fault(text, "a server's address", "HOST, HOST:PORT, [IPV6]:PORT or http://HOST:PORT")
+    host, port = _split(_without_scheme(text, fault), fault, lone_word_is_port=False)
+    if host is None:
+        raise fault.because("it has no host")
+    return HostPort(host, _connectable(default_port if port is None else port, fault))
+
+
+def parse_backend(text: int | str, default_host: str) -> HostPort:
+    """Return the backend's address; ``default_host`` is for a text that is a port alone. Raises ``AddressError``."""
+    fault = _Fault(text, "a backend's address", "PORT, HOST:PORT or [IPV6]:PORT")
+    host, port = _split(text, fault, lone_word_is_port=True)
+    if port is None:
+        raise fault.because("it has no port")
+    return HostPort(default_host if host is None else host, _connectable(port, fault))
+
+
+def parse_target(text: int | str) -> Target:
+    """Return the upstream; a port alone and ``localhost`` mean both loopback addresses. Raises ``AddressError``."""
+    fault = _Fault(text, "a target", "PORT, HOST:PORT, [IPV6]:PORT or http://HOST:PORT")
+    authority = _without_scheme(text, fault)
+    is_url = authority != text
+    host, port = _split(authority, fault, lone_word_is_port=not is_url)
+    if is_url and host is None:
+        raise fault.because("it has no host")
+    if port is None:
+        if not is_url:
+            raise fault.because("it has no port")
+        port = HTTP_PORT
+    _connectable(port, fault)
+    if host is None or host.rstrip(".") == "localhost":
+        return Target(LOOPBACK, port, f"localhost:{port}")
+    return Target((host,), port, str(HostPort(host, port)))
+
+
+def parse_domain(text: str) -> str:
+    """Return the domain below which tunnels live, in lower case, without a final dot. Raises ``AddressError``."""
+    fault = _Fault(text, "a domain", "a name such as tunnels.example.com, without a port")
+    name = text.lower().removesuffix(".")
+    if not name:
+        raise fault.because("it is empty")
+    if len(name) > MAX_HOST or not _NAME.fullmatch(name):
+        raise fault.because("it is not a host name")
+    if re.fullmatch(r"[0-9.]+", name, re.ASCII):
+        raise fault.because("names cannot stand before a number")
+    return name
+
+
+class _Fault(NamedTuple):
+    """Makes the error for one text: what it was meant to be and which forms would have been understood."""
+
+    text: int | str
+    what: str
+    forms: str
+
+    def because(self, reason: str) -> AddressError:
+        return AddressError(f"{str(self.text)!r} is not {self.what}: {reason}. Write {self.forms}.")
+
+
+def _without_scheme(text: int | str, fault: _Fault) -> int | str:
+    """Return the authority of an ``http://`` URL that has no path, and any text that is no URL as it is."""
+    if isinstance(text, int) or "://" not in text:
+        return text
+    scheme, _, rest = text.partition("://")
+    if scheme.lower() != "http":
+        raise fault.because("only http:// may stand before a host")
+    authority = rest.removesuffix("/")
+    if any(character in authority for character in "/?#"):
+        raise fault.because("it may not carry a path, a query or a fragment")
+    return authority
+
+
+def _split(text: int | str, fault: _Fault, *, lone_word_is_port: bool) -> tuple[str | None, int | None]:
+    """Return host and port, each None where the text has none, but never both."""
+    if isinstance(text, int):
+        return None, _port(text, fault)
+    if lone_word_is_port and text.isascii() and text.isdigit():
+        return None, _port(text, fault)
+    match = _AUTHORITY.fullmatch(text)
+    if match is None:
+        raise fault.because(_why_unreadable(text))
+    bracketed, plain, port = match["bracketed"], match["plain"], match["port"]
+    if bracketed is None and plain is None and port is None:
+        raise fault.because("it is empty")
+    host = None
+    if bracketed is not None:
+        host = _ipv6(bracketed, fault)
+    elif plain is not None:
+        host = _ipv4_or_name(plain, fault)
+    return host, None if port is None else _port(port, fault)
+
+
+def _why_unreadable(text: str) -> str:
+    if text.count(":") > 1 and "[" not in text:
+        return "an IPv6 address stands in brackets"
+    head, colon, tail = text.rpartition(":")
+    if colon and not tail:
+        return "the port after the colon is missing"
+    if colon and "]" not in tail and "[" not in head:
+        return f"{tail!r} is not a port number"
+    return "it has characters in places where an address has none"
+
+
+def _port(port: int | str, fault: _Fault) -> int:
+    # int() itself raises ValueError for a text of thousands of digits.
+    number = int(port) if isinstance(port, int) or len(port.lstrip("0")) <= len(str(MAX_PORT)) else -1
+    if not 0 <= number <= MAX_PORT:
+        raise fault.because(f"a port is a number from 0 to {MAX_PORT}")
+    return number
+
+
+def _connectable(port: int, fault: _Fault) -> int:
+    if port == 0:
+        raise fault.because("nothing can be connected to on port 0")
+    return port
+
+
+def _ipv6(host: str, fault: _Fault) -> str:
+    try:
+        return str(IPv6Address(host))
+    except AddressValueError:
+        raise fault.because(f"{host!r} in the brackets is not an IPv6 address") from None
+
+
+def _ipv4_or_name(host: str, fault: _Fault) -> str:
+    name = host.lower()
+    if re.fullmatch(r"[0-9.]+", name, re.ASCII):
+        try:
+            return str(IPv4Address(name))
+        except AddressValueError:
+            raise fault.because(f"{host!r} is neither an IPv4 address nor a name") from None
+    if len(name) > MAX_HOST or not _NAME.fullmatch(name):
+        raise fault.because(f"{host!r} is not a host")
+    return name

@@ -1,0 +1,145 @@
+"""Listening: a StreamServer whose callback gets plain non-blocking sockets, calm when descriptors run out."""
+
+import errno
+import logging
+import socket
+from collections.abc import Callable
+
+from gevent.server import StreamServer
+
+from localtunnel.errors import ListenError
+from localtunnel.net import closing
+from localtunnel.net.address import Bind
+from localtunnel.net.sockets import format_address, is_shortage, plain_host, prepare
+
+log = logging.getLogger("localtunnel.net")
+
+BACKLOG = 4096
+"""Connections that the kernel may hold before they are accepted; the kernel lowers it to net.core.somaxconn."""
+
+LOOPBACK = ("127.0.0.1", "::1")
+
+Accept = Callable[[socket.socket, str], None]
+
+
+class Listener(StreamServer):  # type: ignore[misc]
+    """Calls ``accept(sock, peer_host)`` in the hub for every connection; ``accept`` owns the socket and must not block.
+
+    When descriptors or memory run out, accepting pauses with growing delays, says so once, and resumes by itself.
+    """
+
+    max_accept = 64
+    delay: float
+
+    def __init__(self, listener: socket.socket, accept: Accept, what: str) -> None:
+        super().__init__(listener, handle=accept)
+        self._what = what
+        self._refusals = 0
+
+    @property
+    def bound(self) -> str:
+        """The address that is listened on, as ``host:port``."""
+        return format_address(self.address)
+
+    def do_read(self) -> tuple[socket.socket, str] | None:
+        """Accept one connection for the StreamServer's loop; None when there is none, or no descriptor for it."""
+        try:
+            sock, address = self.socket.accept()
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if is_shortage(error):
+                self._pause(error)
+                return None
+            if error.errno in (errno.ECONNABORTED, errno.EPERM, errno.EPROTO):
+                return None
+            raise
+        if self._refusals:
+            log.warning("accepting again", extra={"listener": self._what, "pauses": self._refusals})
+            self._refusals = 0
+        return sock, plain_host(address[0])
+
+    def do_handle(self, sock: socket.socket, host: str) -> None:
+        """Hand the connection to ``accept``, in the hub; the ownership of the socket goes with it."""
+        try:
+            prepare(sock)
+        except OSError:
+            closing.close(sock)
+            return
+        self._handle(sock, host)
+
+    def do_close(self, *args: object) -> None:
+        """Close nothing: the socket belongs to whoever ``accept`` gave it to."""
+
+    def _pause(self, error: OSError) -> None:
+        if not self._refusals:
+            log.error("cannot accept, pausing", extra={"listener": self._what, "error": error.strerror})
+        self._refusals += 1
+        self.stop_accepting()
+        self._timer = self.loop.timer(self.delay)
+        self._timer.start(self._start_accepting_if_started)
+        self.delay = min(self.max_delay, self.delay * 2)
+
+
+def listen(bind: Bind, *, loopback: bool, accept: Accept, what: str) -> list[Listener]:
+    """Listen on ``bind`` and return a Listener for each socket, not yet started; ``stop`` closes it.
+
+    Without a host: the loopback addresses of both families when ``loopback``, else every interface of both. Raises
+    ListenError, with nothing left open.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        for host in _hosts(bind, loopback=loopback):
+            port = sockets[0].getsockname()[1] if sockets else bind.port
+            sockets.append(_listening_socket(host, port, what))
+    except BaseException:
+        for sock in sockets:
+            closing.close(sock)
+        raise
+    return [Listener(sock, accept, what) for sock in sockets]
+
+
+def _hosts(bind: Bind, *, loopback: bool) -> tuple[str, ...]:
+    if bind.host is not None:
+        return (bind.host,)
+    if not _has_ipv6():
+        return (LOOPBACK[0],) if loopback else ("0.0.0.0",)
+    return LOOPBACK if loopback else ("::",)
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def _listening_socket(host: str, port: int, what: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _listen_error(host, port, what, error) from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        closing.close(sock)
+        raise _listen_error(host, port, what, error) from error
+    return sock
+
+
+def _listen_error(host: str, port: int, what: str, error: OSError) -> ListenError:
+    address = format_address((host, port))
+    advice = {
+        errno.EADDRINUSE: "another program has it; stop that one, or choose another port with",
+        errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE; or choose another port with",
+        errno.EADDRNOTAVAIL: "no interface of this machine has that address; choose another one with",
+    }.get(error.errno or 0, f"{error.strerror or error}; choose another address with")
+    return ListenError(f"Cannot listen on {address}: {advice} --{what}.")

@@ -1,0 +1,74 @@
+"""Socket options, and the one place where an OSError becomes an error of ours."""
+
+import errno
+import socket
+from typing import Any
+
+from localtunnel.errors import ConnectionClosed, NetworkError, Unreachable
+
+KEEPALIVE_IDLE = 30
+"""Seconds of silence before the first probe: below the idle time-outs of the home routers that forget a flow."""
+
+KEEPALIVE_INTERVAL = 10
+KEEPALIVE_COUNT = 3
+
+USER_TIMEOUT_MS = 60_000
+"""How long sent bytes may stay unacknowledged (RFC 5482): keepalive is silent while data is outstanding."""
+
+_CLOSED = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN, errno.ESHUTDOWN))
+_SHORTAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+def prepare(sock: socket.socket) -> None:
+    """Make ``sock`` non-blocking, without delay, and unable to outlive a dead peer unnoticed."""
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _LIVENESS:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _liveness_options() -> list[tuple[int, int]]:
+    wanted = {
+        "TCP_KEEPIDLE": KEEPALIVE_IDLE,
+        "TCP_KEEPALIVE": KEEPALIVE_IDLE,
+        "TCP_KEEPINTVL": KEEPALIVE_INTERVAL,
+        "TCP_KEEPCNT": KEEPALIVE_COUNT,
+        "TCP_USER_TIMEOUT": USER_TIMEOUT_MS,
+    }
+    return [(getattr(socket, name), value) for name, value in wanted.items() if hasattr(socket, name)]
+
+
+_LIVENESS = _liveness_options()
+
+
+def translate(error: OSError, doing: str) -> NetworkError:
+    """Return ``error`` as ours; ``doing`` says in a few words what was being done ("reading from the server")."""
+    text = f"{doing[0].upper()}{doing[1:]} failed: {error.strerror or error}."
+    if error.errno in _CLOSED:
+        return ConnectionClosed(text)
+    return Unreachable(text)
+
+
+def is_shortage(error: OSError) -> bool:
+    """Say whether ``error`` means that this process or machine has run out of descriptors or memory."""
+    return error.errno in _SHORTAGE
+
+
+def peer_address(sock: socket.socket) -> str:
+    """Return the peer as ``host:port`` (``[v6]:port``), or ``"unknown"`` when it has gone already."""
+    try:
+        return format_address(sock.getpeername())
+    except OSError:
+        return "unknown"
+
+
+def format_address(address: tuple[Any, ...]) -> str:
+    """Return a socket address as text, with an IPv4-mapped one (RFC 4291 2.5.5.2) as the IPv4 address it is."""
+    host, port = plain_host(address[0]), address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def plain_host(host: str) -> str:
+    """Return ``host`` without the prefix that a dual-stack socket puts before an IPv4 address."""
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
