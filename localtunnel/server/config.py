@@ -1,0 +1,47 @@
+"""The server's settings: one typed, immutable object, made by ``cli.config`` from flags, environment and file.
+
+Every duration is in seconds. ``conf/server.toml`` shows every key with its default and the reason for it; a test
+holds the two together.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from localtunnel.protocol import limits
+
+Seconds = Annotated[float, Meta(gt=0, le=86400)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Timeouts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """How long the server waits, in seconds."""
+
+    preamble: Seconds = limits.PREAMBLE_TIMEOUT
+    head: Seconds = limits.HEAD_TIMEOUT
+    pool_wait: Seconds = limits.POOL_WAIT
+    heartbeat: Seconds = limits.HEARTBEAT_INTERVAL
+    heartbeat_reply: Seconds = limits.HEARTBEAT_TIMEOUT
+    error_hold: Annotated[float, Meta(ge=0, le=60)] = limits.ERROR_HOLD
+
+
+class Limits(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """How much the server takes."""
+
+    head_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = limits.MAX_HEAD_BYTES
+    waiting_visitors: Count = limits.MAX_WAITING_VISITORS
+
+
+class ServerConfig(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What ``lt-server`` runs with."""
+
+    domain: str = "localhost"
+    frontend: int | str = 8000
+    backend: int | str = 8001
+    pool_size: Annotated[int, Meta(ge=1, le=limits.MAX_CONCURRENCY)] = limits.DEFAULT_CONCURRENCY
+    grace: Annotated[float, Meta(ge=0, le=86400)] = 30.0
+    banner: str = ""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()

@@ -1,0 +1,109 @@
+"""The visitors' side, in stages: accept, identify, then answer or open a tunnel.
+
+A head that has arrived whole is decided in the listener's callback; one that has not gets a greenlet that waits for
+the rest. What was read is replayed to the upstream untouched.
+"""
+
+import itertools
+import socket
+
+from gevent.pool import Group
+
+from localtunnel.errors import DeadlineExceeded, RequestTimeout, TunnelNotFound, VisitorError
+from localtunnel.http import pages
+from localtunnel.http.request import HeadReader, RequestHead
+from localtunnel.net import closing
+from localtunnel.net.deadline import Deadline, wait_readable
+from localtunnel.net.relay import SocketEnd
+from localtunnel.net.sockets import peer_address
+from localtunnel.server.config import ServerConfig
+from localtunnel.server.join import Assignment, Join
+from localtunnel.server.meta import Meta
+from localtunnel.server.registry import Registry
+
+READ_SIZE = 64 * 1024
+
+
+class Frontend:
+    """Takes each visitor from its first byte to its tunnel, or to an answer of the server's own."""
+
+    def __init__(self, config: ServerConfig, registry: Registry, meta: Meta) -> None:
+        self._config = config
+        self._registry = registry
+        self._meta = meta
+        self._ids = itertools.count(1)
+        self._greenlets = Group()
+
+    def stop(self) -> None:
+        """Drop the visitors whose head has not arrived."""
+        self._greenlets.kill()
+
+    def accept(self, sock: socket.socket, host: str) -> None:
+        """Take over a new connection; a listener's callback."""
+        reader = HeadReader(self._config.limits.head_bytes)
+        try:
+            head = self._read_ready(sock, reader)
+        except VisitorError as error:
+            _answer(sock, pages.error_answer(error, None))
+        except ConnectionError:
+            closing.close(sock)
+        else:
+            if head is None:
+                self._greenlets.spawn(self._read_slowly, sock, reader)
+            else:
+                self._route(sock, head, reader)
+
+    def _read_slowly(self, sock: socket.socket, reader: HeadReader) -> None:
+        deadline = Deadline(self._config.timeouts.head)
+        head = None
+        try:
+            while head is None:
+                wait_readable(sock, deadline)
+                head = self._read_ready(sock, reader)
+        except DeadlineExceeded:
+            _answer(sock, pages.error_answer(RequestTimeout("The request's head did not arrive in time."), None))
+        except VisitorError as error:
+            _answer(sock, pages.error_answer(error, None))
+        except OSError:
+            closing.close(sock)
+        else:
+            self._route(sock, head, reader)
+
+    def _read_ready(self, sock: socket.socket, reader: HeadReader) -> RequestHead | None:
+        """Read what is there. Raises VisitorError for what is no request, OSError when the visitor has gone."""
+        try:
+            data = sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return None
+        if not data:
+            raise ConnectionResetError
+        return reader.feed(data)
+
+    def _route(self, sock: socket.socket, head: RequestHead, reader: HeadReader) -> None:
+        self._meta.visitors += 1
+        tunnel = self._registry.route(head.host)
+        if tunnel is not None and not tunnel.ended:
+            assignment = Assignment(next(self._ids), peer_address(sock), "http")
+
+            def refuse(error: VisitorError) -> None:
+                _answer(sock, pages.error_answer(error, head))
+
+            join = Join(assignment, SocketEnd(sock, "visitor"), reader.data, refuse)
+            tunnel.open(join, Deadline(self._config.timeouts.pool_wait))
+        elif self._meta.serves(head.host):
+            _answer(sock, self._meta.answer(head))
+        else:
+            error = TunnelNotFound(f"No tunnel is connected at {head.host}.")
+            _answer(sock, pages.error_answer(error, head))
+
+
+def _answer(sock: socket.socket, response: bytes) -> None:
+    """Send an answer of the server's own, and close once the visitor has had the time to read it."""
+    try:
+        sent = sock.send(response)
+    except OSError:
+        sent = 0
+    if sent < len(response):
+        closing.close(sock)
+    else:
+        closing.linger(sock)
