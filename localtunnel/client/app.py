@@ -1,0 +1,147 @@
+"""The client: sessions one after the other, under the same name, for as long as its user wants."""
+
+import gc
+import logging
+import random
+from collections.abc import Callable
+from typing import NoReturn
+
+import gevent
+from greenlet import GreenletExit, getcurrent
+
+from localtunnel.client.config import ClientConfig
+from localtunnel.client.discovery import discover_backend
+from localtunnel.client.events import Event, TunnelLost, TunnelOpened
+from localtunnel.client.session import Session, Visits, identity
+from localtunnel.client.upstream import Upstream
+from localtunnel.errors import (
+    LocaltunnelError,
+    NameUnavailable,
+    NetworkError,
+    ProtocolError,
+    RefusedError,
+    VersionError,
+)
+from localtunnel.net import closing
+from localtunnel.net.address import HostPort, parse_backend, parse_server, parse_target
+from localtunnel.net.deadline import Deadline
+from localtunnel.protocol import limits, names
+from localtunnel.protocol.messages import ControlReply
+
+log = logging.getLogger("localtunnel.client")
+
+HEALTHY = limits.HEARTBEAT_INTERVAL
+"""A session that lasted this many seconds was healthy: the next attempt comes at once."""
+
+GHOST_PATIENCE = 60.0
+"""Seconds for which a reconnecting client that hears ``unavailable`` takes the name's holder for its own ghost: the
+server notices a dead control connection after two heartbeat intervals at most."""
+
+GENERATED_TRIES = 5
+"""Generated names that are tried before giving up: one in a hundred million is taken."""
+
+
+class Client:
+    """Exposes one target through one server. ``run`` blocks; ``stop`` ends it, from wherever it is called.
+
+    ``report`` gets every event (``client.events``); it must not block or raise. Raises AddressError and NameInvalid
+    for settings that cannot work.
+    """
+
+    def __init__(self, config: ClientConfig, report: Callable[[Event], None]) -> None:
+        self._config = config
+        self._report = report
+        self._server = parse_server(config.server)
+        self._upstream = Upstream(parse_target(config.target), config.timeouts.upstream)
+        self._visits = Visits(self._upstream, report)
+        self._chosen = config.name is not None
+        self._name = names.check(config.name) if config.name is not None else names.generate()
+        self._identity = identity()
+        self._failures = 0
+        self._ever_opened = False
+        self._ghost = Deadline(0)
+        self._runner: object = None
+
+    @property
+    def visitors(self) -> int:
+        """How many visitors are being served now."""
+        return len(self._visits)
+
+    def run(self) -> None:
+        """Keep the tunnel up until ``stop``. Raises the error for which it gives up:
+
+        NameUnavailable, VersionError, and with ``retry`` off whatever ended the first session.
+        """
+        self._runner = getcurrent()
+        gc.freeze()
+        try:
+            self._resolve_upstream()
+            self._run_sessions()
+        except GreenletExit:
+            log.debug("stopped")
+        finally:
+            self._runner = None
+            self._visits.abort_all("client stopped")
+            closing.end_lingering()
+
+    def stop(self) -> None:
+        """End ``run``, and every visitor's connection with it. Does nothing when it does not run."""
+        if self._runner is not None:
+            gevent.kill(self._runner)
+
+    def _resolve_upstream(self) -> None:
+        try:
+            self._upstream.resolve()
+        except NetworkError as error:
+            log.warning("target does not resolve", extra={"target": str(self._upstream), "detail": str(error)})
+
+    def _run_sessions(self) -> NoReturn:
+        tries = 1
+        while True:
+            session = Session(self._config, self._name, self._identity, self._visits)
+            try:
+                session.run(self._backend(), self._opened)
+            except NameUnavailable as error:
+                if self._is_new_name_worth_a_try(tries):
+                    tries += 1
+                    self._name = names.generate()
+                    continue
+                self._wait_to_retry(session, error)
+            except (NetworkError, ProtocolError, RefusedError) as error:
+                self._wait_to_retry(session, error)
+
+    def _is_new_name_worth_a_try(self, tries: int) -> bool:
+        return not self._chosen and not self._ever_opened and tries < GENERATED_TRIES
+
+    def _backend(self) -> HostPort:
+        if self._config.backend is not None:
+            return parse_backend(self._config.backend, self._server.host)
+        return discover_backend(self._server, Deadline(self._config.timeouts.connect))
+
+    def _opened(self, reply: ControlReply) -> None:
+        self._report(
+            TunnelOpened(f"http://{reply.host}", self._name, str(self._upstream), reply.banner, self._ever_opened)
+        )
+        self._ever_opened = True
+
+    def _wait_to_retry(self, session: Session, error: LocaltunnelError) -> None:
+        """Report ``error`` and sleep until the next attempt is due; raises it when there is to be none."""
+        if session.opened:
+            self._ghost = Deadline(GHOST_PATIENCE)
+        if self._is_final(error):
+            raise error
+        if session.lasted >= HEALTHY:
+            self._failures = 0
+            delay = 0.0
+        else:
+            timeouts = self._config.timeouts
+            self._failures += 1
+            ceiling = min(timeouts.retry_longest, timeouts.retry_first * 2 ** min(self._failures - 1, 32))
+            delay = random.uniform(0, ceiling)
+        self._report(TunnelLost(error.code, str(error), delay))
+        gevent.sleep(delay)
+
+    def _is_final(self, error: LocaltunnelError) -> bool:
+        if isinstance(error, NameUnavailable):
+            return not self._config.retry or self._ghost.remaining() == 0.0
+        return isinstance(error, VersionError) or not self._config.retry

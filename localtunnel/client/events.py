@@ -1,0 +1,59 @@
+"""What happens to a client, as values: ``client.app.Client`` passes each to its ``report`` callable.
+
+A ``report`` is called in the hub or in a greenlet, so it must not block, and must not raise.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelOpened:
+    """The server accepted the name; visitors can come. ``resumed`` is true after a reconnect."""
+
+    url: str
+    name: str
+    target: str
+    banner: str
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelLost:
+    """The control connection ended. ``retry_in`` is in seconds; None when the client gives up."""
+
+    code: str
+    message: str
+    retry_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class VisitorJoined:
+    """A visitor was connected to the target. ``request`` is the first line of what it sent, if that came along."""
+
+    number: int
+    peer: str | None
+    request: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class VisitorLeft:
+    """A joined connection ended. ``received`` and ``sent`` are the bytes from and to the visitor."""
+
+    number: int
+    received: int
+    sent: int
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamFailed:
+    """The target did not accept a connection; the visitor was answered 502."""
+
+    number: int
+    target: str
+    code: str
+    message: str
+
+
+Event = TunnelOpened | TunnelLost | VisitorJoined | VisitorLeft | UpstreamFailed

@@ -1,0 +1,168 @@
+"""The pool of proxy connections of one session: as many parked as the server asked for, another for each one joined.
+
+A parked connection is a socket and a watcher, no greenlet.
+"""
+
+import logging
+import random
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+from localtunnel.errors import LocaltunnelError, NetworkError
+from localtunnel.net.channel import Channel, client_channel
+from localtunnel.net.dial import Address, Dial
+from localtunnel.protocol.framing import LTP_0_2
+from localtunnel.protocol.limits import MAX_CONCURRENCY
+from localtunnel.protocol.messages import Assigned, ErrorReply, FromServer, ProxyRequest
+
+log = logging.getLogger("localtunnel.client")
+
+RETRY_FIRST = 0.1
+RETRY_LONGEST = 5.0
+"""Seconds between attempts to refill the pool, doubled for each failure in a row: the control connection is alive, so
+that the server is there, and visitors may wait."""
+
+SETTLED = 5.0
+"""A connection that was parked for this many seconds counts as a success when it ends."""
+
+_READ = 1
+
+Taken = Callable[[socket.socket, bytes], None]
+
+
+class Proxies:
+    """Keeps ``size`` proxy connections parked at ``backend``.
+
+    ``taken(sock, first)`` takes over each one that the server assigned to a visitor; ``refused(reply)`` is told when
+    the server answers an error instead.
+    """
+
+    def __init__(
+        self,
+        backend: Address,
+        request: ProxyRequest,
+        size: int,
+        timeout: float,
+        taken: Taken,
+        refused: Callable[[ErrorReply], None],
+    ) -> None:
+        self.backend = backend
+        self.request = request
+        self.timeout = timeout
+        self._size = max(1, min(size, MAX_CONCURRENCY))
+        self._taken = taken
+        self._refused = refused
+        self._open: set[_Proxy] = set()
+        self._failures = 0
+        self._timer: Any = None
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def fill(self) -> None:
+        """Open what is missing."""
+        self._stop_timer()
+        while not self._closed and self._timer is None and len(self._open) < self._size:
+            proxy = _Proxy(self)
+            self._open.add(proxy)
+            proxy.start()
+
+    def close(self) -> None:
+        """Close everything that is parked or on its way. May be called twice."""
+        self._closed = True
+        self._stop_timer()
+        for proxy in list(self._open):
+            proxy.close()
+        self._open.clear()
+
+    def taken(self, proxy: "_Proxy", sock: socket.socket, first: bytes) -> None:
+        """``proxy`` was assigned: hand it on, and open another."""
+        self._open.discard(proxy)
+        self._failures = 0
+        self.fill()
+        self._taken(sock, first)
+
+    def lost(self, proxy: "_Proxy", error: LocaltunnelError) -> None:
+        """``proxy`` has ended unassigned: open another, the later the more often that happens."""
+        self._open.discard(proxy)
+        log.debug("proxy connection lost", extra={"error": error.code, "detail": str(error)})
+        if proxy.parked_for() >= SETTLED:
+            self._failures = 0
+        self._failures += 1
+        if self._closed or self._timer is not None:
+            return
+        longest = min(RETRY_LONGEST, RETRY_FIRST * 2 ** min(self._failures, 16))
+        self._timer = gevent.get_hub().loop.timer(random.uniform(longest / 2, longest))
+        self._timer.start(self.fill)
+
+    def refused(self, proxy: "_Proxy", reply: ErrorReply) -> None:
+        """The server answered an error for ``proxy``."""
+        self.lost(proxy, LocaltunnelError(f"The server refused a proxy connection: {reply.message or reply.error}"))
+        self._refused(reply)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
+
+
+class _Proxy:
+    """One proxy connection from dialling to its assignment."""
+
+    __slots__ = ("_channel", "_dial", "_parked_at", "_proxies", "_watcher")
+
+    def __init__(self, proxies: Proxies) -> None:
+        self._proxies = proxies
+        self._channel: Channel[FromServer] | None = None
+        self._watcher: Any = None
+        self._parked_at: float | None = None
+        self._dial = Dial([proxies.backend], proxies.timeout, self._dialled)
+
+    def start(self) -> None:
+        self._dial.start()
+
+    def parked_for(self) -> float:
+        return 0.0 if self._parked_at is None else time.monotonic() - self._parked_at
+
+    def close(self) -> None:
+        self._dial.cancel()
+        if self._watcher is not None:
+            self._watcher.close()
+        if self._channel is not None:
+            self._channel.close()
+
+    def _dialled(self, sock: socket.socket | None, _: object, error: NetworkError | None) -> None:
+        if sock is None:
+            self._proxies.lost(self, error or NetworkError("The backend could not be reached."))
+            return
+        self._channel = client_channel(sock, "the server")
+        try:
+            self._channel.send(self._proxies.request, header=LTP_0_2)
+        except NetworkError as failure:
+            self._lose(failure)
+            return
+        self._parked_at = time.monotonic()
+        self._watcher = gevent.get_hub().loop.io(sock.fileno(), _READ)
+        self._watcher.start(self._readable, self._channel)
+
+    def _readable(self, channel: Channel[FromServer]) -> None:
+        try:
+            message = channel.receive_ready()
+        except LocaltunnelError as error:
+            self._lose(error)
+            return
+        if isinstance(message, Assigned):
+            self._watcher.close()
+            self._proxies.taken(self, *channel.detach())
+        elif isinstance(message, ErrorReply):
+            self.close()
+            self._proxies.refused(self, message)
+
+    def _lose(self, error: LocaltunnelError) -> None:
+        self.close()
+        self._proxies.lost(self, error)
