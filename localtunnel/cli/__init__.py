@@ -1,0 +1,19 @@
+"""The two commands: their docopt texts, their settings, what they print and how they end.
+
+=============  ======================================================================================
+module         subject
+=============  ======================================================================================
+server.py      ``lt-server``
+client.py      ``lt-client``
+usage.py       docopt, and readable messages where it gives none
+config.py      flag > environment > file > default, into one typed object
+check.py       one mapping against the types of that object, in the words of TOML
+program.py     from an exception to a sentence on stderr and an exit code
+exit_codes.py  the exit codes
+log.py         the log on stderr
+output.py      what the client prints about its tunnel
+writer.py      lines to stdout and stderr that never make the tunnel wait
+=============  ======================================================================================
+
+``--help`` has to be quick, so a module here imports the libraries and the other packages only where it needs them.
+"""

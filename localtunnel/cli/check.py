@@ -1,0 +1,102 @@
+"""One mapping from a file, the environment or the command line, held against the types of a settings struct.
+
+msgspec decides; this module finds out which key it was and says it in the words of TOML rather than of Python.
+"""
+
+import reprlib
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import inspect
+
+from localtunnel.cli.usage import nearest
+
+_KINDS: dict[type[inspect.Type], str] = {
+    inspect.IntType: "whole number",
+    inspect.FloatType: "number",
+    inspect.StrType: "string",
+    inspect.BoolType: "boolean",
+}
+_FITS = {int: ("whole number", "number"), float: ("number",), str: ("string",), bool: ("boolean",)}
+_BOUNDS = (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most"))
+
+
+class Fault(NamedTuple):
+    """What is wrong with one value: the path of its key, and the end of a sentence."""
+
+    path: tuple[str, ...]
+    text: str
+
+
+def first_fault(struct: type[msgspec.Struct], values: Mapping[str, Any]) -> Fault | None:
+    """Return the first key of ``values`` that ``struct`` does not take as it is, or None."""
+    return next(_faults(struct, values, ()), None)
+
+
+def from_text(struct: type[msgspec.Struct], key: str, text: str) -> int | float | str:
+    """Return ``text`` as the number that the field ``key`` wants, or as it is: a wrong one is for ``first_fault``."""
+    annotation = next(field.type for field in msgspec.structs.fields(struct) if field.name == key)
+    kinds = _kinds(inspect.type_info(annotation))
+    if "string" in kinds:
+        return text
+    for kind, convert in (("whole number", int), ("number", float)):
+        if kind in kinds:
+            try:
+                return convert(text)
+            except ValueError:
+                return text
+    return text
+
+
+def _faults(struct: type[msgspec.Struct], values: Mapping[str, Any], table: tuple[str, ...]) -> Iterator[Fault]:
+    fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
+    for key, value in values.items():
+        path = (*table, key)
+        if key not in fields:
+            yield Fault(path, f"unknown key{nearest(key, list(fields))}")
+        elif not _is_table(fields[key]):
+            try:
+                msgspec.convert(value, fields[key])
+            except msgspec.ValidationError:
+                yield Fault(path, _wanted(fields[key], value))
+        elif isinstance(value, Mapping):
+            yield from _faults(fields[key], value, path)
+        else:
+            yield Fault(path, f"expected table, got {_kind_of(value)}.")
+
+
+def _is_table(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, msgspec.Struct)
+
+
+def _wanted(annotation: Any, value: Any) -> str:
+    if typing.get_origin(annotation) is typing.Literal:
+        choices = ", ".join(str(choice) for choice in typing.get_args(annotation))
+        return f"expected one of {choices}, got {_shown(value)}."
+    info = inspect.type_info(annotation)
+    kinds = _kinds(info)
+    wanted = " or ".join(kinds)
+    if not any(kind in kinds for kind in _FITS.get(type(value), ())):
+        shown = f" {_shown(value)}" if isinstance(value, str) else ""
+        return f"expected {wanted}, got {_kind_of(value)}{shown}."
+    bounds = [f"{words} {bound}" for name, words in _BOUNDS if (bound := getattr(info, name, None)) is not None]
+    return f"expected {wanted} {' and '.join(bounds)}, got {_shown(value)}."
+
+
+def _kinds(info: inspect.Type) -> list[str]:
+    members = info.types if isinstance(info, inspect.UnionType) else (info,)
+    return [_KINDS[type(member)] for member in members if type(member) in _KINDS]
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "table"
+    if isinstance(value, list):
+        return "array"
+    return _FITS.get(type(value), (type(value).__name__,))[0]
+
+
+def _shown(value: Any) -> str:
+    return reprlib.repr(value) if isinstance(value, str | int | float) else _kind_of(value)

@@ -1,0 +1,164 @@
+"""``lt-client``: gives a local server a public address for as long as it runs."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from localtunnel.cli import exit_codes, program, usage
+from localtunnel.errors import LocaltunnelError, UsageError
+
+if TYPE_CHECKING:
+    from localtunnel.client.app import Client
+    from localtunnel.client.config import ClientConfig
+    from localtunnel.client.events import Event
+
+USAGE = """\
+lt-client: gives a local server a public address.
+
+Usage:
+  lt-client [http] [options] [<target>]
+
+Targets:
+  8080                    Port 8080 of this machine, IPv4 first, then IPv6.
+  HOST:8080               Port 8080 of another machine; [IPV6]:8080 and http://HOST:8080 work as well.
+                          The target may be left out when the settings file names one.
+
+Options:
+  -s --server=HOST[:PORT]  The server's frontend.
+  -n --name=NAME           The name to ask for: the first label of the public host. Else a generated one.
+  --subdomain=NAME         The same as --name.
+  --backend=[HOST:]PORT    The server's backend. Else the server is asked for it.
+  --config=FILE            A TOML file with settings; conf/client.toml explains every key.
+  --json                   One JSON object per line on stdout for everything that happens.
+  --quiet                  Only the URL on stdout, and only errors on stderr.
+  --no-retry               End when the server cannot be reached, instead of trying again.
+  --log-level=L            debug, info, warning or error.
+  -h --help                Show this.
+  --version                Show the version, and the server's when it can be reached.
+
+Examples:
+  lt-client 8080
+  lt-client --server=example.com --name=demo 8080
+
+Environment, weaker than an option and stronger than the file:
+  LT_SERVER, LT_NAME, LT_CONFIG, LT_LOG_LEVEL, NO_COLOR.
+
+Exit codes: 0 clean, 1 internal error, 2 usage, 3 config, 4 authentication, 5 name refused, 6 unreachable,
+7 version mismatch, 130 Ctrl-C.
+"""
+
+COMMANDS = ("http",)
+
+VERSION_TIMEOUT = 2.0
+"""How long ``--version`` waits for the server, in seconds: its own version is what the user asked for first."""
+
+_Report = Callable[["Event"], None]
+_Failed = Callable[[LocaltunnelError], None]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``lt-client`` with ``argv`` (the process's own when None) until it is stopped; return the exit code."""
+    return program.run("lt-client", _command, argv)
+
+
+def _command(argv: list[str]) -> int:
+    arguments = usage.parse(USAGE, argv, COMMANDS)
+    if arguments["--help"]:
+        program.show(USAGE)
+        return exit_codes.CLEAN
+    if arguments["--json"] and arguments["--quiet"]:
+        raise UsageError("--json and --quiet exclude each other; give one of them.")
+    from localtunnel.cli import config, log
+
+    settings = config.client_config(arguments, os.environ)
+    level = "error" if arguments["--quiet"] and not arguments["--log-level"] else settings.log_level
+    log.configure(level, "text", os.environ)
+    if arguments["--version"]:
+        _show_versions(settings.server)
+        return exit_codes.CLEAN
+    if settings.target == "":
+        raise usage.refusal(USAGE, "No target: name the port or the address of the local server, as in lt-client 8080.")
+    return _tunnel(settings, as_json=arguments["--json"], quiet=arguments["--quiet"])
+
+
+def _show_versions(server: str) -> None:
+    from localtunnel import __version__
+    from localtunnel.cli.output import clean
+    from localtunnel.client.discovery import server_version
+
+    program.show(f"lt-client {__version__}")
+    version = server_version(server, VERSION_TIMEOUT)
+    program.show(f"server {server} {'cannot be reached' if version is None else clean(version)}")
+
+
+def _tunnel(settings: "ClientConfig", *, as_json: bool, quiet: bool) -> int:
+    """Run the client with the output that was asked for; the writer has written everything before this returns."""
+    from localtunnel.cli.writer import LineWriter
+    from localtunnel.client.app import Client
+
+    writer = LineWriter()
+    try:
+        report, failed = _output(writer, as_json=as_json, quiet=quiet)
+        client = Client(settings, report)
+        try:
+            return _until_signal(client)
+        except LocaltunnelError as error:
+            failed(error)
+            raise
+    finally:
+        writer.close()
+        if writer.dropped:
+            program.say(f"lt-client: {writer.dropped} lines were not printed, because nobody read them.")
+
+
+def _output(writer: Any, *, as_json: bool, quiet: bool) -> tuple[_Report, _Failed]:
+    """Return what to call with each event, and with the error that ends the program."""
+    from localtunnel.cli import output
+    from localtunnel.cli.writer import Stream
+
+    out, err = Stream(sys.stdout), Stream(sys.stderr)
+
+    def put(line: str) -> None:
+        writer.put(out, line)
+
+    def put_error(line: str) -> None:
+        writer.put(err, line)
+
+    if as_json:
+        json = output.Json(put)
+        return json, lambda error: json.failed(error.code, str(error), exit_codes.exit_code(error))
+    if quiet:
+        return output.Quiet(put), _nothing
+    if sys.stdout is not None and sys.stdout.isatty():
+        return output.Terminal(put), _nothing
+    return output.Piped(put, put_error), _nothing
+
+
+def _nothing(error: LocaltunnelError) -> None:
+    """``program.run`` says on stderr why the program ends; there is nothing to add on stdout."""
+
+
+def _until_signal(client: "Client") -> int:
+    """Run the client until it ends or a signal stops it. A second signal ends the process as if it had no handler."""
+    import gevent
+
+    received: list[int] = []
+
+    def stop(number: int) -> None:
+        received.append(number)
+        _cancel(watchers)
+        client.stop()
+
+    watchers = [gevent.signal_handler(number, stop, number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        client.run()
+    finally:
+        _cancel(watchers)
+    return exit_codes.INTERRUPTED if signal.SIGINT in received else exit_codes.CLEAN
+
+
+def _cancel(watchers: list[Any]) -> None:
+    for watcher in watchers:
+        watcher.cancel()

@@ -1,0 +1,54 @@
+"""The exit codes of both commands.
+
+====  =====================  ===========================================================================
+code  constant               meaning
+====  =====================  ===========================================================================
+0     CLEAN                  ended as asked: ``--help``, ``--version``, SIGTERM
+1     INTERNAL_ERROR         a fault of localtunnel itself
+2     USAGE                  the command line was not understood
+3     CONFIG                 a setting in a file or in the environment is wrong
+4     AUTHENTICATION         the server wants credentials or refuses them; LTP/0.2 has none
+5     NAME_REFUSED           the name is taken or not allowed
+6     UNREACHABLE            the server cannot be reached or failed; with ``--no-retry`` only
+7     VERSION_MISMATCH       the two programs do not speak the same protocol
+8     CANNOT_LISTEN          an address to listen on is taken or not this machine's
+130   INTERRUPTED            Ctrl-C (SIGINT), as shells count it: 128 + 2
+====  =====================  ===========================================================================
+
+Both commands stop gracefully on SIGINT and on SIGTERM; only the exit code tells which it was. A service manager sends
+SIGTERM and has to see success, a script has to see that its user interrupted it.
+"""
+
+from localtunnel import errors
+
+CLEAN = 0
+INTERNAL_ERROR = 1
+USAGE = 2
+CONFIG = 3
+AUTHENTICATION = 4
+NAME_REFUSED = 5
+UNREACHABLE = 6
+VERSION_MISMATCH = 7
+CANNOT_LISTEN = 8
+INTERRUPTED = 130
+
+# The first class that fits decides, so a subclass stands before its parent.
+_TABLE: tuple[tuple[type[BaseException], int], ...] = (
+    (errors.UsageError, USAGE),
+    (errors.ConfigError, CONFIG),
+    (errors.NameUnavailable, NAME_REFUSED),
+    (errors.NameInvalid, NAME_REFUSED),
+    (errors.RefusedError, UNREACHABLE),
+    (errors.ProtocolError, VERSION_MISMATCH),
+    (errors.ListenError, CANNOT_LISTEN),
+    (errors.NetworkError, UNREACHABLE),
+    (KeyboardInterrupt, INTERRUPTED),
+)
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the code for what ended the program; anything that is not in the table is an internal error."""
+    for kind, code in _TABLE:
+        if isinstance(error, kind):
+            return code
+    return INTERNAL_ERROR

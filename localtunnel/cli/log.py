@@ -1,0 +1,97 @@
+"""The log of both commands: one line per record on stderr, as text for people or as JSON for machines.
+
+A record's message is the name of what happened; what it happened to stands in the fields given by ``extra``. Both
+formats write the fields after it and escape control characters, so that nothing a peer sends can forge a line.
+"""
+
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+LOGGER = "localtunnel"
+"""The root of the package's loggers: the level is set here, other libraries keep theirs."""
+
+_OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_PLAIN_VALUE = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f]+")
+_COLOURS = {logging.DEBUG: "2", logging.INFO: "32", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "31"}
+
+
+class LogHandler(logging.StreamHandler[TextIO]):
+    """The one handler that ``configure`` installs; a class of its own, so that it can be found again."""
+
+
+def configure(level: str, log_format: str, environ: Mapping[str, str], stream: TextIO | None = None) -> None:
+    """Send the package's records of at least ``level`` to ``stream`` (stderr), in ``log_format`` text or json.
+
+    Calling it again replaces what it installed before. Text has colour only on a terminal and without ``NO_COLOR``.
+    """
+    stream = sys.stderr if stream is None else stream
+    handler = LogHandler(stream)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(_wants_colour(stream, environ)))
+    logger = logging.getLogger(LOGGER)
+    for old in [each for each in logger.handlers if isinstance(each, LogHandler)]:
+        logger.removeHandler(old)
+    logger.addHandler(handler)
+    logger.setLevel(level.upper())
+
+
+class TextFormatter(logging.Formatter):
+    """``2026-07-01T12:00:00.123Z info    server.app listening frontend=127.0.0.1:8000``."""
+
+    def __init__(self, colour: bool = False) -> None:
+        super().__init__()
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = f"{record.levelname.lower():<7}"
+        if self._colour:
+            level = f"\x1b[{_COLOURS.get(record.levelno, '0')}m{level}\x1b[0m"
+        logger = record.name.removeprefix(f"{LOGGER}.")
+        fields = [f"{key}={_text(value)}" for key, value in _fields(record).items()]
+        line = " ".join([_timestamp(record), level, logger, _escaped(record.getMessage()), *fields])
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    """One object per line: ``time``, ``level``, ``logger``, ``event`` and the record's fields.
+
+    Those four names, and ``exception`` for a traceback, win over a field of the same name.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            **_fields(record),
+            "time": _timestamp(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    return {key: value for key, value in vars(record).items() if key not in _OWN_ATTRIBUTES}
+
+
+def _timestamp(record: logging.LogRecord) -> str:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{seconds}.{int(record.msecs):03d}Z"
+
+
+def _text(value: object) -> str:
+    text = str(value)
+    return text if _PLAIN_VALUE.fullmatch(text) else json.dumps(text)
+
+
+def _escaped(message: str) -> str:
+    return message if message.isprintable() else json.dumps(message)[1:-1]
+
+
+def _wants_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

@@ -1,0 +1,157 @@
+"""What the client prints about its tunnel: four renderers of ``localtunnel.client.events``.
+
+========  ==========================================================  =======================================
+renderer  stdout                                                      stderr
+========  ==========================================================  =======================================
+Terminal  banner, URL, target, one line per connection, reconnects    nothing
+Piped     the URL alone, again only when it changes                   everything that Terminal prints besides
+Quiet     the URL alone, again only when it changes                   nothing
+Json      one object per event                                        nothing
+========  ==========================================================  =======================================
+
+A renderer turns an event into lines and hands them to ``Put`` callables, which must not block. Whatever comes from
+another machine (the banner, the URL, a request line, a message) loses its terminal escapes and control characters
+first: they could move the cursor, rename the window or paint a second URL. JSON escapes them instead.
+"""
+
+import dataclasses
+import json
+import re
+import time
+import unicodedata
+from collections.abc import Callable
+
+from localtunnel.client.events import (
+    Event,
+    TunnelLost,
+    TunnelOpened,
+    UpstreamFailed,
+    VisitorJoined,
+    VisitorLeft,
+)
+
+Put = Callable[[str], None]
+
+MAX_SHOWN = 500
+"""Characters of one text from elsewhere that are shown: enough for any banner, and a request line may be 64 KiB."""
+
+MAX_BANNER_LINES = 20
+"""Lines of a banner that are shown: a server's greeting must not push the URL off the screen."""
+
+SHORTEST_WAIT = 0.05
+"""Seconds below which a wait, rounded for the eye, would read as 0.0."""
+
+# Control, format (among them those that turn the direction of writing), lone surrogates, private use, line separators.
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+# ECMA-48: a control sequence, a string command such as OSC up to its end, and the short sequences of ESC.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+    r"|\x1b[ -/]*[0-~]?"
+)
+
+
+def clean(text: str) -> str:
+    """Return ``text`` on one line and without terminal escapes and other invisible characters."""
+    text = _ESCAPES.sub("", text[: 2 * MAX_SHOWN].expandtabs(1).replace("\n", " "))
+    visible = "".join(character for character in text if unicodedata.category(character) not in _INVISIBLE)
+    return visible[:MAX_SHOWN]
+
+
+def time_of_day() -> str:
+    return time.strftime("%H:%M:%S")
+
+
+class Terminal:
+    """For a person: everything on one stream, with the time of day before each connection."""
+
+    def __init__(self, out: Put, clock: Callable[[], str] = time_of_day) -> None:
+        self._put = out
+        self._clock = clock
+        self._url: str | None = None
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case TunnelOpened():
+                self._opened(event)
+            case TunnelLost():
+                self._lost(event)
+            case VisitorJoined():
+                parts = [f"#{event.number}", event.peer or "visitor", event.request or "connected"]
+                self._timed("  ".join(clean(part) for part in parts))
+            case UpstreamFailed():
+                self._timed(f"#{event.number}  502: {clean(event.message)}")
+            case VisitorLeft():
+                # A connection has one line, its first: a WebSocket must not be invisible for as long as it lives.
+                return
+
+    def _opened(self, event: TunnelOpened) -> None:
+        url = clean(event.url)
+        if url == self._url:
+            self._timed(f"connected again: {url}")
+            return
+        for line in event.banner.splitlines()[:MAX_BANNER_LINES]:
+            self._put(clean(line))
+        self._show_url(url)
+        self._put(f"Target  {clean(event.target)}")
+        self._url = url
+
+    def _lost(self, event: TunnelLost) -> None:
+        if event.retry_in is None:
+            # The client gives up, and the program's last sentence says why.
+            return
+        what = "cannot connect" if self._url is None else "lost"
+        when = f"retrying in {event.retry_in:.1f} s" if event.retry_in >= SHORTEST_WAIT else "retrying now"
+        self._timed(f"{what}: {clean(event.message).rstrip('.')}; {when}")
+
+    def _show_url(self, url: str) -> None:
+        self._put(f"URL     {url}")
+
+    def _timed(self, line: str) -> None:
+        self._put(f"{self._clock()}  {line}")
+
+
+class Piped(Terminal):
+    """For a script that reads the URL, beside a person or a log that reads the rest."""
+
+    def __init__(self, out: Put, err: Put, clock: Callable[[], str] = time_of_day) -> None:
+        super().__init__(err, clock)
+        self._put_url = out
+
+    def _show_url(self, url: str) -> None:
+        self._put_url(url)
+
+
+class Quiet:
+    """For a script that wants the URL and nothing else."""
+
+    def __init__(self, out: Put) -> None:
+        self._put = out
+        self._url: str | None = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, TunnelOpened) and event.url != self._url:
+            self._url = event.url
+            self._put(clean(event.url))
+
+
+class Json:
+    """For a program: ``{"event": "tunnel_opened", "url": …}``, the fields as ``client.events`` documents them."""
+
+    def __init__(self, out: Put) -> None:
+        self._put = out
+
+    def __call__(self, event: Event) -> None:
+        self._line(_snake_case(type(event).__name__), dataclasses.asdict(event))
+
+    def failed(self, code: str, message: str, exit_code: int) -> None:
+        """The last line of a program that ends with an error."""
+        self._line("failed", {"code": code, "message": message, "exit_code": exit_code})
+
+    def _line(self, name: str, fields: dict[str, object]) -> None:
+        self._put(json.dumps({"event": name, **fields}))
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

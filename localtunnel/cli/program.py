@@ -1,0 +1,61 @@
+"""What both commands share: one way from an exception to a sentence on stderr and an exit code."""
+
+import sys
+from collections.abc import Callable
+
+from localtunnel.cli import exit_codes
+from localtunnel.errors import LocaltunnelError
+
+REPORT = "Please report it with the output of --log-level=debug."
+
+
+def run(name: str, command: Callable[[list[str]], int], argv: list[str] | None) -> int:
+    """Call ``command`` with the arguments (the process's own when None) and return the exit code of the program.
+
+    Of what a command raises, only ``ModuleNotFoundError`` leaves this function: ``bin/`` knows what to do about it.
+    """
+    try:
+        return command(sys.argv[1:] if argv is None else argv)
+    except LocaltunnelError as error:
+        say(f"{name}: {_clean(str(error))}")
+        return exit_codes.exit_code(error)
+    except KeyboardInterrupt:
+        return exit_codes.INTERRUPTED
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        _internal_error(name, error)
+        return exit_codes.INTERNAL_ERROR
+
+
+def say(text: str) -> None:
+    """Write one line to stderr. A stderr that is closed or that nobody reads any more is no reason to fail."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        return
+
+
+def show(text: str) -> None:
+    """Write text that was asked for to stdout, whoever reads it and for however long."""
+    from localtunnel.cli.writer import Stream
+
+    stream = Stream(sys.stdout)
+    stream.write(stream.encode(text.rstrip("\n")))
+
+
+def _clean(message: str) -> str:
+    """Return the message without terminal escapes: part of it may come from the other machine."""
+    from localtunnel.cli.output import clean
+
+    return "\n".join(clean(line) for line in message.splitlines())
+
+
+def _internal_error(name: str, error: Exception) -> None:
+    import logging
+    import traceback
+
+    if logging.getLogger("localtunnel").isEnabledFor(logging.DEBUG):
+        say("".join(traceback.format_exception(error)).rstrip())
+    summary = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+    say(f"{name}: internal error: {summary}. {REPORT}")

@@ -1,0 +1,65 @@
+"""``lt-server``: the public side, which gives visitors' connections to the clients that wait for them."""
+
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from localtunnel.cli import exit_codes, program, usage
+
+USAGE = """\
+lt-server: gives local servers public addresses through the Localtunnel Protocol.
+
+Usage:
+  lt-server [options]
+
+Options:
+  --domain=NAME        The domain below which tunnels get their hosts. With localhost, and no host in an ADDR,
+                       only this machine can connect.
+  --frontend=ADDR      Where visitors connect: PORT, :PORT, HOST:PORT or [IPV6]:PORT.
+  --backend=ADDR       Where clients connect, in the same forms.
+  --config=FILE        A TOML file with settings; conf/server.toml explains every key.
+  --pool-size=N        Idle connections that each client is asked to keep ready.
+  --grace=S            Seconds that open connections are given to finish when the server stops.
+  --log-level=L        debug, info, warning or error.
+  --log-format=FORMAT  text or json.
+  -h --help            Show this.
+  --version            Show the version.
+
+Without options it serves http://NAME.localhost:8000 to this machine, clients connect to port 8001.
+
+Environment, weaker than an option and stronger than the file:
+  LT_CONFIG, LT_LOG_LEVEL, NO_COLOR.
+
+Exit codes: 0 clean, 1 internal error, 2 usage, 3 config, 8 cannot listen, 130 Ctrl-C.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``lt-server`` with ``argv`` (the process's own when None) until it is stopped; return the exit code."""
+    return program.run("lt-server", _command, argv)
+
+
+def _command(argv: list[str]) -> int:
+    arguments = usage.parse(USAGE, argv)
+    if arguments["--help"]:
+        program.show(USAGE)
+    elif arguments["--version"]:
+        from localtunnel import __version__
+
+        program.show(f"lt-server {__version__}")
+    else:
+        return _serve(arguments)
+    return exit_codes.CLEAN
+
+
+def _serve(arguments: Mapping[str, Any]) -> int:
+    from localtunnel.cli import config, log
+
+    settings = config.server_config(arguments, os.environ)
+    log.configure(settings.log_level, settings.log_format, os.environ)
+    # The server brings gevent with it, which none of the checks above had to wait for.
+    from localtunnel.server.app import Server
+
+    stopped_by = Server(settings).run()
+    return exit_codes.INTERRUPTED if stopped_by == signal.SIGINT else exit_codes.CLEAN

@@ -1,0 +1,122 @@
+"""docopt with messages that can be read.
+
+docopt says that a command line does not fit, not why. ``parse`` lets it decide and, when it refuses, looks for the
+reason itself: the word that was not understood and the nearest one that would have been.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from localtunnel.errors import UsageError
+
+_OPTION_LINE = re.compile(r"^ +(?:(-\w)[ ,]+)?(--[\w-]+)(?:=(\S+))?", re.MULTILINE)
+NOT_UNDERSTOOD = "The command line was not understood."
+
+NEAR = 0.6
+"""How alike two words must be, as difflib measures it, for one to be offered instead of the other: its own default."""
+
+
+def parse(text: str, argv: Sequence[str], commands: Sequence[str] = ()) -> Mapping[str, Any]:
+    """Return docopt's mapping for ``argv``; a flag that was not given is None or False.
+
+    ``text`` is the docopt text, with a line of its own for every long option; ``commands`` are the words in it that
+    stand for themselves. ``--help`` anywhere wins over everything else on the line. Raises ``UsageError``, whose
+    message is a sentence followed by the short usage.
+    """
+    from docopt import DocoptExit, docopt
+
+    if _asks_for_help(argv):
+        return {"--help": True}
+    try:
+        return docopt(text, list(argv), default_help=False)
+    except DocoptExit:
+        sentence = _explain(text, argv, commands) or NOT_UNDERSTOOD
+    raise refusal(text, sentence)
+
+
+def refusal(text: str, sentence: str) -> UsageError:
+    """Return the error to raise: the sentence, then the usage lines of the docopt text."""
+    lines = text[text.index("Usage:") :].partition("\n\n")[0]
+    program = lines.split()[1]
+    return UsageError(f"{sentence}\n\n{lines}\n\n{program} --help explains the options.")
+
+
+def nearest(word: str, words: Sequence[str]) -> str:
+    """Return the end of a sentence that offers the word most like ``word``, or nothing when none is like it."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, words, n=1, cutoff=NEAR)
+    return f"; did you mean {found[0]}?" if found else "."
+
+
+def _asks_for_help(argv: Sequence[str]) -> bool:
+    words = argv[: argv.index("--")] if "--" in argv else argv
+    return "--help" in words or "-h" in words
+
+
+def _explain(text: str, argv: Sequence[str], commands: Sequence[str]) -> str | None:
+    """Walk the words as docopt does and return what is wrong with the first that does not fit."""
+    options = {match[2]: match[3] for match in _OPTION_LINE.finditer(text)}
+    shorts = {match[1]: match[2] for match in _OPTION_LINE.finditer(text) if match[1]}
+    seen: set[str] = set()
+    places: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            return "'--' was not understood: no argument here begins with a hyphen, so leave it out."
+        if word.startswith("-") and len(word) > 1 and not _is_number(word):
+            name, value = _option_name(word, options, shorts)
+            if name not in options:
+                return _unknown_option(name, options)
+            metavar = options[name]
+            if name in seen:
+                return f"{name} was given twice; give it once."
+            seen.add(name)
+            if metavar is None and value:
+                return f"{name} takes no value."
+            if metavar is not None and value is None and next(words, None) in (None, "--"):
+                return f"{name} needs a value: {name}={metavar}."
+        else:
+            places.append(word)
+    return _explain_places(places, "<target>" in text, commands)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _option_name(word: str, options: Mapping[str, str | None], shorts: Mapping[str, str]) -> tuple[str, str | None]:
+    """Return the long name of an option word, in full where it is a clear prefix, and the value written with it."""
+    if not word.startswith("--"):
+        return shorts.get(word[:2], word[:2]), word[2:] or None
+    name, equals, value = word.partition("=")
+    if name not in options:
+        longer = [option for option in options if option.startswith(name)]
+        name = longer[0] if len(longer) == 1 else name
+    return name, value if equals else None
+
+
+def _unknown_option(name: str, options: Mapping[str, str | None]) -> str:
+    longer = sorted(option for option in options if option.startswith(name))
+    if len(longer) > 1:
+        return f"{name} is the beginning of {' and '.join(longer)}; write it out."
+    return f"{name} is not an option{nearest(name, list(options))}"
+
+
+def _explain_places(places: Sequence[str], takes_target: bool, commands: Sequence[str]) -> str | None:
+    """Return what is wrong with the words that are no options."""
+    if not places:
+        return None
+    if not takes_target:
+        return f"{places[0]!r} was not understood: only options may be given."
+    rest = places[1:] if places[0] in commands else places
+    if len(rest) < 2:
+        return None
+    if rest is places and not any(character in places[0] for character in ":.0123456789"):
+        return f"{places[0]!r} is not a command{nearest(places[0], commands)}"
+    return f"{rest[1]!r} is one word too many: there is one target, {rest[0]!r}."

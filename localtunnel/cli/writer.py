@@ -1,0 +1,78 @@
+"""Lines to stdout and stderr that never make the tunnel wait.
+
+Whoever reads them may stop: a terminal on which Ctrl-S was pressed, a pager, a script that is busy. A write from the
+hub would then stop every connection. So a thread of its own writes, from a queue with an end: what does not fit is
+dropped and counted. It writes to the descriptor itself, since a thread that waits inside Python's buffered stream
+holds a lock that the interpreter needs in order to exit.
+"""
+
+import os
+import queue
+import select
+import threading
+from typing import TextIO
+
+MAX_LINES = 1000
+"""Lines that may wait to be written: some seconds of a busy tunnel."""
+
+CLOSE_TIMEOUT = 1.0
+"""How long ``close`` waits for the lines still queued, in seconds: a reader that is there needs far less."""
+
+_Item = tuple["Stream", bytes]
+
+
+class Stream:
+    """One destination. ``None`` for a stream that was closed before the program started, as with ``>&-``."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._descriptor = None if stream is None else stream.fileno()
+        self._encoding = "utf-8" if stream is None else stream.encoding
+
+    def encode(self, line: str) -> bytes:
+        return f"{line}\n".encode(self._encoding, "backslashreplace")
+
+    def write(self, data: bytes) -> None:
+        """Write everything, however long that takes. After the reader has gone, do nothing, for ever."""
+        view = memoryview(data)
+        while self._descriptor is not None and view:
+            try:
+                view = view[os.write(self._descriptor, view) :]
+            except BlockingIOError:
+                select.select([], [self._descriptor], [])
+            except OSError:
+                self._descriptor = None
+
+
+class LineWriter:
+    """Writes lines in the order in which they were put, whatever their destination. Owns one daemon thread.
+
+    Callable from the hub: ``put`` never blocks. The owner calls ``close`` once nothing more is to come.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[_Item | None] = queue.Queue()
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._run, name="localtunnel-output", daemon=True)
+        self._thread.start()
+
+    def put(self, stream: Stream, line: str) -> None:
+        """Queue one line, or drop and count it while ``MAX_LINES`` wait."""
+        if self._queue.qsize() >= MAX_LINES:
+            self._dropped += 1
+            return
+        self._queue.put((stream, stream.encode(line)))
+
+    @property
+    def dropped(self) -> int:
+        """Lines dropped so far."""
+        return self._dropped
+
+    def close(self) -> None:
+        """Write what is queued, for ``CLOSE_TIMEOUT`` seconds at most. May be called twice."""
+        self._queue.put(None)
+        self._thread.join(CLOSE_TIMEOUT)
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            stream, data = item
+            stream.write(data)
