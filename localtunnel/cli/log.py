@@ -15,13 +15,12 @@ from typing import Any, TextIO
 LOGGER = "localtunnel"
 """The root of the package's loggers: the level is set here, other libraries keep theirs."""
 
+HANDLER = "localtunnel.cli"
+"""The name of the handler that ``configure`` installs, by which it finds it again."""
+
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_PLAIN_VALUE = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f]+")
+_PLAIN_VALUE = re.compile(r'[^\s"=\\]+')
 _COLOURS = {logging.DEBUG: "2", logging.INFO: "32", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "31"}
-
-
-class LogHandler(logging.StreamHandler[TextIO]):
-    """The one handler that ``configure`` installs; a class of its own, so that it can be found again."""
 
 
 def configure(level: str, log_format: str, environ: Mapping[str, str], stream: TextIO | None = None) -> None:
@@ -30,10 +29,11 @@ def configure(level: str, log_format: str, environ: Mapping[str, str], stream: T
     Calling it again replaces what it installed before. Text has colour only on a terminal and without ``NO_COLOR``.
     """
     stream = sys.stderr if stream is None else stream
-    handler = LogHandler(stream)
+    handler = logging.StreamHandler(stream)
+    handler.name = HANDLER
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(_wants_colour(stream, environ)))
     logger = logging.getLogger(LOGGER)
-    for old in [each for each in logger.handlers if isinstance(each, LogHandler)]:
+    for old in [each for each in logger.handlers if each.name == HANDLER]:
         logger.removeHandler(old)
     logger.addHandler(handler)
     logger.setLevel(level.upper())
@@ -86,7 +86,7 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 def _text(value: object) -> str:
     text = str(value)
-    return text if _PLAIN_VALUE.fullmatch(text) else json.dumps(text)
+    return text if text.isprintable() and _PLAIN_VALUE.fullmatch(text) else json.dumps(text)
 
 
 def _escaped(message: str) -> str:

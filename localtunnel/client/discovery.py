@@ -1,7 +1,5 @@
 """Asking the server's frontend where its backend is, and which version it runs (PROTOCOL.md, "Discovery")."""
 
-import socket
-
 import httptools
 
 from localtunnel.errors import ConnectionClosed, LocaltunnelError, Unreachable
@@ -9,7 +7,7 @@ from localtunnel.net import closing
 from localtunnel.net.address import MAX_PORT, HostPort, parse_server
 from localtunnel.net.deadline import Deadline, wait_readable
 from localtunnel.net.dial import dial, resolve
-from localtunnel.net.sockets import translate
+from localtunnel.net.sockets import Socket, translate
 
 MAX_ANSWER = 64 * 1024
 """Bytes taken of an answer that should have one line: enough to read any page that somebody else's server sends."""
@@ -43,7 +41,7 @@ def fetch(server: HostPort, path: str, deadline: Deadline) -> str:
         closing.close(sock)
 
 
-def _exchange(sock: socket.socket, server: HostPort, path: str, deadline: Deadline) -> str:
+def _exchange(sock: Socket, server: HostPort, path: str, deadline: Deadline) -> str:
     answer = _Answer()
     parser = httptools.HttpResponseParser(answer)
     request = f"GET {path} HTTP/1.1\r\nHost: {server}\r\nAccept: text/plain\r\nConnection: close\r\n\r\n"

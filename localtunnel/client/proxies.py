@@ -5,7 +5,6 @@ A parked connection is a socket and a watcher, no greenlet.
 
 import logging
 import random
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ import gevent
 from localtunnel.errors import LocaltunnelError, NetworkError
 from localtunnel.net.channel import Channel, client_channel
 from localtunnel.net.dial import Address, Dial
+from localtunnel.net.sockets import Socket
 from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.limits import MAX_CONCURRENCY
 from localtunnel.protocol.messages import Assigned, ErrorReply, FromServer, ProxyRequest
@@ -31,7 +31,7 @@ SETTLED = 5.0
 
 _READ = 1
 
-Taken = Callable[[socket.socket, bytes], None]
+Taken = Callable[[Socket, bytes], None]
 
 
 class Proxies:
@@ -80,7 +80,7 @@ class Proxies:
             proxy.close()
         self._open.clear()
 
-    def taken(self, proxy: "_Proxy", sock: socket.socket, first: bytes) -> None:
+    def taken(self, proxy: "_Proxy", sock: Socket, first: bytes) -> None:
         """``proxy`` was assigned: hand it on, and open another."""
         self._open.discard(proxy)
         self._failures = 0
@@ -136,7 +136,7 @@ class _Proxy:
         if self._channel is not None:
             self._channel.close()
 
-    def _dialled(self, sock: socket.socket | None, _: object, error: NetworkError | None) -> None:
+    def _dialled(self, sock: Socket | None, _: object, error: NetworkError | None) -> None:
         if sock is None:
             self._proxies.lost(self, error or NetworkError("The backend could not be reached."))
             return

@@ -5,7 +5,6 @@ import itertools
 import logging
 import platform
 import secrets
-import socket
 import time
 from collections.abc import Callable
 from typing import NoReturn
@@ -30,6 +29,7 @@ from localtunnel.net.address import HostPort
 from localtunnel.net.channel import Channel, client_channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.dial import Address, dial, resolve
+from localtunnel.net.sockets import Socket
 from localtunnel.protocol import limits, messages
 from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import ControlReply, ControlRequest, ErrorReply, FromServer, Ping, ProxyRequest
@@ -59,7 +59,7 @@ class Visits:
     def __len__(self) -> int:
         return len(self._visits)
 
-    def begin(self, sock: socket.socket, first: bytes) -> None:
+    def begin(self, sock: Socket, first: bytes) -> None:
         """Take over an assigned proxy connection."""
         visit = Visit(next(self._numbers), sock, first, self._upstream, self)
         self._visits.add(visit)

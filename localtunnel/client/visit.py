@@ -1,6 +1,5 @@
 """One visitor on its way to the upstream: dialled on the assignment, not before, then bytes only."""
 
-import socket
 import time
 from typing import Any, Protocol
 
@@ -10,6 +9,7 @@ from localtunnel.http import pages
 from localtunnel.http.request import HeadReader, RequestHead
 from localtunnel.net import closing
 from localtunnel.net.relay import Relay, SocketEnd
+from localtunnel.net.sockets import Socket
 
 
 class Watcher(Protocol):
@@ -28,7 +28,7 @@ class Watcher(Protocol):
 class Visit:
     """Owns the proxy connection ``sock`` from its making on; ``first`` are the visitor's bytes that came along."""
 
-    def __init__(self, number: int, sock: socket.socket, first: bytes, upstream: Upstream, watcher: Watcher) -> None:
+    def __init__(self, number: int, sock: Socket, first: bytes, upstream: Upstream, watcher: Watcher) -> None:
         self.number = number
         self.first = first
         self.reason: str | None = None
@@ -68,7 +68,7 @@ class Visit:
             closing.reset(self._sock)
             self._ended(reason)
 
-    def _dialled(self, sock: socket.socket | None, _: object, error: NetworkError | None) -> None:
+    def _dialled(self, sock: Socket | None, _: object, error: NetworkError | None) -> None:
         if sock is None:
             self._answer(error or NetworkError("The upstream could not be reached."))
             return

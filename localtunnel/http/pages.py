@@ -71,7 +71,7 @@ _HELP = {
 _OTHER = _Help(
     "The request failed",
     "The request could not be served.",
-    "Load the page again in a moment, or tell the owner of the tunnel.",
+    "Load the page again in a moment. If it keeps failing, tell the owner of the tunnel.",
     "Look at what lt-client and the tunnel server have logged.",
 )
 

@@ -194,9 +194,9 @@ def _identify(method: bytes, target: bytes, hosts: list[bytes]) -> tuple[str, in
         raise errors.NoHost("The request has no Host field, so that no tunnel can be found; send one.")
     if len(hosts) > 1:
         raise errors.BadRequest(f"The request has {len(hosts)} Host fields; exactly one is allowed (RFC 9112, 3.2).")
-    if hosts[0] in (b"", b"."):
+    host, port = parse_authority(hosts[0], "The Host field") if hosts[0] else ("", None)
+    if not host:
         raise errors.NoHost("The request's Host field is empty, so that no tunnel can be found; name the host in it.")
-    host, port = parse_authority(hosts[0], "The Host field")
     if method == b"CONNECT":
         raise errors.BadRequest("The method CONNECT asks for a proxy, and this is not one; request the page itself.")
     if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):

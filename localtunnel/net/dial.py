@@ -156,7 +156,7 @@ class Dial:
         self._next()
 
     def _expire(self) -> None:
-        self._finish(None, None, DeadlineExceeded(f"There was no answer within {self._deadline.seconds:g} seconds."))
+        self._finish(None, None, DeadlineExceeded(f"There was no answer within {self._deadline.seconds:.3g} seconds."))
 
     def _finish(self, sock: socket.socket | None, address: Address | None, error: NetworkError | None) -> None:
         done, self._done = self._done, None

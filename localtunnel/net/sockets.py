@@ -6,6 +6,9 @@ from typing import Any
 
 from localtunnel.errors import ConnectionClosed, NetworkError, Unreachable
 
+Socket = socket.socket
+"""A plain non-blocking socket, for those outside ``net`` who hold one and say so in a signature."""
+
 KEEPALIVE_IDLE = 30
 """Seconds of silence before the first probe: below the idle time-outs of the home routers that forget a flow."""
 

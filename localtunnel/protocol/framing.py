@@ -16,7 +16,9 @@ LENGTH_SIZE = 4
 
 _PREFIX = b"LTP/"
 _HEADER = re.compile(rb"LTP/[0-9]\.[0-9]\Z")
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
+"""A string that lacks its end reaches to the end of the payload: a pattern that could fail there would be tried again
+at every quote, in quadratic time."""
 
 
 def encode_frame(payload: bytes) -> bytes:

@@ -54,5 +54,8 @@ MAX_NAME = 63
 MAX_CLIENT_ID = 256
 """The ``client`` string of a request: user, host, system and instance fit in it many times over."""
 
+MAX_TEXT = 255
+"""Any other text of a request: a host name has 253 characters at most, and an error that repeats it stays small."""
+
 MAX_BANNER = 512
 """The banner in a control reply: with it, the whole reply stays below the 1 KiB that 0.2 clients read at once."""

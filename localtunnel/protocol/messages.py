@@ -12,19 +12,23 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from localtunnel.errors import FrameError, MessageError
 from localtunnel.protocol.framing import check_depth, encode_frame
-from localtunnel.protocol.limits import MAX_CLIENT_ID
+from localtunnel.protocol.limits import MAX_CLIENT_ID, MAX_TEXT
 
 ClientId = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
 """Who a client is, as LTP/0.2 says it: ``user@host;System``, and here an instance behind a further semicolon."""
 
 
+Text = Annotated[str, Meta(max_length=MAX_TEXT)]
+"""Any other text of a request."""
+
+
 class ControlRequest(Struct, frozen=True):
     """The client asks for a tunnel. ``protect`` is ``user:password`` for visitors, ``domain`` a host of its own."""
 
-    name: Annotated[str, Meta(max_length=255)]
+    name: Text
     client: ClientId
-    protect: str | None = None
-    domain: str | None = None
+    protect: Text | None = None
+    domain: Text | None = None
 
 
 class ControlReply(Struct, frozen=True):
@@ -38,7 +42,7 @@ class ControlReply(Struct, frozen=True):
 class ProxyRequest(Struct, frozen=True):
     """The client offers this connection to the pool of the tunnel ``name``."""
 
-    name: Annotated[str, Meta(max_length=255)]
+    name: Text
     client: ClientId
 
 
@@ -147,7 +151,8 @@ def _without_none(message: Struct) -> dict[str, object]:
 def _decode(decoder: msgspec.json.Decoder, payload: bytes) -> object:  # type: ignore[type-arg]
     check_depth(payload)
     try:
-        return decoder.decode(payload)
+        # As bytes, msgspec would not look at the encoding of unknown fields.
+        return decoder.decode(payload.decode("utf-8"))
     except msgspec.ValidationError as error:
         raise MessageError(f"The message has the wrong shape: {error}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

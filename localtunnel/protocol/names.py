@@ -30,7 +30,7 @@ def check(name: str) -> str:
         raise NameInvalid("The tunnel's name is empty.")
     if len(lower) > MAX_NAME:
         raise NameInvalid(f"The tunnel's name has {len(lower)} characters; a DNS label has {MAX_NAME} at most.")
-    if not _LABEL.match(lower):
+    if not (name.isascii() and _LABEL.match(lower)):
         raise NameInvalid(
             f"The name {name!r} is not a DNS label: use letters a-z, digits and hyphens, with no hyphen at either end."
         )

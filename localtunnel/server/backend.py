@@ -5,7 +5,6 @@ A proxy connection is then parked and owns no greenlet; a control connection kee
 """
 
 import logging
-import socket
 import time
 from typing import NoReturn
 
@@ -26,6 +25,7 @@ from localtunnel.net import closing
 from localtunnel.net.channel import Channel, server_channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.relay import SocketEnd
+from localtunnel.net.sockets import Socket
 from localtunnel.protocol import limits, messages
 from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import ControlReply, ControlRequest, ErrorReply, FromClient, ProxyRequest
@@ -70,7 +70,7 @@ class Backend:
         self._greenlets.join(timeout=STOP_TIMEOUT)
         self._greenlets.kill()
 
-    def accept(self, sock: socket.socket, host: str) -> None:
+    def accept(self, sock: Socket, host: str) -> None:
         """Take over a new connection; a listener's callback."""
         channel = server_channel(sock, "the client")
         try:
@@ -134,7 +134,10 @@ class Backend:
             public = claim.host or f"{claim.name}.{self._config.domain}"
             log.info("tunnel opened", extra={"tunnel": tunnel.name, "client": request.client, "peer": host})
             reply = ControlReply(public + self._port, self._config.pool_size, self._banner())
-            tunnel.end(self._converse(channel, reply))
+            reason = self._converse(channel, reply)
+            # The channel is closed, or lingers behind its last word: there is nobody left to wake.
+            tunnel.on_end = lambda reason: None
+            tunnel.end(reason)
         finally:
             self._registry.release(claim)
             tunnel.end("internal error")

@@ -40,7 +40,7 @@ class ServerConfig(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     backend: int | str = 8001
     pool_size: Annotated[int, Meta(ge=1, le=limits.MAX_CONCURRENCY)] = limits.DEFAULT_CONCURRENCY
     grace: Annotated[float, Meta(ge=0, le=86400)] = 30.0
-    banner: str = ""
+    banner: Annotated[str, Meta(max_length=limits.MAX_BANNER)] = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     timeouts: Timeouts = Timeouts()

@@ -5,7 +5,6 @@ the rest. What was read is replayed to the upstream untouched.
 """
 
 import itertools
-import socket
 
 from gevent.pool import Group
 
@@ -15,7 +14,7 @@ from localtunnel.http.request import HeadReader, RequestHead
 from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline, wait_readable
 from localtunnel.net.relay import SocketEnd
-from localtunnel.net.sockets import peer_address
+from localtunnel.net.sockets import Socket, peer_address
 from localtunnel.server.config import ServerConfig
 from localtunnel.server.join import Assignment, Join
 from localtunnel.server.meta import Meta
@@ -38,7 +37,7 @@ class Frontend:
         """Drop the visitors whose head has not arrived."""
         self._greenlets.kill()
 
-    def accept(self, sock: socket.socket, host: str) -> None:
+    def accept(self, sock: Socket, host: str) -> None:
         """Take over a new connection; a listener's callback."""
         reader = HeadReader(self._config.limits.head_bytes)
         try:
@@ -53,7 +52,7 @@ class Frontend:
             else:
                 self._route(sock, head, reader)
 
-    def _read_slowly(self, sock: socket.socket, reader: HeadReader) -> None:
+    def _read_slowly(self, sock: Socket, reader: HeadReader) -> None:
         deadline = Deadline(self._config.timeouts.head)
         head = None
         try:
@@ -69,7 +68,7 @@ class Frontend:
         else:
             self._route(sock, head, reader)
 
-    def _read_ready(self, sock: socket.socket, reader: HeadReader) -> RequestHead | None:
+    def _read_ready(self, sock: Socket, reader: HeadReader) -> RequestHead | None:
         """Read what is there. Raises VisitorError for what is no request, OSError when the visitor has gone."""
         try:
             data = sock.recv(READ_SIZE)
@@ -79,7 +78,7 @@ class Frontend:
             raise ConnectionResetError
         return reader.feed(data)
 
-    def _route(self, sock: socket.socket, head: RequestHead, reader: HeadReader) -> None:
+    def _route(self, sock: Socket, head: RequestHead, reader: HeadReader) -> None:
         self._meta.visitors += 1
         tunnel = self._registry.route(head.host)
         if tunnel is not None and not tunnel.ended:
@@ -97,7 +96,7 @@ class Frontend:
             _answer(sock, pages.error_answer(error, head))
 
 
-def _answer(sock: socket.socket, response: bytes) -> None:
+def _answer(sock: Socket, response: bytes) -> None:
     """Send an answer of the server's own, and close once the visitor has had the time to read it."""
     try:
         sent = sock.send(response)
