@@ -1,0 +1,141 @@
+"""The import rule, read from the source by ast: cli -> server | client -> net -> protocol | http -> errors."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "localtunnel"
+
+BELOW = {
+    "cli": {"server", "client", "net", "protocol", "http", "errors"},
+    "server": {"net", "protocol", "http", "errors"},
+    "client": {"net", "protocol", "http", "errors"},
+    "net": {"protocol", "errors"},
+    "protocol": {"errors"},
+    "http": {"errors"},
+    "errors": set(),
+    # The package itself names its public API, for type checkers and on first use.
+    "localtunnel": {"server", "client"},
+}
+"""What each part may import besides itself, and besides ``__version__`` of the package."""
+
+LIMITS = "localtunnel.protocol.limits"
+"""Constants without code: every part that is above ``errors`` may read them."""
+
+SOCKETS = {"socket", "ssl", "gevent.socket", "gevent.ssl", "gevent._socket3", "gevent.server", "_socket"}
+"""Only ``net`` touches the operating system's sockets."""
+
+IMPURE = set("asyncio gevent greenlet os select selectors socket ssl subprocess threading time".split())
+"""Nothing of this in ``protocol`` and ``http``: bytes in, values out."""
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def part_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else "localtunnel"
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield every module that ``path`` imports, wherever in the file, with the names of ``from`` imports behind it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively; name the module in full"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imports_of(path: Path, roots: set[str]) -> list[str]:
+    return [name for name in imports(path) if any(name == root or name.startswith(f"{root}.") for root in roots)]
+
+
+PURE = [path for path in MODULES if part_of(dotted(path)) in ("protocol", "http")]
+
+every_module = pytest.mark.parametrize("path", MODULES, ids=dotted)
+
+
+@every_module
+def test_imports_go_downwards_only(path: Path) -> None:
+    part = part_of(dotted(path))
+    allowed = BELOW[part] | {part}
+    for name in imports_of(path, {"localtunnel"}):
+        if name == "localtunnel.__version__" or name.startswith(f"{LIMITS}.") or name == LIMITS:
+            continue
+        assert part_of(name) in allowed, f"{dotted(path)} imports {name}, which is not below {part}"
+
+
+@every_module
+def test_only_net_imports_sockets(path: Path) -> None:
+    if part_of(dotted(path)) != "net":
+        assert not imports_of(path, SOCKETS), f"{dotted(path)} reaches past net for a socket"
+
+
+@every_module
+def test_nobody_patches(path: Path) -> None:
+    assert not imports_of(path, {"gevent.monkey"})
+    assert "patch_all" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", PURE, ids=dotted)
+def test_protocol_and_http_are_pure(path: Path) -> None:
+    assert not imports_of(path, IMPURE)
+
+
+def test_every_part_has_its_rule() -> None:
+    assert {part_of(dotted(path)) for path in MODULES} == set(BELOW)
+
+
+def test_the_package_never_imports_its_benchmarks_or_tests() -> None:
+    for path in MODULES:
+        assert not imports_of(path, {"bench", "tests", "pytest", "hypothesis"})
+
+
+@pytest.mark.parametrize("module", ["localtunnel", "localtunnel.server.app", "localtunnel.client.app"])
+def test_importing_patches_nothing(module: str) -> None:
+    program = f"""
+import os, select, signal, socket, ssl, subprocess, sys, threading, time
+modules = [os, select, signal, socket, ssl, subprocess, threading, time]
+before = [dict(vars(module)) for module in modules]
+import {module}
+if "gevent.monkey" in sys.modules:
+    import gevent.monkey
+    assert not gevent.monkey.saved, gevent.monkey.saved
+for module, names in zip(modules, before):
+    changed = [name for name, value in names.items() if vars(module)[name] is not value]
+    assert not changed, (module, changed)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=60)
+
+
+def test_importing_the_package_loads_neither_side() -> None:
+    program = """
+import sys, localtunnel
+sys.exit(any(name.startswith(("gevent", "localtunnel.")) for name in sys.modules))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=60)
+
+
+@pytest.mark.parametrize(("module", "other"), [("server", "client"), ("client", "server")])
+def test_one_side_never_loads_the_other(module: str, other: str) -> None:
+    program = f"""
+import sys, localtunnel.{module}.app
+sys.exit(any(name.startswith("localtunnel.{other}") for name in sys.modules))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=60)
+
+
+def test_the_map_in_the_architecture_names_every_module() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for path in MODULES:
+        if path.name != "__init__.py":
+            assert f"`{path.stem}`" in text, f"docs/architecture.md does not name {dotted(path)}"

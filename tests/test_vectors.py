@@ -1,0 +1,314 @@
+"""Runs tests/vectors/ against this project's server and client over real sockets, as another implementation would.
+
+Server and client run in this thread's hub, so every socket here is gevent's. The schema is in tests/vectors/README.md.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket
+from vector_items import load, to_bytes
+
+from localtunnel import Client, ClientConfig, Server, ServerConfig
+from localtunnel.client.config import Timeouts as ClientTimeouts
+from localtunnel.errors import LocaltunnelError
+from localtunnel.net import closing
+from localtunnel.server.config import Timeouts as ServerTimeouts
+
+SLACK = 3.0
+"""Seconds that any step may take on a busy machine, besides the limit that it names."""
+
+EARLY = 0.9
+"""The part of a limit that must have passed at least: a hub's timers count from a time that is a little older."""
+
+LIMITS = {
+    "PREAMBLE_TIMEOUT": 0.5,
+    "HEARTBEAT_INTERVAL": 0.3,
+    "HEARTBEAT_TIMEOUT": 1.0,
+    "CLIENT_HEARTBEAT_TIMEOUT": 1.5,
+    "ERROR_HOLD": 0.2,
+}
+
+
+def matches(pattern: Any, value: Any, words: dict[str, str]) -> bool:
+    """Say whether ``value`` has at least what ``pattern`` has; ``words`` remembers what a ``<word>`` stood for."""
+    if isinstance(pattern, dict):
+        return isinstance(value, dict) and all(
+            key in value and matches(wanted, value[key], words) for key, wanted in pattern.items()
+        )
+    if pattern == "<number>":
+        return isinstance(value, int | float) and value > 0
+    if isinstance(pattern, str) and re.fullmatch("<[a-z]+>", pattern):
+        return isinstance(value, str) and value != "" and words.setdefault(pattern, value) == value
+    return bool(pattern == value and type(pattern) is type(value))
+
+
+class Peer:
+    """One connection of a case, and what was received on it and not yet expected."""
+
+    def __init__(self, sock: Any) -> None:
+        self.sock = sock
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = b""
+        self.last_sent = time.monotonic()
+        self.any_rest = False
+
+    def send(self, data: bytes, *, bytewise: bool = False) -> None:
+        self.last_sent = time.monotonic()
+        for start in range(0, len(data), 1 if bytewise else max(1, len(data))):
+            self.sock.sendall(data[start : start + 1] if bytewise else data)
+            # The other side, which runs in the same hub, reads each piece by itself.
+            gevent.sleep(0)
+
+    def take(self, size: int) -> bytes:
+        while len(self.buffer) < size:
+            data = self.sock.recv(65536)
+            assert data, f"the connection ended after {self.buffer!r}, {size} bytes were expected"
+            self.buffer += data
+        taken, self.buffer = self.buffer[:size], self.buffer[size:]
+        return taken
+
+    def take_message(self) -> Any:
+        return json.loads(self.take(int.from_bytes(self.take(4), "big")))
+
+    def expect_end(self) -> None:
+        data = self.buffer
+        with suppress(ConnectionResetError):
+            while data or (data := self.sock.recv(65536)):
+                assert self.any_rest, f"{data!r} came where the end was expected"
+                data = b""
+
+
+class Run:
+    """One case in progress. ``connect`` returns the socket of a connection that is mentioned for the first time."""
+
+    def __init__(self, case: dict[str, Any], connect: Callable[[str], Any], stack: ExitStack) -> None:
+        self.case = case
+        self.peers: dict[str, Peer] = {}
+        self.words: dict[str, str] = {}
+        self._connect = connect
+        self._stack = stack
+
+    def steps(self) -> None:
+        for number, step in enumerate(self.case["steps"], 1):
+            limit = LIMITS[step["within"]] if "within" in step else 0.0
+            late = AssertionError(f"step {number} was not done in time: {str(step)[:300]}")
+            with gevent.Timeout(limit + SLACK, late):
+                self._step(step)
+
+    def _step(self, step: dict[str, Any]) -> None:
+        name = step.get("on", self.case["connection"])
+        if step.get("expect") == "not connected":
+            assert name not in self.peers
+            with pytest.raises(BlockingIOError), gevent.Timeout(0, BlockingIOError()):
+                self._connect(name)
+            return
+        peer = self._peer(name)
+        if "send" in step:
+            peer.send(to_bytes(step["send"]), bytewise=step.get("bytewise", False))
+        elif "expect" in step:
+            self._expect(name, peer, step["expect"])
+        else:
+            assert step["close"] is True
+            peer.sock.close()
+        if "not_before" in step:
+            assert time.monotonic() - peer.last_sent >= LIMITS[step["not_before"]] * EARLY
+
+    def _peer(self, name: str) -> Peer:
+        if name not in self.peers:
+            peer = self.peers[name] = Peer(self._connect(name))
+            self._stack.callback(peer.sock.close)
+        return self.peers[name]
+
+    def _expect(self, name: str, peer: Peer, expected: Any) -> None:
+        match expected:
+            case "end":
+                peer.expect_end()
+            case {"bytes": items}:
+                wanted = to_bytes(items)
+                assert peer.take(len(wanted)) == wanted
+            case {"start": items}:
+                wanted = to_bytes(items)
+                assert peer.take(len(wanted)) == wanted
+                peer.any_rest = True
+            case {"message": pattern}:
+                message = peer.take_message()
+                assert matches(pattern, message, self.words), f"{message} came where {pattern} was expected"
+                if name.endswith("-kept"):
+                    self._stack.callback(gevent.spawn(answer_pings, peer).kill)
+            case _:
+                raise ValueError(f"unknown expectation: {expected}")
+
+
+def answer_pings(peer: Peer) -> None:
+    """Keep a control connection alive until it ends or the greenlet is killed."""
+    with suppress(AssertionError, OSError):
+        while True:
+            assert peer.take_message() == {"control": "ping"}
+            peer.send(to_bytes([{"message": {"control": "pong"}}]))
+
+
+def eventually(holds: Callable[[], object]) -> bool:
+    """Wait until ``holds()``, and say whether it did in time."""
+    deadline = time.monotonic() + SLACK
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        gevent.sleep(0.01)
+    return True
+
+
+def descriptors() -> int:
+    return len(os.listdir("/dev/fd"))
+
+
+# The server.
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    timeouts = ServerTimeouts(
+        preamble=LIMITS["PREAMBLE_TIMEOUT"],
+        heartbeat=LIMITS["HEARTBEAT_INTERVAL"],
+        heartbeat_reply=LIMITS["HEARTBEAT_TIMEOUT"],
+        error_hold=LIMITS["ERROR_HOLD"],
+    )
+    server = Server(ServerConfig(frontend="127.0.0.1:0", backend="127.0.0.1:0", timeouts=timeouts))
+    server.start()
+    yield server
+    server.stop()
+
+
+def connect_to(server: Server, name: str) -> Any:
+    address = (server.frontend_addresses if name.startswith("visitor") else server.backend_addresses)[0]
+    return socket.create_connection(address)
+
+
+@contextmanager
+def bystander(server: Server) -> Iterator[Callable[[], None]]:
+    """Open another tunnel with one proxy connection; what is yielded checks that it serves a visitor."""
+    who = {"name": "bystander", "client": "bystander"}
+    with ExitStack() as stack:
+        control, proxy, visitor = (Peer(connect_to(server, name)) for name in ("control", "proxy", "visitor"))
+        for peer in (control, proxy, visitor):
+            stack.callback(peer.sock.close)
+        control.send(to_bytes([{"text": "LTP/0.2"}, {"message": {"control": who}}]))
+        assert "host" in control.take_message()["control"]
+        stack.callback(gevent.spawn(answer_pings, control).kill)
+        proxy.send(to_bytes([{"text": "LTP/0.2"}, {"message": {"proxy": who}}]))
+
+        def check() -> None:
+            with gevent.Timeout(SLACK, AssertionError("the other tunnel does not serve its visitor")):
+                request, response = b"GET / HTTP/1.1\r\nHost: bystander.localhost\r\n\r\n", b"HTTP/1.1 204 Fine\r\n\r\n"
+                visitor.send(request)
+                assert proxy.take_message() == {"proxy": True}
+                assert proxy.take(len(request)) == request
+                proxy.send(response)
+                assert visitor.take(len(response)) == response
+
+        yield check
+
+
+@pytest.mark.parametrize("case", load("server.json"))
+def test_server(server: Server, case: dict[str, Any]) -> None:
+    with bystander(server) as check:
+        before = descriptors()
+        with ExitStack() as stack:
+            Run(case, lambda name: connect_to(server, name), stack).steps()
+        assert eventually(lambda: len(server.registry) == 1 and not server.joins and not closing.lingering())
+        assert eventually(lambda: descriptors() == before)
+        check()
+
+
+# The client.
+
+
+class FakeServer:
+    """Listens as backend and as upstream of the client on trial, and accepts when a case mentions a connection."""
+
+    def __init__(self, stack: ExitStack, *, upstream_refuses: bool) -> None:
+        self.backend = self._listen(stack)
+        self.upstream = self._listen(stack)
+        self.backend_port = self.backend.getsockname()[1]
+        self.upstream_port = self.upstream.getsockname()[1]
+        if upstream_refuses:
+            self.upstream.close()
+
+    def connect(self, name: str) -> Any:
+        return (self.upstream if name.startswith("upstream") else self.backend).accept()[0]
+
+    def _listen(self, stack: ExitStack) -> Any:
+        sock = socket.socket()
+        stack.callback(sock.close)
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        return sock
+
+
+def run_client(client: Client) -> str | None:
+    try:
+        client.run()
+    except LocaltunnelError as error:
+        return error.code
+    return None
+
+
+@pytest.mark.parametrize("case", load("client.json"))
+def test_client(case: dict[str, Any]) -> None:
+    before = descriptors()
+    with ExitStack() as stack:
+        fake = FakeServer(stack, upstream_refuses=case.get("upstream") == "refuses")
+        timeouts = ClientTimeouts(heartbeat=LIMITS["CLIENT_HEARTBEAT_TIMEOUT"], retry_first=0.05, retry_longest=0.1)
+        config = ClientConfig(
+            target=f"127.0.0.1:{fake.upstream_port}",
+            name="demo",
+            server="127.0.0.1:1",
+            backend=f"127.0.0.1:{fake.backend_port}",
+            timeouts=timeouts,
+        )
+        client = Client(config, lambda event: None)
+        running = gevent.spawn(run_client, client)
+        stack.callback(running.kill)
+        Run(case, fake.connect, stack).steps()
+        if "ends" in case:
+            code = running.get(timeout=SLACK)
+            assert {"version_mismatch": "version"}.get(code, code) == case["ends"]
+        else:
+            assert not running.dead
+            client.stop()
+            assert running.get(timeout=SLACK) is None
+    assert eventually(lambda: client.visitors == 0 and not closing.lingering() and descriptors() <= before)
+
+
+# The vectors themselves.
+
+
+@pytest.mark.parametrize("name", ["messages.json", "framing.json", "server.json", "client.json"])
+def test_names_are_unique_and_reasons_given(name: str) -> None:
+    cases = [parameter.values[0] for parameter in load(name)]
+    assert cases
+    assert len({case["name"] for case in cases}) == len(cases)
+    assert all(case["why"] for case in cases)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "value", "expected"),
+    [
+        ({"a": 1}, {"a": 1, "b": 2}, True),
+        ({"a": 1}, {"b": 2}, False),
+        ({"a": True}, {"a": 1}, False),
+        ({"a": "<number>"}, {"a": 0}, False),
+        ({"a": "<word>", "b": "<word>"}, {"a": "x", "b": "x"}, True),
+        ({"a": "<word>", "b": "<word>"}, {"a": "x", "b": "y"}, False),
+        ({"a": "<word>"}, {"a": ""}, False),
+    ],
+)
+def test_matching(pattern: Any, value: Any, expected: bool) -> None:
+    assert matches(pattern, value, {}) is expected

@@ -1,0 +1,40 @@
+"""Reads tests/vectors/: cases, and the bytes that their items stand for. The schema is in tests/vectors/README.md."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+VECTORS = Path(__file__).parent / "vectors"
+
+
+def load(name: str) -> list[Any]:
+    """Return the cases of one file, each as a parameter of a test."""
+    cases = json.loads((VECTORS / name).read_text(encoding="utf-8"))["cases"]
+    return [pytest.param(case, id=case["name"]) for case in cases]
+
+
+def to_bytes(items: list[dict[str, Any]]) -> bytes:
+    """Return the bytes that a list of items stands for."""
+    return b"".join(_item_bytes(item) for item in items)
+
+
+def frame(payload: bytes) -> bytes:
+    """Return ``payload`` behind its length, made here and not by the code under test."""
+    return len(payload).to_bytes(4, "big") + payload
+
+
+def _item_bytes(item: dict[str, Any]) -> bytes:
+    match item:
+        case {"text": text}:
+            return text.encode()
+        case {"hex": digits}:
+            return bytes.fromhex(digits)
+        case {"message": message}:
+            return frame(json.dumps(message, separators=(",", ":")).encode())
+        case {"frame": items}:
+            return frame(to_bytes(items))
+        case {"repeat": items, "times": times}:
+            return to_bytes(items) * times
+    raise ValueError(f"unknown item: {item}")
