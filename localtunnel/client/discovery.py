@@ -18,7 +18,7 @@ _READ_SIZE = 16 * 1024
 def discover_backend(server: HostPort, deadline: Deadline) -> HostPort:
     """Return where the backend of ``server`` listens, blocking the greenlet. Raises a NetworkError."""
     text = fetch(server, "/meta/backend", deadline)
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= MAX_PORT):
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= MAX_PORT):
         raise Unreachable(f"{server} answers, but not as a localtunnel server; check --server, or give --backend.")
     return HostPort(server.host, int(text))
 
@@ -59,6 +59,8 @@ def _exchange(sock: Socket, server: HostPort, path: str, deadline: Deadline) -> 
         raise Unreachable(
             f"{server} does not answer in HTTP; check --server, which is the frontend's address."
         ) from error
+    if answer.has_length and not answer.complete and len(answer.body) < MAX_ANSWER:
+        raise ConnectionClosed(f"{server} closed the connection in the middle of its answer.")
     if not answer.headed:
         raise ConnectionClosed(f"{server} closed the connection without an answer.")
     if parser.get_status_code() != 200:
@@ -76,6 +78,10 @@ class _Answer:
         self.body = bytearray()
         self.headed = False
         self.complete = False
+        self.has_length = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.has_length |= name.lower() in (b"content-length", b"transfer-encoding")
 
     def on_headers_complete(self) -> None:
         self.headed = True

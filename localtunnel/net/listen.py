@@ -22,7 +22,7 @@ LOOPBACK = ("127.0.0.1", "::1")
 Accept = Callable[[socket.socket, str], None]
 
 
-class Listener(StreamServer):  # type: ignore[misc]
+class Listener(StreamServer):
     """Calls ``accept(sock, peer_host)`` in the hub for every connection; ``accept`` owns the socket and must not block.
 
     When descriptors or memory run out, accepting pauses with growing delays, says so once, and resumes by itself.
@@ -35,6 +35,7 @@ class Listener(StreamServer):  # type: ignore[misc]
         super().__init__(listener, handle=accept)
         self._what = what
         self._refusals = 0
+        self._pause_for = self.min_delay
 
     @property
     def bound(self) -> str:
@@ -57,6 +58,7 @@ class Listener(StreamServer):  # type: ignore[misc]
         if self._refusals:
             log.warning("accepting again", extra={"listener": self._what, "pauses": self._refusals})
             self._refusals = 0
+            self._pause_for = self.min_delay
         return sock, plain_host(address[0])
 
     def do_handle(self, sock: socket.socket, host: str) -> None:
@@ -76,9 +78,9 @@ class Listener(StreamServer):  # type: ignore[misc]
             log.error("cannot accept, pausing", extra={"listener": self._what, "error": error.strerror})
         self._refusals += 1
         self.stop_accepting()
-        self._timer = self.loop.timer(self.delay)
+        self._timer = self.loop.timer(self._pause_for)
         self._timer.start(self._start_accepting_if_started)
-        self.delay = min(self.max_delay, self.delay * 2)
+        self._pause_for = min(self.max_delay, self._pause_for * 2)
 
 
 def listen(bind: Bind, *, loopback: bool, accept: Accept, what: str) -> list[Listener]:

@@ -138,14 +138,14 @@ class Relay:
 
     def read_ended(self, side: "_Side") -> None:
         """``side`` reached EOF: pass it on once everything before it has been written."""
-        if side is self._a and self._hold_eof and self._b.reading:
+        if side is self._a and self._is_holding():
             self._wait_with_eof()
         elif not side.other.backlog:
             self.all_written(side.other)
 
     def all_written(self, side: "_Side") -> None:
         """Everything read from the other side, which has ended, was written to ``side``."""
-        if side is self._b and self._hold_eof and self._b.reading:
+        if side is self._b and self._is_holding():
             return
         if side.writable:
             side.writable = False
@@ -177,9 +177,18 @@ class Relay:
             side.watch()
             side.other.watch()
         elif not side.other.backlog:
-            self._finish(f"{side.end.label} closed early")
+            reason = f"{side.end.label} closed early"
+            if side.other.reading:
+                side.other.watch()
+                self._start_timer(closing.LINGER, self._finish, reason)
+            else:
+                self._finish(reason)
 
     # The ends of a relay.
+
+    def _is_holding(self) -> bool:
+        """Whether ``a``'s EOF stays here for now: ``b`` may still answer, and somebody takes its answer."""
+        return self._hold_eof and self._b.reading and not self._b.discarding
 
     def _wait_with_eof(self) -> None:
         count = self._b.count

@@ -32,7 +32,7 @@ class Join:
     when no proxy connection could be had.
     """
 
-    __slots__ = ("_first", "_on_end", "_refuse", "_relay", "_visitor", "assignment", "reason", "started")
+    __slots__ = ("_first", "_on_end", "_refuse", "_relay", "_sent_ahead", "_visitor", "assignment", "reason", "started")
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Join:
     @property
     def received(self) -> int:
         """Bytes from the visitor so far."""
-        return self._relay.from_a if self._relay else 0
+        return self._relay.from_a + self._sent_ahead if self._relay else 0
 
     @property
     def sent(self) -> int:
@@ -77,6 +77,9 @@ class Join:
 
         Returns False, with ``parked`` closed and the visitor untouched, when the connection turned out to be dead.
         """
+        if not self.pending:
+            parked.close()
+            return False
         data = _ASSIGNED_0_2 + self._first
         try:
             sent = parked.try_write(data)
@@ -87,6 +90,7 @@ class Join:
             return False
         relay = Relay(self._visitor, parked, self._ended, hold_eof=parked.version == LTP_0_2)
         self._relay = relay
+        self._sent_ahead = len(self._first) - len(data[sent:])
         relay.start(to_b=data[sent:])
         return True
 

@@ -66,8 +66,12 @@ class Tunnel:
 
     def _open_later(self, join: Join, deadline: Deadline) -> None:
         try:
-            while not join.bind(self._pool.take(deadline)):
-                pass
+            while join.pending:
+                parked = self._pool.take(deadline)
+                if join.pending:
+                    join.bind(parked)
+                else:
+                    self.park(parked, parked.version)
         except PoolExhausted as error:
             join.refuse(error)
         finally:
