@@ -1,0 +1,56 @@
+# make demo, make test, make lint: each sets up what it needs, once, in .venv. "make help" lists them all.
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+SOURCES := bin demo localtunnel setup.py tests
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.NOTPARALLEL:
+.PHONY: help demo test lint deps clean
+
+help:
+	@echo 'make demo    serve a sample application through a tunnel, until Ctrl-C'
+	@echo 'make test    run the whole suite, then its fast part on every other Python; PYTEST_ARGS="-k name" goes to pytest'
+	@echo 'make lint    check style, format and types'
+	@echo 'make deps    install what Debian must provide (as root), or say what is missing'
+	@echo 'make clean   remove what the others have made'
+
+demo: $(VENV)/.demo
+	@$(RUN) demo/run.py
+
+test: deps $(VENV)/.test
+	@$(RUN) -m pytest $(PYTEST_ARGS)
+	@tools/test-pythons $(PYTEST_ARGS)
+
+lint: $(VENV)/.lint
+	@$(RUN) -m ruff check $(SOURCES)
+	@$(RUN) -m ruff format --check $(SOURCES)
+	@$(RUN) -m mypy
+
+deps:
+	@tools/deps test $(PYTHON)
+
+clean:
+	@rm -rf $(VENV) $(VENV)-* build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find bin demo localtunnel tests tools -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamps are made last, so that an installation that was cut short is done again. stdout belongs to the commands.
+$(VENV)/.demo: setup.py pyproject.toml
+	@tools/deps demo $(PYTHON)
+	@echo 'Setting up $(VENV) (once) ...' >&2
+	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) >&2
+	@$(RUN) -m pip install -qq --editable . >&2
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	@$(RUN) -m pip install -qq --editable '.[test]' >&2
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.demo
+	@$(RUN) -m pip install -qq --editable '.[lint]' >&2
+	@touch $@

@@ -1,0 +1,79 @@
+"""Metadata, dependencies and entry points; the build system and the tools' settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+
+def version() -> str:
+    """The version that the package states, read without importing it: its dependencies are not there yet."""
+    text = (HERE / "localtunnel" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if match is None:
+        raise RuntimeError("localtunnel/__init__.py has no line that sets __version__.")
+    return match[1]
+
+
+def long_description() -> str:
+    """The README."""
+    return (HERE / "README.md").read_text(encoding="utf-8")
+
+
+setup(
+    name="localtunnel",
+    version=version(),
+    description="Expose a local web server through the Localtunnel Protocol: the server and the client",
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+    author="localtunnel contributors",
+    license="MIT",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Internet :: Proxy Servers",
+        "Topic :: Internet :: WWW/HTTP",
+        "Typing :: Typed",
+    ],
+    packages=find_packages(include=["localtunnel", "localtunnel.*"]),
+    package_data={"localtunnel": ["py.typed"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "gevent>=26.9",
+        "greenlet>=3.2",
+        "docopt-ng>=0.9",
+        "httptools>=0.6.4",
+        "msgspec>=0.19",
+        "coolname>=2.2",
+        'tomli>=2; python_version < "3.11"',
+    ],
+    extras_require={
+        "test": [
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "hypothesis>=6.100",
+            "websocket-client>=1.8",
+            "coverage>=7.6",
+        ],
+        "lint": [
+            "ruff>=0.17,<0.18",
+            "mypy>=2.4,<3",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "lt-server = localtunnel.cli.server:main",
+            "lt-client = localtunnel.cli.client:main",
+        ],
+    },
+)
