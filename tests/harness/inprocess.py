@@ -1,0 +1,97 @@
+"""A server and a client in this process, in the hub of the test."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gevent
+import msgspec
+from gevent.event import Event as Flag
+
+from harness.sockets import LOOPBACK, Address
+from harness.waiting import CAP, at_most
+from localtunnel import Client, ClientConfig, Server, ServerConfig
+from localtunnel.client.events import Event, TunnelOpened
+
+
+@contextmanager
+def running_server(**settings: Any) -> Iterator[Server]:
+    """Run a Server on free ports of 127.0.0.1, with settings as plain values; stop it without grace."""
+    config = {"frontend": f"{LOOPBACK}:0", "backend": f"{LOOPBACK}:0", **settings}
+    server = Server(msgspec.convert(config, ServerConfig))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop(0.0)
+
+
+def frontend(server: Server) -> Address:
+    """Return where visitors connect."""
+    return server.frontend_addresses[0]
+
+
+def backend(server: Server) -> Address:
+    """Return where clients connect."""
+    return server.backend_addresses[0]
+
+
+class RunningClient:
+    """A Client in a greenlet, and everything that it reported."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self.events: list[Event] = []
+        self._reported = Flag()
+        self.client = Client(config, self._report)
+        self.greenlet = gevent.spawn(self._run)
+
+    def _run(self) -> Exception | None:
+        """Return, not raise, what ended the client, so that gevent prints no traceback."""
+        try:
+            self.client.run()
+        except Exception as error:
+            return error
+        return None
+
+    def _report(self, event: Event) -> None:
+        self.events.append(event)
+        self._reported.set()
+
+    def seen(self, kind: type) -> list[Any]:
+        """Return the events of one kind, in order."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def wait_for(self, kind: type, count: int = 1, cap: float = CAP) -> Any:
+        """Return the ``count``-th event of a kind, once it has come."""
+        with at_most(cap, f"waiting for {kind.__name__} number {count}, having {self.events}"):
+            while len(self.seen(kind)) < count:
+                self._reported.clear()
+                self._reported.wait()
+        return self.seen(kind)[count - 1]
+
+    def ended(self, cap: float = CAP) -> Exception | None:
+        """Return the error with which ``run`` ended by itself, or None when it returned."""
+        with at_most(cap, "waiting for the client's end"):
+            result: Exception | None = self.greenlet.get()
+        return result
+
+    def stop(self) -> None:
+        """Stop the client and wait until it has ended."""
+        self.client.stop()
+        with at_most(CAP, "stopping the client"):
+            self.greenlet.join()
+
+
+@contextmanager
+def running_client(
+    server: Address, target: int | str, *, opened: bool = True, **settings: Any
+) -> Iterator[RunningClient]:
+    """Run a Client for ``target`` at the frontend ``server``, with an open tunnel unless ``opened`` is False."""
+    config = {"server": f"{server[0]}:{server[1]}", "target": target, **settings}
+    running = RunningClient(msgspec.convert(config, ClientConfig))
+    try:
+        if opened:
+            running.wait_for(TunnelOpened)
+        yield running
+    finally:
+        running.stop()

@@ -1,0 +1,158 @@
+"""Raw peers of LTP/0.2: a few lines of socket each, written from PROTOCOL.md and not from the code."""
+
+import json
+from typing import Any
+
+import gevent
+from gevent import socket
+
+from harness.sockets import Address, connect, listening, read_exactly, read_to_end
+from harness.waiting import CAP
+from harness.web import fetch, read_head, request
+
+HEADER_0_2 = b"LTP/0.2"
+
+
+def frame(message: object) -> bytes:
+    """Return ``message`` as a frame; bytes are taken as the payload itself."""
+    payload = message if isinstance(message, bytes) else json.dumps(message).encode()
+    return len(payload).to_bytes(4, "big") + payload
+
+
+def read_message(sock: socket.socket) -> Any:
+    """Return the next frame's object."""
+    size = int.from_bytes(read_exactly(sock, 4), "big")
+    return json.loads(read_exactly(sock, size))
+
+
+class RawClient:
+    """A client of LTP/0.2 by hand: a control connection, and proxy connections on demand. Close it after use."""
+
+    def __init__(self, address: Address, name: str, client: str = "raw@test;Linux", **fields: Any) -> None:
+        self.address = address
+        self.name = name
+        self.client = client
+        self.proxies: list[socket.socket] = []
+        self.control = connect(address)
+        self.control.sendall(HEADER_0_2 + frame({"control": {"name": name, "client": client, **fields}}))
+        self.reply = read_message(self.control)
+        self._heart: gevent.Greenlet | None = None
+
+    def park(self, source: str | None = None) -> socket.socket:
+        """Open a proxy connection; the server says nothing until it is assigned."""
+        proxy = connect(self.address, source)
+        proxy.sendall(HEADER_0_2 + frame({"proxy": {"name": self.name, "client": self.client}}))
+        self.proxies.append(proxy)
+        return proxy
+
+    def answer_one(self, proxy: socket.socket | None = None) -> bytes:
+        """Answer the visitor to whom ``proxy``, or a new one, is assigned; returns the head that it sent."""
+        proxy = proxy or self.park()
+        assert read_message(proxy) == {"proxy": True}
+        head = read_head(proxy)
+        proxy.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        proxy.close()
+        return head
+
+    def serve_one_visitor(self, frontend: Address) -> None:
+        """Send a visitor to the tunnel, answer it, and hold the answer to being whole."""
+        visitor = gevent.spawn(fetch, frontend, request(f"{self.name}.localhost"))
+        self.answer_one()
+        assert visitor.get().body == b"ok"
+
+    def beat(self) -> None:
+        """Answer pings in the background until the connection ends or the peer is closed."""
+        self._heart = gevent.spawn(self._beat)
+
+    def _beat(self) -> None:
+        self.control.settimeout(None)
+        try:
+            while read_message(self.control) == {"control": "ping"}:
+                self.control.sendall(frame({"control": "pong"}))
+        except (AssertionError, OSError):
+            return
+
+    def close(self) -> None:
+        """Close every connection."""
+        if self._heart is not None:
+            self._heart.kill()
+        for sock in (self.control, *self.proxies):
+            sock.close()
+
+    def __enter__(self) -> "RawClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class RawServer:
+    """A backend of LTP/0.2 by hand: ``accept`` gives connections one by one, with the request that each began with."""
+
+    def __init__(self, port: int = 0) -> None:
+        self._listener = listening(port=port)
+        self._listener.settimeout(CAP)
+        self.port: int = self._listener.getsockname()[1]
+        self.sockets: list[socket.socket] = []
+
+    def accept_silently(self) -> socket.socket:
+        """Return the next connection, of which nothing has been read."""
+        sock, _ = self._listener.accept()
+        sock.settimeout(CAP)
+        self.sockets.append(sock)
+        return sock
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Return the next connection and its request, which must come behind the header of LTP/0.2."""
+        sock = self.accept_silently()
+        header = read_exactly(sock, len(HEADER_0_2))
+        assert header == HEADER_0_2
+        return sock, read_message(sock)
+
+    def accept_control(self) -> tuple[socket.socket, Any]:
+        """Return the next control connection and its request, passing over what an ended session left behind."""
+        while True:
+            sock = self.accept_silently()
+            if sock.recv(len(HEADER_0_2)) != HEADER_0_2:
+                continue
+            message = read_message(sock)
+            if "control" in message:
+                return sock, message
+
+    def open_tunnel(self, concurrency: int = 1, banner: str = "hello") -> socket.socket:
+        """Accept a control connection, open its tunnel, and return it."""
+        control, message = self.accept_control()
+        host = f"{message['control']['name']}.example.com:8000"
+        reply = {"host": host, "concurrency": concurrency, "banner": banner}
+        control.sendall(frame({"control": reply}))
+        return control
+
+    def accept_proxy(self) -> socket.socket:
+        """Return the next connection, which must be a proxy connection."""
+        proxy, message = self.accept()
+        assert set(message) == {"proxy"}
+        return proxy
+
+    def stop_listening(self) -> None:
+        """Refuse connections from here on."""
+        self._listener.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        for sock in (self._listener, *self.sockets):
+            sock.close()
+
+    def __enter__(self) -> "RawServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def assert_error_and_close(sock: socket.socket, code: str) -> None:
+    """Read an error of that code with a sentence, and the end of the connection."""
+    message = read_message(sock)
+    assert set(message) == {"error", "message"}
+    assert message["error"] == code
+    assert message["message"].endswith(".")
+    assert read_to_end(sock) == b""

@@ -1,0 +1,76 @@
+"""A relay between two peers of the test, and the bulk that is sent through it."""
+
+import hashlib
+import os
+import socket
+from collections.abc import Callable
+
+from gevent import socket as green_socket
+
+from harness.sockets import pair, read_to_end
+from harness.waiting import wait_until
+from localtunnel.net.relay import End, Relay, SocketEnd
+
+MB = 1_000_000
+BULK = os.urandom(10 * MB)
+DIGEST = hashlib.sha256(BULK).digest()
+
+
+class Bound:
+    """A relay between two peers of the test: what is written to ``a`` comes out of ``b``.
+
+    ``bufsize`` bounds what the kernel holds for each of the four sockets; it grows by itself otherwise.
+    """
+
+    def __init__(
+        self,
+        *,
+        hold_eof: bool = False,
+        make_end: Callable[[socket.socket, str], End] = SocketEnd,
+        bufsize: int | None = None,
+    ) -> None:
+        sock_a, self.a = pair()
+        sock_b, self.b = pair()
+        for sock in () if bufsize is None else (sock_a, sock_b, self.a, self.b):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, bufsize)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, bufsize)
+        self.reasons: list[str] = []
+        self.relay = Relay(make_end(sock_a, "a"), make_end(sock_b, "b"), self.reasons.append, hold_eof=hold_eof)
+
+    def start(self, **first: bytes) -> "Bound":
+        """Start to relay, with the bytes that ``Relay.start`` takes."""
+        self.relay.start(**first)
+        return self
+
+    def peers(self, first: str) -> tuple[green_socket.socket, green_socket.socket]:
+        """Return both peers, the named one first."""
+        return (self.a, self.b) if first == "a" else (self.b, self.a)
+
+    def end(self) -> str:
+        """Wait for the end and return its reason, which must have been told once."""
+        wait_until(lambda: self.reasons, what="the end of the relay")
+        assert len(self.reasons) == 1
+        assert self.relay.ended
+        self.a.close()
+        self.b.close()
+        return self.reasons[0]
+
+
+def send_and_finish(sock: green_socket.socket, data: bytes) -> None:
+    """Send ``data`` and the end of that direction."""
+    sock.sendall(data)
+    sock.shutdown(socket.SHUT_WR)
+
+
+def digest_to_end(sock: green_socket.socket) -> bytes:
+    """Read to EOF and return the SHA-256 of what came."""
+    return hashlib.sha256(read_to_end(sock)).digest()
+
+
+def upload(sock: green_socket.socket) -> int | None:
+    """Send ten megabytes without a look at any answer; returns the number of the error that stopped it, if one did."""
+    try:
+        sock.sendall(BULK)
+    except OSError as error:
+        return error.errno
+    return None

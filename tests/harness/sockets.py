@@ -1,0 +1,98 @@
+"""Sockets for tests, all of gevent's kind but those that are given to the code under test."""
+
+import random
+import socket as plain_socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gevent import socket
+
+from harness.waiting import CAP
+
+LOOPBACK = "127.0.0.1"
+
+Address = tuple[str, int]
+
+
+def connect(address: Address, source: str | None = None, cap: float = CAP) -> socket.socket:
+    """Return a gevent socket connected to ``address``, on which nothing waits longer than ``cap``."""
+    sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+    sock.settimeout(cap)
+    if source is not None:
+        sock.bind((source, 0))
+    sock.connect(address)
+    return sock
+
+
+def listening(host: str = LOOPBACK, port: int = 0, backlog: int = 64) -> socket.socket:
+    """Return a listening gevent socket."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host, port))
+    sock.listen(backlog)
+    return sock
+
+
+@contextmanager
+def silent_listener() -> Iterator[Address]:
+    """Yield an address that neither accepts nor refuses: its queue is full, so that the kernel drops every SYN."""
+    listener = listening(backlog=0)
+    fillers = [plain_socket.socket() for _ in range(4)]
+    for filler in fillers:
+        filler.setblocking(False)
+        filler.connect_ex(listener.getsockname())
+    try:
+        yield listener.getsockname()
+    finally:
+        for sock in (*fillers, listener):
+            sock.close()
+
+
+def unused_port(host: str = LOOPBACK) -> int:
+    """Return a port on which nothing listens; it is below the ephemeral range, so no dial can be given it by chance."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with plain_socket.socket(plain_socket.AF_INET6 if ":" in host else plain_socket.AF_INET) as sock:
+            try:
+                sock.bind((host, port))
+            except OSError:
+                continue
+            return port
+
+
+def pair() -> tuple[plain_socket.socket, socket.socket]:
+    """Return two connected TCP sockets: a plain non-blocking one for the code under test, and the test's own."""
+    with plain_socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        listener.listen(1)
+        ours = connect(listener.getsockname())
+        theirs, _ = listener.accept()
+    theirs.setblocking(False)
+    return theirs, ours
+
+
+def read_exactly(sock: socket.socket, size: int) -> bytes:
+    """Return the next ``size`` bytes; fails when the stream ends before."""
+    data = bytearray()
+    while len(data) < size:
+        piece = sock.recv(size - len(data))
+        assert piece, f"the stream ended after {len(data)} of {size} bytes"
+        data += piece
+    return bytes(data)
+
+
+def read_to_end(sock: socket.socket) -> bytes:
+    """Return everything up to EOF. A reset raises ConnectionResetError."""
+    data = bytearray()
+    while piece := sock.recv(256 * 1024):
+        data += piece
+    return bytes(data)
+
+
+def is_reset(sock: socket.socket) -> bool:
+    """Read ``sock`` to its end and say whether that was a reset and not an EOF."""
+    try:
+        read_to_end(sock)
+    except ConnectionResetError:
+        return True
+    return False

@@ -1,0 +1,79 @@
+"""HTTP by hand, and local web servers for clients to expose."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+from gevent import socket
+from gevent.server import StreamServer
+
+from harness.sockets import LOOPBACK, Address, connect, listening, read_to_end
+from harness.waiting import CAP
+
+Handler = Callable[[socket.socket], None]
+
+
+def request(host: str, path: str = "/", method: str = "GET", fields: str = "", body: bytes = b"") -> bytes:
+    """Return a request's bytes; ``fields`` are whole lines with their CRLF."""
+    length = f"Content-Length: {len(body)}\r\n" if body else ""
+    return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{length}{fields}\r\n".encode() + body
+
+
+class Response(msgspec.Struct):
+    """A response that was read to the end of its connection."""
+
+    status: int
+    fields: dict[str, str]
+    body: bytes
+
+
+def parse_response(data: bytes) -> Response:
+    """Take a whole response apart; field names in lower case."""
+    head, blank, body = data.partition(b"\r\n\r\n")
+    assert blank, f"no whole response head: {data[:200]!r}"
+    status, *lines = head.decode("latin-1").split("\r\n")
+    fields = dict(line.split(": ", 1) for line in lines)
+    return Response(int(status.split()[1]), {name.lower(): value for name, value in fields.items()}, body)
+
+
+def fetch(address: Address, data: bytes, cap: float = CAP) -> Response:
+    """Send ``data`` to ``address`` and return the response, which has to end with the connection."""
+    with connect(address, cap=cap) as sock:
+        sock.sendall(data)
+        return parse_response(read_to_end(sock))
+
+
+@contextmanager
+def running_upstream(handler: Handler, host: str = LOOPBACK, port: int = 0) -> Iterator[int]:
+    """Serve each connection with ``handler(sock)`` in a greenlet; the socket is closed after it. Yields the port."""
+
+    def serve(sock: socket.socket, _: object) -> None:
+        sock.settimeout(CAP)
+        try:
+            handler(sock)
+        except OSError:
+            return
+
+    server = StreamServer(listening(host, port), serve)
+    server.start()
+    try:
+        yield server.server_port
+    finally:
+        server.stop(timeout=0)
+
+
+def read_head(sock: socket.socket) -> bytes:
+    """Return a request's head and whatever came with it; empty when the visitor sent nothing."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        piece = sock.recv(65536)
+        if not piece:
+            return data
+        data += piece
+    return data
+
+
+def answer_hello(sock: socket.socket) -> None:
+    """Answer one request with ``hello``, and close."""
+    if read_head(sock):
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")

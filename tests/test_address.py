@@ -1,0 +1,182 @@
+"""Addresses: every form that is accepted, and a sentence for every one that is not."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localtunnel.errors import AddressError
+from localtunnel.net.address import (
+    LOOPBACK,
+    Bind,
+    HostPort,
+    Target,
+    parse_backend,
+    parse_bind,
+    parse_domain,
+    parse_server,
+    parse_target,
+)
+
+PARSERS = [parse_bind, parse_server, parse_target, lambda text: parse_backend(text, "example.com")]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (8000, Bind(None, 8000)),
+        (0, Bind(None, 0)),
+        ("8000", Bind(None, 8000)),
+        ("0008000", Bind(None, 8000)),
+        (":8000", Bind(None, 8000)),
+        ("127.0.0.1:8000", Bind("127.0.0.1", 8000)),
+        ("Example.COM:80", Bind("example.com", 80)),
+        ("[::1]:8000", Bind("::1", 8000)),
+        ("[0:0:0:0:0:0:0:0]:65535", Bind("::", 65535)),
+        ("[fe80::1%eth0]:80", Bind("fe80::1%eth0", 80)),
+    ],
+)
+def test_bind(text, expected):
+    assert parse_bind(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("example.com", HostPort("example.com", 80)),
+        ("example.com:8000", HostPort("example.com", 8000)),
+        ("my_server-1:8000", HostPort("my_server-1", 8000)),
+        ("example.com.", HostPort("example.com.", 80)),
+        ("http://example.com", HostPort("example.com", 80)),
+        ("HTTP://example.com:8000/", HostPort("example.com", 8000)),
+        ("[::1]", HostPort("::1", 80)),
+        ("http://[2001:DB8::1]:8000", HostPort("2001:db8::1", 8000)),
+    ],
+)
+def test_server(text, expected):
+    assert parse_server(text) == expected
+
+
+def test_server_without_a_port_takes_the_callers():
+    assert parse_server("example.com", default_port=8000).port == 8000
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (8001, HostPort("example.com", 8001)),
+        ("8001", HostPort("example.com", 8001)),
+        (":8001", HostPort("example.com", 8001)),
+        ("10.0.0.1:8001", HostPort("10.0.0.1", 8001)),
+        ("[::1]:8001", HostPort("::1", 8001)),
+    ],
+)
+def test_backend(text, expected):
+    assert parse_backend(text, "example.com") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (8080, Target(LOOPBACK, 8080, "localhost:8080")),
+        ("8080", Target(LOOPBACK, 8080, "localhost:8080")),
+        (":8080", Target(LOOPBACK, 8080, "localhost:8080")),
+        ("LocalHost:8080", Target(LOOPBACK, 8080, "localhost:8080")),
+        ("http://localhost:8080/", Target(LOOPBACK, 8080, "localhost:8080")),
+        ("127.0.0.1:8080", Target(("127.0.0.1",), 8080, "127.0.0.1:8080")),
+        ("[::1]:8080", Target(("::1",), 8080, "[::1]:8080")),
+        ("http://app", Target(("app",), 80, "app:80")),
+        ("http://app:8080", Target(("app",), 8080, "app:8080")),
+    ],
+)
+def test_target(text, expected):
+    target = parse_target(text)
+    assert target == expected
+    assert str(target) == expected.text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("localhost", "localhost"), ("Example.COM.", "example.com"), ("a_b.test", "a_b.test")]
+)
+def test_domain(text, expected):
+    assert parse_domain(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "reason"),
+    [
+        (parse_bind, "", "empty"),
+        (parse_bind, "localhost", "no port"),
+        (parse_bind, "[::1]", "no port"),
+        (parse_bind, "host:", "after the colon is missing"),
+        (parse_bind, "host:http", "'http' is not a port number"),
+        (parse_bind, "host:-1", "'-1' is not a port number"),
+        (parse_bind, "::1:8000", "stands in brackets"),
+        (parse_bind, "[::1:8000", "characters in places"),
+        (parse_bind, "[::1]8000", "characters in places"),
+        (parse_bind, "[127.0.0.1]:80", "is not an IPv6 address"),
+        (parse_bind, "[]:80", "is not an IPv6 address"),
+        (parse_bind, "65536", "from 0 to 65535"),
+        (parse_bind, 65536, "from 0 to 65535"),
+        (parse_bind, -1, "from 0 to 65535"),
+        (parse_bind, "9" * 5000, "from 0 to 65535"),
+        (parse_bind, "256.1.1.1:80", "neither an IPv4 address"),
+        (parse_bind, "\uff18\uff10", "is not a host"),
+        (parse_bind, "80\n", "is not a host"),
+        (parse_server, "{0}", "is not a host"),
+        (parse_server, "", "empty"),
+        (parse_server, "8000", "neither an IPv4 address"),
+        (parse_server, ":8000", "no host"),
+        (parse_server, "host:0", "port 0"),
+        (parse_server, "https://host", "only http://"),
+        (parse_server, "http://host/path", "may not carry a path"),
+        (parse_server, "http://", "empty"),
+        (parse_server, "user@host:80", "is not a host"),
+        (parse_server, "a..b:80", "is not a host"),
+        (parse_server, "-a:80", "is not a host"),
+        (parse_server, "a" * 64, "is not a host"),
+        (parse_server, ".".join(["a" * 50] * 6), "is not a host"),
+        (parse_server, "h\x1b[31m", "characters in places"),
+        (parse_target, "", "empty"),
+        (parse_target, "0", "port 0"),
+        (parse_target, "app", "no port"),
+        (parse_target, "https://app:8443", "only http://"),
+        (parse_target, "http://:8080", "no host"),
+        (parse_target, "http://app:8080/x", "may not carry a path"),
+        (parse_domain, "", "empty"),
+        (parse_domain, ".", "empty"),
+        (parse_domain, "example.com:8000", "not a host name"),
+        (parse_domain, "http://example.com", "not a host name"),
+        (parse_domain, "127.0.0.1", "before a number"),
+    ],
+)
+def test_refused_with_a_sentence(parse, text, reason):
+    with pytest.raises(AddressError) as caught:
+        parse(text)
+    message = str(caught.value)
+    assert reason in message
+    assert repr(str(text)) in message
+    assert "Write " in message
+    assert message.endswith(".")
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:80", "example.com:8000", "[::1]:8080", "[fe80::1%2]:1"])
+def test_str_is_a_form_that_is_accepted(text):
+    address = parse_backend(text, "unused")
+    assert str(address) == text
+    assert f"{address}" == text
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+@given(text=st.text(max_size=40) | st.text("0123456789.:[]/ahtp-%", max_size=30))
+def test_any_text_is_parsed_or_refused(parse, text):
+    try:
+        result = parse(text)
+    except AddressError:
+        return
+    assert 0 <= result.port <= 65535
+
+
+@given(host=st.ip_addresses(v=6), port=st.integers(1, 65535))
+def test_every_ipv6_address_survives_its_own_text(host, port):
+    address = HostPort(str(host), port)
+    assert parse_backend(str(address), "unused") == address

@@ -1,0 +1,228 @@
+"""What people, scripts and programs see: the client's output."""
+
+import json
+import os
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localtunnel.cli.output import MAX_BANNER_LINES, MAX_SHOWN, Json, Piped, Quiet, Terminal, clean
+from localtunnel.cli.writer import MAX_LINES, LineWriter, Stream
+from localtunnel.client.events import TunnelLost, TunnelOpened, UpstreamFailed, VisitorJoined, VisitorLeft
+
+URL = "http://demo.example.com"
+OPENED = TunnelOpened(url=URL, name="demo", target="localhost:8080", banner="Welcome.\nBe kind.", resumed=False)
+AGAIN = TunnelOpened(url=URL, name="demo", target="localhost:8080", banner="Welcome.\nBe kind.", resumed=True)
+MOVED = TunnelOpened(url=f"{URL}:81", name="demo", target="localhost:8080", banner="", resumed=True)
+LOST = TunnelLost(code="closed", message="The server closed the connection.", retry_in=2.345)
+JOINED = VisitorJoined(number=1, peer="203.0.113.7:51234", request="GET / HTTP/1.1")
+LEFT = VisitorLeft(number=1, received=10, sent=20, seconds=0.5, reason="closed")
+FAILED = UpstreamFailed(number=2, target="localhost:8080", code="unreachable", message="localhost:8080 refused.")
+EVERYTHING = [OPENED, JOINED, LEFT, FAILED, LOST, AGAIN]
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x1b[31mred\x1b[0m\x9b1mbold\r\u202egnp\u2028\x00end"
+
+
+def clock():
+    return "12:00:00"
+
+
+class Lines(list):
+    """A ``Put`` that remembers."""
+
+    def __call__(self, line):
+        self.append(line)
+
+
+def test_terminal_shows_banner_url_target_and_one_line_per_connection():
+    out = Lines()
+    renderer = Terminal(out, clock)
+    for event in EVERYTHING:
+        renderer(event)
+    assert out == [
+        "Welcome.",
+        "Be kind.",
+        "URL     http://demo.example.com",
+        "Target  localhost:8080",
+        "12:00:00  #1  203.0.113.7:51234  GET / HTTP/1.1",
+        "12:00:00  #2  502: localhost:8080 refused.",
+        "12:00:00  lost: The server closed the connection; retrying in 2.3 s",
+        "12:00:00  connected again: http://demo.example.com",
+    ]
+
+
+def test_a_connection_of_which_nothing_is_known_has_its_line_too():
+    out = Lines()
+    Terminal(out, clock)(VisitorJoined(number=3, peer=None, request=None))
+    assert out == ["12:00:00  #3  visitor  connected"]
+
+
+@pytest.mark.parametrize(
+    ("retry_in", "expected"),
+    [
+        (2, ["12:00:00  cannot connect: No; retrying in 2.0 s"]),
+        (0.0, ["12:00:00  cannot connect: No; retrying now"]),
+        (None, []),
+    ],
+)
+def test_before_the_first_tunnel_it_is_not_lost_but_not_there(retry_in, expected):
+    out = Lines()
+    Terminal(out, clock)(TunnelLost(code="unreachable", message="No.", retry_in=retry_in))
+    assert out == expected
+
+
+def test_piped_has_the_url_alone_on_stdout():
+    out, err = Lines(), Lines()
+    renderer = Piped(out, err, clock)
+    for event in EVERYTHING:
+        renderer(event)
+    assert out == [URL]
+    assert err[:3] == ["Welcome.", "Be kind.", "Target  localhost:8080"]
+    assert err[-1] == f"12:00:00  connected again: {URL}"
+
+
+@pytest.mark.parametrize("renderer_of", [lambda out: Piped(out, Lines(), clock), Quiet])
+def test_a_url_that_changed_is_printed_again(renderer_of):
+    out = Lines()
+    renderer = renderer_of(out)
+    for event in [OPENED, LOST, AGAIN, LOST, MOVED]:
+        renderer(event)
+    assert out == [URL, f"{URL}:81"]
+
+
+def test_quiet_has_nothing_but_the_url():
+    out = Lines()
+    renderer = Quiet(out)
+    for event in EVERYTHING:
+        renderer(event)
+    assert out == [URL]
+
+
+def test_json_has_one_object_per_event():
+    out = Lines()
+    renderer = Json(out)
+    for event in EVERYTHING:
+        renderer(event)
+    renderer.failed("unavailable", "The name is taken.", 5)
+    assert not any("\n" in line for line in out)
+    objects = [json.loads(line) for line in out]
+    assert [each["event"] for each in objects] == [
+        "tunnel_opened",
+        "visitor_joined",
+        "visitor_left",
+        "upstream_failed",
+        "tunnel_lost",
+        "tunnel_opened",
+        "failed",
+    ]
+    assert objects[0] == {
+        "event": "tunnel_opened",
+        "url": URL,
+        "name": "demo",
+        "target": "localhost:8080",
+        "banner": "Welcome.\nBe kind.",
+        "resumed": False,
+    }
+    assert objects[-1] == {"event": "failed", "code": "unavailable", "message": "The name is taken.", "exit_code": 5}
+
+
+def test_clean_takes_whole_sequences_and_control_characters():
+    assert clean(HOSTILE) == "redboldgnpend"
+    assert clean("GET /caf\u00e9?\u65e5 HTTP/1.1") == "GET /caf\u00e9?\u65e5 HTTP/1.1"
+    assert clean("a\tb\nc") == "a b c"
+    assert len(clean("x" * 10_000)) == MAX_SHOWN
+
+
+@given(st.text() | st.text("\x1b[]\x9b0;mP\\\x07\x9cA\n\r\t "))
+def test_clean_never_leaves_a_control_character(text):
+    assert not any(ord(each) < 32 or 127 <= ord(each) < 160 for each in clean(text))
+
+
+@pytest.mark.parametrize("renderer_of", [lambda out: Terminal(out, clock), lambda out: Piped(out, out, clock), Quiet])
+def test_nothing_from_elsewhere_reaches_the_terminal_as_a_sequence(renderer_of):
+    out = Lines()
+    renderer = renderer_of(out)
+    renderer(TunnelOpened(HOSTILE, HOSTILE, HOSTILE, f"{HOSTILE}\nhello", False))
+    renderer(VisitorJoined(1, HOSTILE, HOSTILE))
+    renderer(UpstreamFailed(1, HOSTILE, "unreachable", HOSTILE))
+    renderer(TunnelLost("closed", HOSTILE, 1.0))
+    assert out
+    for line in out:
+        assert line.isprintable(), line
+
+
+def test_a_long_banner_does_not_hide_the_url():
+    out = Lines()
+    Terminal(out, clock)(TunnelOpened(URL, "demo", "localhost:8080", "x\n" * 1000, False))
+    assert len(out) == MAX_BANNER_LINES + 2
+
+
+@pytest.fixture
+def pipe():
+    """A pipe as (an unbuffered file for reading, a text file for writing)."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0) as reader, os.fdopen(writing, "w", encoding="ascii") as file:
+        yield reader, file
+
+
+def test_the_writer_writes_lines_in_order_whatever_their_encoding(pipe):
+    reader, file = pipe
+    writer = LineWriter()
+    one, other = Stream(file), Stream(file)
+    writer.put(one, "first")
+    writer.put(other, "se\u00e7ond")
+    writer.put(one, "third")
+    writer.close()
+    writer.close()
+    assert reader.read(100) == b"first\nse\\xe7ond\nthird\n"
+
+
+def test_the_writer_drops_and_counts_what_nobody_reads(pipe):
+    reader, file = pipe
+    writer, stream = LineWriter(), Stream(file)
+    line = "x" * 1023
+    capacity = 64 * 1024
+    # The pipe takes its capacity and the thread holds one line; whatever is beyond MAX_LINES then has to be dropped,
+    # and ``put`` has to come back each time, or the test's timeout ends it.
+    count = capacity // 1024 + 1 + MAX_LINES + 500
+    for _ in range(count):
+        writer.put(stream, line)
+    assert 500 <= writer.dropped < count
+    received = bytearray()
+    drain = threading.Thread(target=lambda: [received.extend(data) for data in iter(lambda: reader.read(65536), b"")])
+    drain.start()
+    writer.close()
+    file.close()
+    drain.join()
+    assert received == f"{line}\n".encode() * (count - writer.dropped)
+
+
+def test_a_reader_that_has_gone_is_no_error(pipe):
+    reader, file = pipe
+    reader.close()
+    stream = Stream(file)
+    for _ in range(2):
+        stream.write(stream.encode("nobody reads this"))
+
+
+def test_a_stream_that_was_closed_before_the_start_is_no_error():
+    stream = Stream(None)
+    stream.write(stream.encode("nobody reads this"))
+
+
+def test_a_non_blocking_stream_gets_everything(pipe):
+    reader, file = pipe
+    os.set_blocking(file.fileno(), False)
+    received = bytearray()
+
+    def drain():
+        while len(received) < 1_000_001:
+            received.extend(reader.read(65536))
+
+    drainer = threading.Thread(target=drain)
+    drainer.start()
+    stream = Stream(file)
+    stream.write(stream.encode("x" * 1_000_000))
+    drainer.join()
+    assert received == b"x" * 1_000_000 + b"\n"

@@ -1,0 +1,216 @@
+"""The command lines of both commands, their texts and their exit codes."""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from localtunnel import __version__, errors
+from localtunnel.cli import client, exit_codes, program, server
+from localtunnel.cli.config import CLIENT, SERVER
+
+ROOT = Path(__file__).parent.parent
+PROGRAMS = {"lt-server": server, "lt-client": client}
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path):
+    """No setting of the person who runs the tests reaches them, and no log that a command set up outlives its test."""
+    for variable in [*filter(lambda name: name.startswith("LT_"), os.environ), "NO_COLOR", "XDG_CONFIG_HOME"]:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    logger = logging.getLogger("localtunnel")
+    before = (logger.level, list(logger.handlers))
+    yield
+    logger.setLevel(before[0])
+    logger.handlers[:] = before[1]
+
+
+def run_main(capfd, main, *argv):
+    code = main(list(argv))
+    captured = capfd.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--sever=x", "80"], "--sever is not an option; did you mean --server?"),
+        (["--nmae", "x", "80"], "--nmae is not an option; did you mean --name?"),
+        (["-x", "80"], "-x is not an option."),
+        (["--zzz", "80"], "--zzz is not an option."),
+        (["htp", "8080"], "'htp' is not a command; did you mean http?"),
+        (["xyz", "8080"], "'xyz' is not a command."),
+        (["80", "90"], "'90' is one word too many: there is one target, '80'."),
+        (["http", "80", "90"], "'90' is one word too many: there is one target, '80'."),
+        (["--name"], "--name needs a value: --name=NAME."),
+        (["80", "-n"], "--name needs a value: --name=NAME."),
+        (["--quiet=3", "80"], "--quiet takes no value."),
+        (["--json", "--json", "80"], "--json was given twice; give it once."),
+        (["-s", "a", "--serv=b", "80"], "--server was given twice; give it once."),
+        (["--n", "80"], "--n is the beginning of --name and --no-retry; write it out."),
+        (["--", "80"], "'--' was not understood"),
+        ([], "No target: "),
+        (["http"], "No target: "),
+    ],
+)
+def test_a_client_line_that_is_not_understood(capfd, argv, sentence):
+    code, out, err = run_main(capfd, client.main, *argv)
+    assert (code, out) == (exit_codes.USAGE, "")
+    assert err.startswith(f"lt-client: {sentence}")
+    assert "Usage:\n  lt-client [http] [options] [<target>]\n" in err
+    assert err.endswith("lt-client --help explains the options.\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--pool=3", "--bakend=1"], "--bakend is not an option; did you mean --backend?"),
+        (["start"], "'start' was not understood: only options may be given."),
+        (["--log"], "--log is the beginning of --log-format and --log-level; write it out."),
+        (["--grace", "--"], "--grace needs a value: --grace=S."),
+    ],
+)
+def test_a_server_line_that_is_not_understood(capfd, argv, sentence):
+    code, out, err = run_main(capfd, server.main, *argv)
+    assert (code, out) == (exit_codes.USAGE, "")
+    assert err.startswith(f"lt-server: {sentence}\n\nUsage:\n  lt-server [options]\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "argv", "sentence"),
+    [
+        ("lt-server", ["--pool-size=abc"], "--pool-size: expected whole number, got string 'abc'."),
+        ("lt-server", ["--frontend=a"], "--frontend: 'a' is not an address to listen on: it has no port."),
+        ("lt-client", ["app"], "<target>: 'app' is not a target: it has no port."),
+        ("lt-client", ["--json", "--quiet", "80"], "--json and --quiet exclude each other; give one of them."),
+    ],
+)
+def test_a_value_that_is_wrong(capfd, name, argv, sentence):
+    code, out, err = run_main(capfd, PROGRAMS[name].main, *argv)
+    assert (code, out) == (exit_codes.USAGE, "")
+    assert err.startswith(f"{name}: {sentence}")
+
+
+def test_a_wrong_variable_ends_with_the_code_for_settings(capfd, monkeypatch):
+    monkeypatch.setenv("LT_LOG_LEVEL", "loud")
+    code, _, err = run_main(capfd, server.main)
+    assert code == exit_codes.CONFIG
+    assert err.startswith("lt-server: LT_LOG_LEVEL: ")
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["-h"], ["8080", "--help"], ["--no-such-option", "--help"]])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_wins_over_everything(capfd, name, argv):
+    code, out, err = run_main(capfd, PROGRAMS[name].main, *argv)
+    assert (code, out, err) == (exit_codes.CLEAN, PROGRAMS[name].USAGE, "")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_fits_a_terminal_of_its_own_width(name):
+    assert max(map(len, PROGRAMS[name].USAGE.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_has_no_default_that_would_hide_whether_a_flag_was_given(name):
+    assert "[default" not in PROGRAMS[name].USAGE
+
+
+@pytest.mark.parametrize(("name", "schema"), [("lt-server", SERVER), ("lt-client", CLIENT)])
+def test_every_flag_and_variable_that_is_read_is_explained(name, schema):
+    text = PROGRAMS[name].USAGE
+    for setting in schema.settings:
+        for word in (*setting.flags, setting.variable or "--help"):
+            assert word in text
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_loads_nothing_heavy(name):
+    """The time that it takes is not measured here; what would cost that time is."""
+    code = (
+        f"import sys; from localtunnel.cli.{name.removeprefix('lt-')} import main; main(['--help']); "
+        "print(*sorted({'gevent', 'msgspec', 'httptools', 'logging', 'asyncio'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == "\n"
+    assert done.stdout.startswith(f"{name}: ")
+
+
+def test_the_server_shows_its_version(capfd):
+    assert run_main(capfd, server.main, "--version") == (exit_codes.CLEAN, f"lt-server {__version__}\n", "")
+
+
+def test_the_client_shows_its_version_when_there_is_no_server(capfd, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("LT_SERVER", f"127.0.0.1:{port}")
+    code, out, err = run_main(capfd, client.main, "--version")
+    assert (code, err) == (exit_codes.CLEAN, "")
+    assert out == f"lt-client {__version__}\nserver 127.0.0.1:{port} cannot be reached\n"
+
+
+ENDS = [
+    (errors.UsageError, 2),
+    (errors.ConfigError, 3),
+    (errors.AddressError, 3),
+    (errors.NameUnavailable, 5),
+    (errors.NameInvalid, 5),
+    (errors.RemoteFailure, 6),
+    (errors.Unreachable, 6),
+    (errors.ConnectionClosed, 6),
+    (errors.DeadlineExceeded, 6),
+    (errors.VersionError, 7),
+    (errors.HeaderError, 7),
+    (errors.ListenError, 8),
+    (KeyboardInterrupt, 130),
+    (ValueError, 1),
+]
+
+
+@pytest.mark.parametrize(("error", "code"), ENDS)
+def test_each_error_ends_with_its_code(capfd, error, code):
+    def command(argv):
+        raise error("It went wrong.")
+
+    assert program.run("lt-client", command, []) == code
+    err = capfd.readouterr().err
+    if error is KeyboardInterrupt:
+        assert err == ""
+    elif error is ValueError:
+        assert err == f"lt-client: internal error: ValueError: It went wrong. {program.REPORT}\n"
+    else:
+        assert err == "lt-client: It went wrong.\n"
+
+
+def test_the_table_of_codes_is_the_documented_one():
+    documented = {
+        int(line.split()[0]): line.split()[1] for line in exit_codes.__doc__.splitlines() if line[:1].isdigit()
+    }
+    assert documented == {
+        value: name for name, value in vars(exit_codes).items() if name.isupper() and isinstance(value, int)
+    }
+    assert {code for _, code in ENDS} | {exit_codes.CLEAN, exit_codes.AUTHENTICATION} == set(documented)
+
+
+def test_a_message_from_the_other_machine_loses_its_escapes(capfd):
+    def command(argv):
+        raise errors.RemoteFailure("first\x1b[2J\x1b]0;owned\x07 line\nsecond")
+
+    program.run("lt-client", command, [])
+    assert capfd.readouterr().err == "lt-client: first line\nsecond\n"
+
+
+def test_a_traceback_is_for_those_who_debug(capfd):
+    def command(argv):
+        raise ValueError("a reason")
+
+    logging.getLogger("localtunnel").setLevel(logging.INFO)
+    program.run("lt-client", command, [])
+    assert "Traceback" not in capfd.readouterr().err
+    logging.getLogger("localtunnel").setLevel(logging.DEBUG)
+    program.run("lt-client", command, [])
+    assert "Traceback" in capfd.readouterr().err

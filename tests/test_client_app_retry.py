@@ -1,0 +1,204 @@
+"""localtunnel.client.app: what follows the end of a session of LTP/0.2."""
+
+import gevent
+import pytest
+from harness import (
+    LOOPBACK,
+    RawServer,
+    frame,
+    running_client,
+    running_server,
+    unused_port,
+)
+
+from localtunnel.client import app as app_module
+from localtunnel.client.events import TunnelLost, TunnelOpened
+from localtunnel.errors import DeadlineExceeded, NameUnavailable, RemoteFailure, Unreachable, VersionError
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+SOON = {"retry_first": 0.01, "retry_longest": 0.05}
+
+
+@pytest.fixture
+def server():
+    with RawServer() as raw:
+        yield raw
+
+
+def raw_client(server, target=1, *, opened=False, **settings):
+    """Run a client at a server made of sockets, without discovery."""
+    settings = {"name": "foo", "timeouts": SOON, **settings}
+    return running_client((LOOPBACK, 1), target, opened=opened, backend=f"{LOOPBACK}:{server.port}", **settings)
+
+
+def test_after_a_healthy_session_the_next_attempt_comes_at_once(server, monkeypatch):
+    monkeypatch.setattr(app_module, "HEALTHY", 0.0)
+    with raw_client(server, timeouts={"retry_first": 60, "retry_longest": 60}) as client:
+        for count in range(1, 4):
+            control = server.open_tunnel()
+            server.accept_proxy()
+            client.wait_for(TunnelOpened, count)
+            control.close()
+            assert client.wait_for(TunnelLost, count).retry_in == 0.0
+        assert [opened.resumed for opened in client.seen(TunnelOpened)] == [False, True, True]
+
+
+def test_after_failures_the_wait_doubles_up_to_the_longest_and_is_jittered(server, monkeypatch):
+    drawn = []
+
+    def highest(low, high):
+        drawn.append((low, high))
+        return high
+
+    monkeypatch.setattr(app_module.random, "uniform", highest)
+    with raw_client(server) as client:
+        for count in range(1, 6):
+            server.accept_control()[0].close()
+            client.wait_for(TunnelLost, count)
+        waits = [lost.retry_in for lost in client.seen(TunnelLost)]
+    assert waits == [0.01, 0.02, 0.04, 0.05, 0.05]
+    assert drawn[:5] == [(0, 0.01), (0, 0.02), (0, 0.04), (0, 0.05), (0, 0.05)]
+
+
+def test_a_session_that_was_short_counts_as_a_failure(server, monkeypatch):
+    monkeypatch.setattr(app_module.random, "uniform", lambda low, high: high)
+    with raw_client(server) as client:
+        for count in range(1, 4):
+            server.open_tunnel().close()
+            client.wait_for(TunnelLost, count)
+        assert [lost.retry_in for lost in client.seen(TunnelLost)] == [0.01, 0.02, 0.04]
+
+
+def test_a_healthy_session_forgets_the_failures_before_it(server, monkeypatch):
+    monkeypatch.setattr(app_module.random, "uniform", lambda low, high: high)
+    with raw_client(server) as client:
+        for _ in range(3):
+            server.accept_control()[0].close()
+        client.wait_for(TunnelLost, 3)
+        monkeypatch.setattr(app_module, "HEALTHY", 0.001)
+        control = server.open_tunnel()
+        server.accept_proxy()
+        client.wait_for(TunnelOpened)
+        gevent.sleep(0.002)
+        control.close()
+        client.wait_for(TunnelLost, 4)
+        server.accept_control()[0].close()
+        client.wait_for(TunnelLost, 5)
+        assert [lost.retry_in for lost in client.seen(TunnelLost)] == [0.01, 0.02, 0.04, 0.0, 0.01]
+
+
+def test_a_server_that_pings_no_more_is_left_and_dialled_again(server):
+    with raw_client(server, timeouts={**SOON, "heartbeat": 0.1}) as client:
+        server.open_tunnel()
+        assert client.wait_for(TunnelLost).code == "deadline"
+        server.open_tunnel()
+        client.wait_for(TunnelOpened, 2)
+
+
+@pytest.mark.parametrize("sent", [frame({"hello": 1}), b"HTTP/1.1 400 Bad Request\r\n\r\n", frame([])])
+def test_a_server_that_talks_nonsense_is_tried_again(server, sent):
+    with raw_client(server) as client:
+        server.accept_control()[0].sendall(sent)
+        assert client.wait_for(TunnelLost).code in ("bad_message", "bad_frame")
+        server.open_tunnel()
+        client.wait_for(TunnelOpened)
+
+
+def test_a_server_that_fails_is_tried_again(server):
+    with raw_client(server) as client:
+        server.accept_control()[0].sendall(frame({"error": "exception", "message": "Oops."}))
+        assert client.wait_for(TunnelLost).message == "Oops."
+        server.open_tunnel()
+        client.wait_for(TunnelOpened)
+
+
+def refuse_name(server):
+    """Accept a control connection, refuse its name, and return the name."""
+    control, message = server.accept_control()
+    control.sendall(frame({"error": "unavailable", "message": "Taken."}))
+    return message["control"]["name"]
+
+
+def test_a_chosen_name_that_is_taken_ends_the_client(server):
+    with raw_client(server) as client:
+        assert refuse_name(server) == "foo"
+        assert isinstance(client.ended(), NameUnavailable)
+        assert client.events == []
+
+
+def test_a_generated_name_that_is_taken_is_replaced_by_another(server):
+    with raw_client(server, name=None) as client:
+        taken = refuse_name(server)
+        control, message = server.accept_control()
+        assert message["control"]["name"] != taken
+        control.sendall(frame({"control": {"host": "h", "concurrency": 1, "banner": ""}}))
+        assert client.wait_for(TunnelOpened).name == message["control"]["name"]
+
+
+def test_generated_names_are_not_tried_for_ever(server):
+    with raw_client(server, name=None) as client:
+        names = {refuse_name(server) for _ in range(app_module.GENERATED_TRIES)}
+        assert isinstance(client.ended(), NameUnavailable)
+        assert len(names) == app_module.GENERATED_TRIES
+
+
+def test_after_a_session_a_taken_name_is_its_own_ghost_for_a_while(server):
+    with raw_client(server) as client:
+        server.open_tunnel().close()
+        for count in (2, 3):
+            assert refuse_name(server) == "foo"
+            assert client.wait_for(TunnelLost, count).code == "unavailable"
+        server.open_tunnel()
+        client.wait_for(TunnelOpened, 2)
+
+
+def test_the_patience_with_a_ghost_ends(server, monkeypatch):
+    monkeypatch.setattr(app_module, "GHOST_PATIENCE", 0.0)
+    with raw_client(server) as client:
+        server.open_tunnel().close()
+        refuse_name(server)
+        assert isinstance(client.ended(), NameUnavailable)
+
+
+def test_another_version_ends_the_client(server):
+    with raw_client(server) as client:
+        server.accept_control()[0].sendall(frame({"error": "version", "message": "LTP/9.9 only."}))
+        error = client.ended()
+        assert isinstance(error, VersionError)
+        assert str(error) == "LTP/9.9 only."
+
+
+# Without retrying.
+
+
+def test_without_retrying_an_unreachable_server_ends_the_client():
+    port = unused_port()
+    with running_client((LOOPBACK, port), 1, opened=False, name="foo", retry=False) as client:
+        error = client.ended()
+        assert isinstance(error, Unreachable)
+        assert f"{LOOPBACK}:{port}" in str(error)
+        assert client.events == []
+
+
+def test_with_retrying_an_unreachable_server_is_waited_for():
+    port = unused_port()
+    with running_client((LOOPBACK, port), 1, opened=False, name="foo", timeouts=SOON) as client:
+        lost = client.wait_for(TunnelLost, 2)
+        assert lost.code == "unreachable"
+        assert lost.retry_in is not None
+        with running_server(frontend=f"{LOOPBACK}:{port}"):
+            assert not client.wait_for(TunnelOpened).resumed
+
+
+def test_without_retrying_the_end_of_the_session_ends_the_client(server):
+    with raw_client(server, retry=False) as client:
+        server.open_tunnel().sendall(frame({"error": "exception", "message": "Going down."}))
+        assert isinstance(client.ended(), RemoteFailure)
+        assert client.seen(TunnelLost) == []
+
+
+def test_without_retrying_silence_ends_the_client(server):
+    with raw_client(server, retry=False, timeouts={"reply": 0.1}) as client:
+        server.accept()
+        assert isinstance(client.ended(), DeadlineExceeded)

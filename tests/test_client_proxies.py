@@ -1,0 +1,217 @@
+"""localtunnel.client.proxies: the pool of proxy connections of one session, of LTP/0.2."""
+
+import socket
+
+import gevent
+import pytest
+from harness import LOOPBACK, RawServer, frame, read_to_end, wait_until
+
+from localtunnel.client import proxies as proxies_module
+from localtunnel.client.proxies import Proxies
+from localtunnel.net import closing
+from localtunnel.net.dial import Address
+from localtunnel.protocol.limits import MAX_CONCURRENCY
+from localtunnel.protocol.messages import ProxyRequest
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+ASSIGNED = frame({"proxy": True})
+
+
+class Bench:
+    """A pool at a server made of sockets."""
+
+    def __init__(self, size):
+        self.server = RawServer()
+        self.taken = []
+        self.refused = []
+        self.pool = Proxies(
+            Address(socket.AF_INET, (LOOPBACK, self.server.port)),
+            ProxyRequest("foo", "me"),
+            size,
+            5.0,
+            lambda sock, first: self.taken.append((sock, first)),
+            self.refused.append,
+        )
+
+    def close(self):
+        self.pool.close()
+        self.server.close()
+        for sock, _ in self.taken:
+            closing.close(sock)
+
+
+@pytest.fixture
+def make(monkeypatch):
+    """Returns a function that makes a pool of a size and fills it; failures are tried again soon."""
+    monkeypatch.setattr(proxies_module, "RETRY_FIRST", 0.01)
+    monkeypatch.setattr(proxies_module, "RETRY_LONGEST", 0.05)
+    made = []
+
+    def build(size):
+        made.append(Bench(size))
+        made[-1].pool.fill()
+        return made[-1]
+
+    yield build
+    for bench in made:
+        bench.close()
+
+
+def nobody_else_comes(server):
+    """Check that no connection waits to be accepted."""
+    server._listener.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        server._listener.accept()
+    server._listener.settimeout(10)
+
+
+def test_as_many_are_opened_as_were_asked_for(make):
+    bench = make(3)
+    for _ in range(3):
+        _, message = bench.server.accept()
+        assert message == {"proxy": {"name": "foo", "client": "me"}}
+    nobody_else_comes(bench.server)
+    bench.pool.fill()
+    nobody_else_comes(bench.server)
+    assert len(bench.pool) == 3
+
+
+@pytest.mark.parametrize(("asked", "size"), [(0, 1), (-5, 1), (MAX_CONCURRENCY + 1, MAX_CONCURRENCY)])
+def test_what_the_server_asks_for_is_bounded(asked, size):
+    pool = Proxies(Address(socket.AF_INET, (LOOPBACK, 1)), ProxyRequest("foo", "me"), asked, 5.0, print, print)
+    assert pool._size == size
+
+
+def test_another_is_opened_for_each_one_assigned(make):
+    bench = make(2)
+    first, second = bench.server.accept_proxy(), bench.server.accept_proxy()
+    for proxy in (first, second):
+        proxy.sendall(ASSIGNED)
+        bench.server.accept_proxy()
+    nobody_else_comes(bench.server)
+    wait_until(lambda: len(bench.taken) == 2)
+    assert len(bench.pool) == 2
+
+
+def test_what_comes_with_the_assignment_is_handed_over(make):
+    bench = make(1)
+    proxy = bench.server.accept_proxy()
+    proxy.sendall(ASSIGNED + b"GET / HTTP/1.1\r\n")
+    wait_until(lambda: bench.taken)
+    (sock, first), *_ = bench.taken
+    assert first == b"GET / HTTP/1.1\r\n"
+    sock.send(b"answer")
+    assert proxy.recv(100) == b"answer"
+
+
+@pytest.mark.parametrize("cut", range(1, len(ASSIGNED)))
+def test_the_assignment_of_0_2_may_be_cut_anywhere(make, cut):
+    bench = make(1)
+    proxy = bench.server.accept_proxy()
+    proxy.sendall(ASSIGNED[:cut])
+    gevent.idle()
+    gevent.idle()
+    assert bench.taken == []
+    proxy.sendall(ASSIGNED[cut:] + b"x")
+    wait_until(lambda: bench.taken)
+    sock, first = bench.taken[0]
+    if first == b"":
+        gevent.socket.wait_read(sock.fileno(), 5)
+        first = sock.recv(1)
+    assert first == b"x"
+
+
+@pytest.mark.parametrize("end", [lambda sock: sock.close(), closing.reset], ids=["close", "reset"])
+def test_one_that_ends_unassigned_is_replaced_after_a_moment(make, end):
+    bench = make(1)
+    for _ in range(4):
+        end(bench.server.accept_proxy())
+    bench.server.accept_proxy()
+    assert bench.taken == []
+    assert len(bench.pool) == 1
+
+
+def test_the_moment_grows_with_every_failure_and_shrinks_with_a_success(make, monkeypatch):
+    longest = []
+
+    def record(low, high):
+        longest.append(high)
+        return high
+
+    monkeypatch.setattr(proxies_module.random, "uniform", record)
+    bench = make(1)
+    for _ in range(4):
+        bench.server.accept_proxy().close()
+    bench.server.accept_proxy().sendall(ASSIGNED)
+    bench.server.accept_proxy().close()
+    bench.server.accept_proxy()
+    assert longest == [0.02, 0.04, 0.05, 0.05, 0.02]
+
+
+def test_an_error_is_told_and_the_connection_is_replaced(make):
+    bench = make(1)
+    bench.server.accept_proxy().sendall(frame({"error": "unavailable", "message": "Not yours."}))
+    bench.server.accept_proxy()
+    assert [(reply.error, reply.message) for reply in bench.refused] == [("unavailable", "Not yours.")]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [frame({"control": "ping"}), frame({"proxy": False}), frame([]), b"\xff\xff\xff\xff", b"HTTP/1.1 400 \r\n\r\n"],
+)
+def test_anything_but_an_assignment_costs_that_connection(make, sent):
+    bench = make(1)
+    proxy = bench.server.accept_proxy()
+    proxy.sendall(sent)
+    assert read_or_reset(proxy) == b""
+    bench.server.accept_proxy()
+    assert bench.taken == []
+
+
+def read_or_reset(sock):
+    try:
+        return read_to_end(sock)
+    except ConnectionResetError:
+        return b""
+
+
+def test_a_backend_that_is_gone_is_tried_again(make):
+    bench = make(1)
+    bench.server.accept_proxy().close()
+    bench.server.stop_listening()
+    wait_until(lambda: bench.pool._failures >= 3)
+    with RawServer(bench.server.port) as again:
+        again.accept_proxy()
+        assert len(bench.pool) == 1
+
+
+def test_closing_closes_what_is_parked_and_opens_nothing_more(make):
+    bench = make(2)
+    proxies = [bench.server.accept_proxy() for _ in range(2)]
+    bench.pool.close()
+    bench.pool.close()
+    assert [read_to_end(proxy) for proxy in proxies] == [b"", b""]
+    bench.pool.fill()
+    nobody_else_comes(bench.server)
+    assert len(bench.pool) == 0
+
+
+def test_closing_leaves_those_alone_that_were_taken(make):
+    bench = make(1)
+    proxy = bench.server.accept_proxy()
+    proxy.sendall(ASSIGNED)
+    wait_until(lambda: bench.taken)
+    bench.pool.close()
+    bench.taken[0][0].send(b"still here")
+    assert proxy.recv(100) == b"still here"
+
+
+def test_closing_within_the_hand_over_is_safe(make):
+    """The session may end in the very callback that takes a connection over."""
+    bench = make(2)
+    proxies = [bench.server.accept_proxy() for _ in range(2)]
+    bench.pool._taken = lambda sock, first: (bench.taken.append((sock, first)), bench.pool.close())
+    proxies[0].sendall(ASSIGNED)
+    wait_until(lambda: bench.taken)
+    assert read_to_end(proxies[1]) == b""

@@ -1,0 +1,125 @@
+"""Clients that vanish, servers that restart, and networks that fall silent."""
+
+import os
+import signal
+import time
+from contextlib import ExitStack
+
+import gevent
+import pytest
+from harness import (
+    CAP,
+    ClientProcess,
+    Program,
+    RawClient,
+    ServerProcess,
+    answer_hello,
+    fetch,
+    read_head,
+    request,
+    running_upstream,
+    wait_until,
+)
+from networks import Namespaces
+
+CLIENTS = 20
+ANSWER = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+
+FRONTEND_PORT, BACKEND_PORT, TARGET_PORT = 8000, 8001, 8002
+"""Ports in a namespace of the test's own, where nothing else listens."""
+
+
+def test_name_of_a_killed_client_is_free_at_once() -> None:
+    """At once: long before the heartbeat, which is 5 s, could have told the server anything."""
+    with ServerProcess() as server, running_upstream(answer_hello) as port:
+        with ClientProcess(port, server=server.frontend, name="demo") as first:
+            first.wait_until_open()
+            first.signal(signal.SIGKILL)
+            first.wait()
+            closed = server.wait_for_record("tunnel closed", cap=1)
+        assert closed["reason"] == "control connection closed"
+
+        with ClientProcess(port, server=server.frontend, name="demo") as second:
+            assert second.wait_until_open() == f"http://demo.localhost:{server.frontend[1]}"
+            assert fetch(server.frontend, request("demo.localhost")).body == b"hello"
+
+
+def test_death_of_a_replaced_tunnel_leaves_its_successor_alone() -> None:
+    """The same client string asks for its own name again (0.2): its old tunnel ends, and only that."""
+
+    def serve(client: RawClient) -> None:
+        proxy = client.park()
+        answered = gevent.spawn(fetch, server.frontend, request("demo.localhost"))
+        read_head(proxy)
+        proxy.sendall(ANSWER + b"successor")
+        proxy.close()
+        assert answered.get(timeout=CAP).body == b"successor"
+
+    with ServerProcess() as server, RawClient(server.backend, "demo") as first:
+        with RawClient(server.backend, "demo") as second:
+            second.beat()
+            assert "control" in second.reply
+            assert server.wait_for_record("tunnel closed")["reason"] == "replaced"
+            serve(second)
+
+            first.close()
+            serve(second)
+            assert server.metrics()["tunnels"] == 1
+        server.wait_for_record("tunnel closed", 2)
+        assert server.metrics()["tunnels"] == 0
+
+
+@pytest.mark.slow
+def test_clients_are_back_under_their_names_after_the_server_was_killed() -> None:
+    with ExitStack() as stack:
+        port = stack.enter_context(running_upstream(answer_hello))
+        first = stack.enter_context(ServerProcess())
+        clients = [
+            stack.enter_context(ClientProcess(port, server=first.frontend, name=f"client-{number}"))
+            for number in range(CLIENTS)
+        ]
+        urls = [client.wait_until_open(cap=30) for client in clients]
+
+        first.signal(signal.SIGKILL)
+        first.wait()
+        ports = {"frontend_port": first.frontend[1], "backend_port": first.backend[1]}
+        second = stack.enter_context(ServerProcess(**ports))
+
+        for number, client in enumerate(clients):
+            again = client.wait_for_event("tunnel_opened", 2, cap=30)
+            assert (again["url"], again["resumed"]) == (urls[number], True)
+            assert fetch(second.frontend, request(f"client-{number}.localhost")).body == b"hello"
+        assert second.metrics()["tunnels"] == CLIENTS
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+def test_blackholed_tunnel_ends_and_comes_back() -> None:
+    """No packet passes and no side is told: only heartbeats can notice."""
+    server_settings = "[timeouts]\nheartbeat = 0.5\nheartbeat_reply = 0.5\n"
+    client_settings = "[timeouts]\nheartbeat = 2.0\nconnect = 1.0\nretry_longest = 0.5\n"
+    with ExitStack() as stack:
+        net = stack.enter_context(Namespaces())
+        frontend = net.server_host, FRONTEND_PORT
+        with net.entered(net.client):
+            stack.enter_context(running_upstream(answer_hello, port=TARGET_PORT))
+            client = ClientProcess(TARGET_PORT, server=frontend, name="demo", config=client_settings)
+            stack.enter_context(client)
+        with net.entered(net.server):
+            addresses = [f"--frontend={net.server_host}:{FRONTEND_PORT}", f"--backend={net.server_host}:{BACKEND_PORT}"]
+            server = stack.enter_context(
+                Program("lt-server", [*addresses, "--log-format=json"], server_settings, None),
+            )
+            client.wait_until_open()
+            assert fetch(frontend, request("demo.localhost")).body == b"hello"
+
+            net.blackhole()
+            since = time.monotonic()
+            wait_until(lambda: '"no heartbeat"' in server.stderr, what="the end of the tunnel")
+            assert time.monotonic() - since < 3
+            assert fetch(frontend, request("demo.localhost")).status == 404
+            client.wait_for_event("tunnel_lost")
+
+            net.mend()
+            client.wait_for_event("tunnel_opened", 2)
+            assert fetch(frontend, request("demo.localhost")).body == b"hello"

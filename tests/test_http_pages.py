@@ -1,0 +1,259 @@
+"""localtunnel.http.pages and .document: the right words in the right form, escaped, for every error there is."""
+
+import base64
+import hashlib
+import io
+import json
+from html.parser import HTMLParser
+from http.client import HTTPResponse
+
+import pytest
+
+from localtunnel import errors
+from localtunnel.http import pages
+from localtunnel.http.document import Document, Hint
+from localtunnel.http.request import RequestHead
+
+TEXT, JSON, HTML = "*/*", "application/json", "text/html"
+HOSTILE = "<script>alert('1')</script>&\"\x1b[2J\r\nSet-Cookie: a=b"
+ERRORS = errors.VisitorError.__subclasses__()
+
+every_error = pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.code)
+every_form = pytest.mark.parametrize("accept", [TEXT, JSON, HTML], ids=["text", "json", "html"])
+
+
+def request(
+    accept: str = TEXT, method: str = "GET", host: str = "demo.localhost", port: int | None = 8000
+) -> RequestHead:
+    return RequestHead(method, "/", (1, 1), host, port, accept, 0)
+
+
+class _Wire:
+    """What HTTPResponse needs of a socket."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, _mode: str) -> io.BytesIO:
+        return io.BytesIO(self._data)
+
+
+def read(data: bytes, method: str = "GET") -> tuple[HTTPResponse, str]:
+    """Read a response with the standard library; check that it ends where it says and closes."""
+    response = HTTPResponse(_Wire(data), method=method)
+    response.begin()
+    body = response.read()
+    head, _, rest = data.partition(b"\r\n\r\n")
+    assert rest == body
+    assert response.getheader("Connection") == "close"
+    assert response.getheader("Transfer-Encoding") is None
+    assert head.count(b"Content-Length") == 1
+    return response, body.decode("utf-8")
+
+
+class _Page(HTMLParser):
+    """Notes the tags, the attributes and the visible text of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.style = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.lasttag == "style" and not self.style:
+            self.style = data
+        else:
+            self.text += data
+
+
+@every_error
+@every_form
+def test_every_error_in_every_form(kind: type[errors.VisitorError], accept: str) -> None:
+    response, body = read(pages.error_answer(kind("What happened."), request(accept)))
+    assert response.status == kind.status
+    assert response.getheader("X-Localtunnel-Error") == kind.code
+    assert response.getheader("Cache-Control") == "no-store"
+    assert response.getheader("X-Content-Type-Options") == "nosniff"
+    assert response.getheader("Vary") == "Accept"
+    assert "What happened." in body
+    assert kind.code in body
+    expected_retry = None if kind.retry_after is None else str(kind.retry_after)
+    assert response.getheader("Retry-After") == expected_retry
+
+
+@every_error
+def test_every_error_has_words_of_its_own(kind: type[errors.VisitorError]) -> None:
+    _, generic = read(pages.error_answer(errors.VisitorError("It."), None))
+    _, body = read(pages.error_answer(kind("It."), None))
+    paragraphs = body.split("\n\n")
+    assert not {paragraph for paragraph in paragraphs if paragraph != "It."} & set(generic.split("\n\n"))
+
+
+@every_error
+def test_an_error_without_a_message_still_says_what_happened(kind: type[errors.VisitorError]) -> None:
+    answer = json.loads(read(pages.error_answer(kind(), request(JSON)))[1])
+    assert len(answer["message"]) > 10
+    assert answer["message"].endswith(".")
+
+
+def test_an_error_that_has_no_words_of_its_own_is_answered_too() -> None:
+    response, body = read(pages.error_answer(errors.VisitorError(), None))
+    assert response.status == 500
+    assert "visitor_error" in body
+
+
+def test_json() -> None:
+    response, body = read(pages.error_answer(errors.PoolExhausted("All busy."), request(JSON)))
+    assert response.getheader("Content-Type") == "application/json"
+    assert response.getheader("Retry-After") == "1"
+    assert json.loads(body) == {"error": "pool_exhausted", "message": "All busy.", "status": 503}
+
+
+def test_a_request_that_could_not_be_read_is_answered_in_text() -> None:
+    response, body = read(pages.error_answer(errors.BadRequest("Broken."), None))
+    assert response.getheader("Content-Type") == "text/plain; charset=utf-8"
+    assert body.startswith("400 The request was refused\n\nBroken.\n")
+    assert body.endswith("(bad_request)\n")
+
+
+@every_error
+@every_form
+def test_an_answer_to_head_has_the_fields_of_get_and_no_body(kind: type[errors.VisitorError], accept: str) -> None:
+    get = pages.error_answer(kind("It."), request(accept))
+    head = pages.error_answer(kind("It."), request(accept, "HEAD"))
+    assert get.startswith(head)
+    assert head.endswith(b"\r\n\r\n")
+    assert read(head, "HEAD")[1] == ""
+
+
+def html_pages() -> list[bytes]:
+    hostile = request(HTML, "<b>", HOSTILE)
+    return [
+        *(pages.error_answer(kind(HOSTILE), hostile, domain="localhost") for kind in ERRORS),
+        pages.landing(HOSTILE, hostile),
+        pages.meta_not_found(RequestHead("GET", f"/{HOSTILE}", (1, 1), "localhost", None, HTML, 0)),
+        pages.meta_method_not_allowed(hostile),
+    ]
+
+
+@pytest.mark.parametrize("answer", html_pages(), ids=range(len(html_pages())))
+def test_html_escapes_everything_and_loads_nothing(answer: bytes) -> None:
+    response, body = read(answer)
+    page = _Page(body)
+    assert response.getheader("Content-Type") == "text/html; charset=utf-8"
+    assert response.getheader("Set-Cookie") is None
+    assert body.startswith("<!doctype html>\n")
+    known = "html head meta title style body main p h1 section h2 pre code footer".split()
+    assert set(page.tags) <= set(known)
+    assert {name for name, _ in page.attributes} <= {"lang", "charset", "name", "content", "class"}
+    assert ("name", "viewport") in page.attributes
+    assert "url(" not in page.style
+    assert "@import" not in page.style
+
+
+def test_hostile_text_is_shown_as_it_is() -> None:
+    _, body = read(pages.error_answer(errors.BadRequest(HOSTILE), request(HTML)))
+    assert "<script>alert('1')</script>&\"" in _Page(body).text
+    assert "<script" not in body
+
+
+def test_the_policy_allows_the_one_style_and_nothing_else() -> None:
+    response, body = read(pages.error_answer(errors.NoHost(), request(HTML)))
+    digest = base64.b64encode(hashlib.sha256(_Page(body).style.encode()).digest()).decode()
+    policy = response.getheader("Content-Security-Policy").split("; ")
+    assert policy == ["default-src 'none'", f"style-src 'sha256-{digest}'", "base-uri 'none'", "form-action 'none'"]
+
+
+def test_text_carries_no_escape_sequence_to_the_terminal() -> None:
+    _, body = read(pages.error_answer(errors.BadRequest(HOSTILE), request(TEXT)))
+    assert "\x1b" not in body
+    assert "\r" not in body
+    assert "?[2J??Set-Cookie: a=b" in body
+
+
+def test_a_message_that_is_not_unicode_is_answered_too() -> None:
+    for accept in (TEXT, JSON, HTML):
+        read(pages.error_answer(errors.BadRequest("\ud800"), request(accept)))
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "domain", "command"),
+    [
+        ("shop.localhost", 8000, "localhost", "lt-client --server=localhost:8000 --name=shop PORT"),
+        ("shop.example.com", None, "example.com", "lt-client --server=example.com --name=shop PORT"),
+        ("shop.example.com", None, "", "lt-client --name=NAME PORT"),
+        ("shop.other.com", None, "example.com", "lt-client --name=NAME PORT"),
+        ("a.b.example.com", None, "example.com", "lt-client --name=NAME PORT"),
+        ("shopexample.com", None, "example.com", "lt-client --name=NAME PORT"),
+        ("a;reboot.example.com", None, "example.com", "lt-client --name=NAME PORT"),
+        ("$(reboot).example.com", None, "example.com", "lt-client --name=NAME PORT"),
+        ("-x.example.com", None, "example.com", "lt-client --name=NAME PORT"),
+    ],
+)
+def test_the_owner_gets_a_command_that_is_safe_to_copy(host: str, port: int | None, domain: str, command: str) -> None:
+    answer = pages.error_answer(errors.TunnelNotFound("None."), request(TEXT, host=host, port=port), domain=domain)
+    assert [line.strip() for line in read(answer)[1].splitlines() if "lt-client" in line] == [command]
+
+
+def test_only_a_tunnel_that_was_not_found_shows_a_command() -> None:
+    for kind in ERRORS:
+        _, body = read(pages.error_answer(kind("It."), request(), domain="localhost"))
+        assert ("lt-client --" in body) == (kind is errors.TunnelNotFound)
+
+
+@every_form
+def test_landing(accept: str) -> None:
+    response, body = read(pages.landing("example.com", request(accept, host="example.com", port=8000)))
+    assert response.status == 200
+    assert response.getheader("X-Localtunnel-Error") is None
+    assert "lt-client --server=example.com:8000 8080" in body
+    assert "NAME.example.com:8000" in body
+
+
+def test_landing_on_the_default_port_names_none() -> None:
+    _, body = read(pages.landing("example.com", request(host="example.com", port=None)))
+    assert "lt-client --server=example.com 8080" in body
+
+
+def test_landing_in_json() -> None:
+    _, body = read(pages.landing("localhost", request(JSON)))
+    assert json.loads(body)["command"] == "lt-client --server=localhost:8000 8080"
+
+
+def test_meta_answer() -> None:
+    response, body = read(pages.meta_answer("8001\n", "text/plain; charset=utf-8", False))
+    assert (response.status, body) == (200, "8001\n")
+    assert response.getheader("Content-Type") == "text/plain; charset=utf-8"
+    assert response.getheader("Cache-Control") == "no-store"
+    assert read(pages.meta_answer("8001\n", "text/plain", True), "HEAD")[1] == ""
+
+
+@every_form
+def test_meta_not_found(accept: str) -> None:
+    head = RequestHead("GET", "/meta/nothing?x", (1, 1), "localhost", 8000, accept, 0)
+    response, body = read(pages.meta_not_found(head))
+    assert response.status == 404
+    assert response.getheader("X-Localtunnel-Error") == "not_found"
+    assert "no page at /meta/nothing here" in body
+
+
+@every_form
+def test_meta_method_not_allowed(accept: str) -> None:
+    response, body = read(pages.meta_method_not_allowed(request(accept, "POST")))
+    assert response.status == 405
+    assert response.getheader("Allow") == "GET, HEAD"
+    assert "method POST is not allowed" in body
+
+
+def test_a_document_needs_no_hint() -> None:
+    assert Document(200, "", "Title", "Message.").as_text() == "Title\n\nMessage.\n"
+    assert json.loads(Document(200, "", "Title", "Message.").as_json()) == {"message": "Message.", "command": ""}
+    assert "Do" in Document(200, "", "Title", "Message.", (Hint("You", "Do it."),)).as_text()

@@ -1,0 +1,104 @@
+"""localtunnel.net.deadline: a total time over several steps."""
+
+import gevent
+import pytest
+from harness import at_most, pair
+
+from localtunnel.errors import DeadlineExceeded
+from localtunnel.net import closing
+from localtunnel.net.deadline import Deadline, wait_readable, wait_writable
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_what_remains_shrinks_over_the_steps_and_never_below_zero():
+    clock = Clock()
+    deadline = Deadline(5.0, clock)
+    assert deadline.remaining() == 5.0
+    clock.now += 3.0
+    assert deadline.check() == 2.0
+    clock.now += 10.0
+    assert deadline.remaining() == 0.0
+
+
+def test_the_error_says_how_long_was_waited():
+    clock = Clock()
+    deadline = Deadline(2.5, clock)
+    clock.now += 2.5
+    with pytest.raises(DeadlineExceeded, match=r"within 2\.5 seconds\.$"):
+        deadline.check()
+
+
+def test_none_never_ends():
+    clock = Clock()
+    deadline = Deadline(None, clock)
+    clock.now += 1e9
+    assert deadline.remaining() is None
+    assert deadline.check() is None
+
+
+def test_waiting_ends_with_the_deadline_and_not_after_each_step():
+    theirs, ours = pair()
+    deadline = Deadline(0.2)
+
+    def drip():
+        while True:
+            ours.send(b"x")
+            gevent.sleep(0.01)
+
+    dripper = gevent.spawn(drip)
+    try:
+        with at_most(2), pytest.raises(DeadlineExceeded):
+            while True:
+                wait_readable(theirs, deadline)
+                theirs.recv(100)
+    finally:
+        dripper.kill()
+        closing.close(theirs)
+        ours.close()
+
+
+def test_a_socket_that_never_becomes_ready_costs_the_deadline():
+    theirs, ours = pair()
+    with at_most(2), pytest.raises(DeadlineExceeded):
+        wait_readable(theirs, Deadline(0.05))
+    closing.close(theirs)
+    ours.close()
+
+
+def test_a_socket_that_is_ready_does_not_wait():
+    theirs, ours = pair()
+    ours.send(b"x")
+    with at_most(1):
+        wait_readable(theirs, Deadline(60))
+        wait_writable(theirs, Deadline(60))
+    closing.close(theirs)
+    ours.close()
+
+
+def test_nothing_is_waited_for_once_the_time_is_over():
+    theirs, ours = pair()
+    ours.send(b"x")
+    with pytest.raises(DeadlineExceeded):
+        wait_readable(theirs, Deadline(0))
+    closing.close(theirs)
+    ours.close()
+
+
+def test_the_peers_end_wakes_the_one_who_waits():
+    theirs, ours = pair()
+    ours.close()
+    with at_most(1):
+        wait_readable(theirs, Deadline(60))
+    assert theirs.recv(1) == b""
+    closing.close(theirs)

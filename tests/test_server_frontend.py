@@ -1,0 +1,330 @@
+"""localtunnel.server.frontend: from a visitor's first byte to its tunnel, or to an answer of the server's own."""
+
+import json
+
+import gevent
+import pytest
+from harness import (
+    RawClient,
+    at_most,
+    backend,
+    connect,
+    fetch,
+    frontend,
+    parse_response,
+    read_exactly,
+    read_head,
+    read_message,
+    read_to_end,
+    request,
+    running_server,
+    wait_until,
+)
+
+from localtunnel.net import closing
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+
+
+@pytest.fixture
+def server():
+    with running_server(timeouts={"head": 0.3, "pool_wait": 5}) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server):
+    """The client of a tunnel ``foo``, with nothing parked yet."""
+    with RawClient(backend(server), "foo", domain="www.example.org") as raw:
+        yield raw
+
+
+def assigned(proxy):
+    """Wait for the assignment and return the head that the visitor sent."""
+    assert read_message(proxy) == {"proxy": True}
+    return read_head(proxy)
+
+
+def assert_refused(response, status, code):
+    assert response.status == status
+    assert response.fields["x-localtunnel-error"] == code
+    assert response.fields["connection"] == "close"
+    assert int(response.fields["content-length"]) == len(response.body)
+    assert code.encode() in response.body
+
+
+def test_a_host_that_arrives_byte_by_byte_is_found_and_replayed_untouched(server, client):
+    proxy = client.park()
+    sent = request("foo.localhost", "/a?b=c", fields="X-Odd:   spaced  \r\n")
+    with connect(frontend(server)) as visitor:
+        for byte in sent:
+            visitor.sendall(bytes([byte]))
+            gevent.sleep(0)
+        assert assigned(proxy) == sent
+        proxy.sendall(ANSWER)
+        proxy.close()
+        assert read_to_end(visitor) == ANSWER
+
+
+SPLIT = request("foo.localhost")
+
+
+@pytest.mark.parametrize("cut", range(1, len(SPLIT)))
+def test_a_head_may_be_cut_anywhere(server, client, cut):
+    proxy = client.park()
+    with connect(frontend(server)) as visitor:
+        visitor.sendall(SPLIT[:cut])
+        gevent.idle()
+        gevent.idle()
+        visitor.sendall(SPLIT[cut:])
+        assert assigned(proxy) == SPLIT
+
+
+def test_a_body_that_came_with_the_head_comes_with_the_assignment(server, client):
+    proxy = client.park()
+    sent = request("foo.localhost", "/upload", "POST", body=b"b" * 30_000)
+    with connect(frontend(server)) as visitor:
+        visitor.sendall(sent)
+        assert read_message(proxy) == {"proxy": True}
+        assert read_exactly(proxy, len(sent)) == sent
+
+
+@pytest.mark.parametrize(
+    "host", ["foo.localhost", "FOO.LocalHost", "foo.localhost:8000", "foo.localhost.", "www.example.org"]
+)
+def test_every_spelling_of_the_host_leads_to_the_tunnel(server, client, host):
+    proxy = client.park()
+    with connect(frontend(server)) as visitor:
+        visitor.sendall(request(host))
+        assert assigned(proxy) == request(host)
+
+
+def test_a_head_that_is_not_complete_in_time_is_answered_408(server):
+    with connect(frontend(server)) as visitor, at_most(5):
+        visitor.sendall(b"GET / HTTP/1.1\r\nHost: foo.loc")
+        assert_refused(parse_response(read_to_end(visitor)), 408, "request_timeout")
+
+
+def test_silence_is_answered_408(server):
+    with connect(frontend(server)) as visitor, at_most(5):
+        assert_refused(parse_response(read_to_end(visitor)), 408, "request_timeout")
+
+
+def test_dripping_does_not_buy_time(server):
+    with connect(frontend(server)) as visitor, at_most(5):
+        dripper = gevent.spawn(drip, visitor)
+        assert_refused(parse_response(read_to_end(visitor)), 408, "request_timeout")
+        dripper.kill()
+
+
+def drip(sock):
+    for byte in request("foo.localhost", "/" + "x" * 1000):
+        sock.sendall(bytes([byte]))
+        gevent.sleep(0.02)
+
+
+def head_of(size):
+    """Return a head of exactly ``size`` bytes, in fields of 8,000 bytes at most."""
+    start = b"GET / HTTP/1.1\r\nHost: foo.localhost\r\n"
+    missing = size - len(start) - 2
+    fields = b""
+    while missing:
+        length = missing if missing <= 8000 else min(8000, missing - 100)
+        fields += b"X: " + b"y" * (length - 5) + b"\r\n"
+        missing -= length
+    return start + fields + b"\r\n"
+
+
+def test_a_head_of_64_kib_is_taken_and_one_byte_more_is_not(server, client):
+    proxy = client.park()
+    whole = head_of(64 * 1024)
+    assert len(whole) == 64 * 1024
+    with connect(frontend(server)) as visitor:
+        visitor.sendall(whole)
+        assert read_message(proxy) == {"proxy": True}
+        assert read_exactly(proxy, len(whole)) == whole
+    assert_refused(fetch(frontend(server), head_of(64 * 1024 + 1)), 400, "bad_request")
+
+
+def test_a_head_that_never_ends_is_refused_at_the_limit(server):
+    with connect(frontend(server)) as visitor, at_most(5):
+        visitor.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * (64 * 1024))
+        assert_refused(parse_response(read_to_end(visitor)), 400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "no_host"),
+        (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", "no_host"),
+        (b"GET / HTTP/1.0\r\n\r\n", "no_host"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "bad_request"),
+        (b"GET /\r\n\r\n", "bad_request"),
+        (b"GET / HTTP/2.0\r\nHost: foo.localhost\r\n\r\n", "bad_request"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost: foo.localhost\nX: y\r\n\r\n", "bad_request"),
+        (b"CONNECT foo.localhost:443 HTTP/1.1\r\nHost: foo.localhost:443\r\n\r\n", "bad_request"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "bad_request"),
+    ],
+)
+@pytest.mark.parametrize("bytewise", [False, True])
+def test_what_is_no_request_is_answered_400(server, client, sent, code, bytewise):
+    client.park()
+    with connect(frontend(server)) as visitor, at_most(5):
+        for piece in [sent[i : i + 1] for i in range(len(sent))] if bytewise else [sent]:
+            visitor.sendall(piece)
+            gevent.sleep(0)
+        assert_refused(parse_response(read_to_end(visitor)), 400, code)
+
+
+def test_an_unknown_tunnel_is_answered_404(server):
+    assert_refused(fetch(frontend(server), request("bar.localhost")), 404, "tunnel_not_found")
+
+
+@pytest.mark.parametrize("host", ["a.foo.localhost", "xfoo.localhost", "foo.example.org", "foo", "foo.localhost.evil"])
+def test_hosts_are_matched_whole(server, client, host):
+    client.park()
+    assert_refused(fetch(frontend(server), request(host)), 404, "tunnel_not_found")
+
+
+def test_an_answer_is_what_the_visitor_accepts(server):
+    response = fetch(frontend(server), request("bar.localhost", fields="Accept: application/json\r\n"))
+    assert response.fields["content-type"] == "application/json"
+    assert json.loads(response.body)["error"] == "tunnel_not_found"
+    response = fetch(frontend(server), request("bar.localhost", fields="Accept: text/html\r\n"))
+    assert response.fields["content-type"] == "text/html; charset=utf-8"
+
+
+def test_a_head_request_is_answered_without_a_body(server):
+    response = fetch(frontend(server), request("bar.localhost", method="HEAD"))
+    assert response.status == 404
+    assert response.body == b""
+    assert int(response.fields["content-length"]) > 0
+
+
+def test_an_answer_arrives_whole_though_the_visitor_goes_on_sending(server):
+    with connect(frontend(server)) as visitor:
+        visitor.sendall(request("bar.localhost", method="POST", fields="Content-Length: 1000000\r\n"))
+        visitor.sendall(b"b" * 1_000_000)
+        assert_refused(parse_response(read_to_end(visitor)), 404, "tunnel_not_found")
+
+
+def test_without_a_connection_in_time_it_is_503_with_retry_after():
+    with running_server(timeouts={"pool_wait": 0.1}) as server, RawClient(backend(server), "foo"):
+        response = fetch(frontend(server), request("foo.localhost"))
+        assert_refused(response, 503, "pool_exhausted")
+        assert int(response.fields["retry-after"]) >= 1
+
+
+def test_visitors_over_the_limit_are_refused_at_once():
+    with (
+        running_server(limits={"waiting_visitors": 2}, timeouts={"pool_wait": 60}) as server,
+        RawClient(backend(server), "foo") as client,
+    ):
+        waiting = [connect(frontend(server)) for _ in range(2)]
+        for sock in waiting:
+            sock.sendall(request("foo.localhost"))
+        wait_until(lambda: server.registry.route("foo.localhost")._pool.waiting == 2)
+        with at_most(2):
+            assert_refused(fetch(frontend(server), request("foo.localhost")), 503, "pool_exhausted")
+        for sock in waiting:
+            assert assigned(client.park()) == request("foo.localhost")
+            sock.close()
+
+
+def test_waiting_visitors_are_served_in_the_order_in_which_they_came(server, client):
+    visitors = []
+    for number in range(5):
+        visitor = connect(frontend(server))
+        visitor.sendall(request("foo.localhost", f"/{number}"))
+        visitors.append(visitor)
+        wait_until(lambda: server.registry.route("foo.localhost")._pool.waiting == len(visitors))
+    served = [assigned(client.park()).split()[1] for _ in visitors]
+    assert served == [b"/0", b"/1", b"/2", b"/3", b"/4"]
+    for visitor in visitors:
+        visitor.close()
+
+
+def test_waiting_visitors_are_refused_when_the_tunnel_ends(server, client):
+    with connect(frontend(server)) as visitor:
+        visitor.sendall(request("foo.localhost"))
+        wait_until(lambda: server.registry.route("foo.localhost")._pool.waiting == 1)
+        client.control.close()
+        assert_refused(parse_response(read_to_end(visitor)), 503, "pool_exhausted")
+    assert_refused(fetch(frontend(server), request("foo.localhost")), 404, "tunnel_not_found")
+
+
+def test_a_visitor_behind_a_silently_dead_connection_gets_the_next_one(server, client):
+    alive, dead = client.park(), client.park()
+    wait_until(lambda: len(server.registry.route("foo.localhost")._pool) == 2)
+    closing.reset(dead)
+    with connect(frontend(server)) as visitor:
+        visitor.sendall(request("foo.localhost"))
+        assert assigned(alive) == request("foo.localhost")
+
+
+@pytest.mark.parametrize("start", [b"", b"GET / HT"])
+@pytest.mark.parametrize("end", [lambda sock: sock.close(), closing.reset], ids=["close", "reset"])
+def test_a_visitor_that_leaves_before_its_head_is_complete_leaves_nothing(server, start, end):
+    visitor = connect(frontend(server))
+    visitor.sendall(start)
+    gevent.idle()
+    end(visitor)
+    wait_until(lambda: len(server._frontend._greenlets) == 0)
+
+
+def test_a_visitor_that_leaves_while_it_waits_costs_no_more_than_its_connection(server, client):
+    with connect(frontend(server)) as visitor:
+        visitor.sendall(request("foo.localhost"))
+        wait_until(lambda: server.registry.route("foo.localhost")._pool.waiting == 1)
+        closing.reset(visitor)
+    client.park()
+    wait_until(lambda: not server.joins)
+
+
+def test_keep_alive_stays_on_one_proxy_connection(server, client):
+    proxy = client.park()
+    keep = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    with connect(frontend(server)) as visitor:
+        for path in ("/1", "/2", "/3"):
+            visitor.sendall(request("foo.localhost", path))
+            head = assigned(proxy) if path == "/1" else read_head(proxy)
+            assert head == request("foo.localhost", path)
+            proxy.sendall(keep)
+            assert read_exactly(visitor, len(keep)) == keep
+
+
+def test_a_visitors_fin_is_held_back_from_a_client_of_0_2(server, client):
+    """The client of 2013 takes it for the end of both directions, and would drop the answer."""
+    proxy = client.park()
+    with connect(frontend(server)) as visitor:
+        visitor.sendall(request("foo.localhost"))
+        visitor.shutdown(1)
+        assert assigned(proxy) == request("foo.localhost")
+        proxy.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            proxy.recv(1)
+        proxy.settimeout(5)
+        proxy.sendall(ANSWER)
+        proxy.close()
+        assert read_to_end(visitor) == ANSWER
+
+
+def test_stopping_drops_visitors_whose_head_has_not_come():
+    with running_server(timeouts={"head": 60}) as server:
+        visitor = connect(frontend(server))
+        visitor.sendall(b"GET /")
+        wait_until(lambda: len(server._frontend._greenlets) == 1)
+        with at_most(3):
+            server.stop(0)
+    assert ended(visitor)
+    visitor.close()
+
+
+def ended(sock):
+    try:
+        return sock.recv(1) == b""
+    except ConnectionResetError:
+        return True

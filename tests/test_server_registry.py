@@ -1,0 +1,144 @@
+"""localtunnel.server.registry: names, their owners, and where a host leads."""
+
+import pytest
+
+from localtunnel.errors import NameInvalid, NameUnavailable
+from localtunnel.server.join import Joins
+from localtunnel.server.registry import Registry
+from localtunnel.server.tunnel import Tunnel
+
+HERE, THERE = "203.0.113.7", "198.51.100.9"
+
+
+@pytest.fixture
+def registry():
+    return Registry("tunnels.example")
+
+
+def claim(registry, name, owner=HERE, instance="me@laptop;Linux;1", host=None):
+    """Claim ``name`` and open a tunnel under it, as the backend does."""
+    made = registry.claim(name, owner, instance, host)
+    made.tunnel = Tunnel(made.name, instance, owner, 10, Joins())
+    return made
+
+
+def test_a_claim_is_found_and_routed_to(registry):
+    made = claim(registry, "foo")
+    assert registry.find("foo") is made
+    assert registry.route("foo.tunnels.example") is made.tunnel
+    assert registry.tunnels() == [made.tunnel]
+    assert len(registry) == 1
+
+
+def test_names_are_kept_in_lower_case(registry):
+    made = claim(registry, "Foo")
+    assert made.name == "foo"
+    assert registry.find("FOO") is made
+    with pytest.raises(NameUnavailable):
+        claim(registry, "fOO", owner=THERE)
+
+
+@pytest.mark.parametrize(
+    "host", ["tunnels.example", "bar.tunnels.example", "foo", "xfoo.tunnels.example", "a.foo.tunnels.example", ""]
+)
+def test_other_hosts_lead_nowhere(registry, host):
+    claim(registry, "foo")
+    assert registry.route(host) is None
+
+
+def test_a_claim_without_a_tunnel_leads_nowhere_yet(registry):
+    registry.claim("foo", HERE, "me")
+    assert registry.route("foo.tunnels.example") is None
+    assert registry.tunnels() == []
+    assert len(registry) == 1
+
+
+@pytest.mark.parametrize(("owner", "instance"), [(THERE, "me@laptop;Linux;1"), (HERE, "me@laptop;Linux;2")])
+def test_another_client_is_refused_and_changes_nothing(registry, owner, instance):
+    made = claim(registry, "foo")
+    with pytest.raises(NameUnavailable, match="'foo' is in use"):
+        claim(registry, "foo", owner, instance)
+    assert registry.find("foo") is made
+    assert made.tunnel.ended is None
+
+
+def test_the_same_client_replaces_its_own_tunnel(registry):
+    old = claim(registry, "foo")
+    new = claim(registry, "foo")
+    assert old.tunnel.ended == "replaced"
+    assert registry.route("foo.tunnels.example") is new.tunnel
+    assert len(registry) == 1
+
+
+def test_a_late_release_leaves_the_successor_alone(registry):
+    old = claim(registry, "foo")
+    new = claim(registry, "foo")
+    registry.release(old)
+    assert registry.find("foo") is new
+    registry.release(new)
+    registry.release(new)
+    assert registry.find("foo") is None
+    assert len(registry) == 0
+
+
+def test_a_released_name_is_free_for_anybody_at_once(registry):
+    registry.release(claim(registry, "foo"))
+    assert claim(registry, "foo", owner=THERE).owner == THERE
+
+
+def test_a_host_of_its_own_leads_to_the_tunnel_as_well(registry):
+    made = claim(registry, "foo", host="WWW.Example.org.")
+    assert made.host == "www.example.org"
+    assert registry.route("www.example.org") is made.tunnel
+    assert registry.route("foo.tunnels.example") is made.tunnel
+    assert len(registry) == 1
+    assert registry.tunnels() == [made.tunnel]
+    registry.release(made)
+    assert registry.route("www.example.org") is None
+
+
+def test_a_host_that_another_client_has_is_refused_and_the_name_stays_free(registry):
+    claim(registry, "foo", host="www.example.org")
+    with pytest.raises(NameUnavailable, match=r"'www\.example\.org' is in use"):
+        claim(registry, "bar", owner=THERE, host="www.example.org")
+    assert registry.find("bar") is None
+
+
+def test_replacing_gives_up_the_host_that_is_no_longer_asked_for(registry):
+    claim(registry, "foo", host="www.example.org")
+    claim(registry, "foo")
+    assert registry.route("www.example.org") is None
+    assert claim(registry, "bar", owner=THERE, host="www.example.org").host == "www.example.org"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "tunnels.example",
+        "bar.tunnels.example",
+        "BAR.Tunnels.Example.",
+        "localhost",
+        "127.0.0.1",
+        "[::1]",
+        "two words.example",
+        "-a.example",
+        "a..example",
+        ".",
+        "x" * 64 + ".example",
+        "a." * 130 + "example",
+        "www.example.org:80",
+        "www.example.org\n",
+        "*.example.org",
+    ],
+)
+def test_a_host_that_no_tunnel_may_have_is_refused(registry, host):
+    with pytest.raises(NameInvalid):
+        registry.claim("foo", HERE, "me", host)
+    assert len(registry) == 0
+
+
+@pytest.mark.parametrize("name", ["", "-a", "a-", "a.b", "a_b", "www", "localhost", "x" * 64, "xn--abc", "ä", "a\n"])
+def test_a_name_that_no_tunnel_may_have_is_refused(registry, name):
+    with pytest.raises(NameInvalid):
+        registry.claim(name, HERE, "me")
+    assert len(registry) == 0
