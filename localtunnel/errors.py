@@ -12,10 +12,13 @@ LocaltunnelError
 ├── RefusedError                refused               the server answered with an error message
 │   ├── NameUnavailable         unavailable           another client has the name
 │   ├── NameInvalid             invalid_name          not a name that a tunnel may have
+│   ├── PortRefused             port_refused          no such public port for a TCP tunnel
+│   ├── ClientReplaced          replaced              another run of the client took the session over
 │   ├── TunnelExpired           expired               a proxy request for a tunnel that is not there
 │   └── RemoteFailure           exception             the server failed, and said so
 ├── NetworkError                network
 │   ├── Unreachable             unreachable           nothing answers at the address, or the name does not resolve
+│   │   └── ConnectionRefused   connection_refused    the machine answers, but nothing listens on the port
 │   ├── ConnectionClosed        closed                the peer closed or reset the connection
 │   ├── DeadlineExceeded        deadline              the total time allowed has passed
 │   └── ListenError             cannot_listen         the address is taken, or not ours
@@ -25,7 +28,11 @@ LocaltunnelError
     ├── RequestTimeout          request_timeout       408
     ├── TunnelNotFound          tunnel_not_found      404
     ├── PoolExhausted           pool_exhausted        503
-    └── UpstreamRefused         upstream_refused      502
+    └── UpstreamError
+        ├── UpstreamRefused     upstream_refused      502
+        ├── UpstreamUnreachable upstream_unreachable  502
+        ├── UpstreamClosed      upstream_closed       502
+        └── UpstreamTimeout     upstream_timeout      504
 
 The message of an error is a whole sentence fit for the person who reads it: what went wrong, then what to do about it.
 Codes are part of the public interface: in logs, in ``X-Localtunnel-Error``, in ``--json`` output.
@@ -104,6 +111,18 @@ class NameInvalid(RefusedError):
     code = "invalid_name"
 
 
+class PortRefused(RefusedError):
+    """The server offers no TCP tunnels, or not the port that was asked for."""
+
+    code = "port_refused"
+
+
+class ClientReplaced(RefusedError):
+    """Another run of this client took the session over; this one must not fight for it."""
+
+    code = "replaced"
+
+
 class TunnelExpired(RefusedError):
     """A proxy request named a tunnel that is not there."""
 
@@ -126,6 +145,12 @@ class Unreachable(NetworkError):
     """Nothing answers at the address, or its name does not resolve."""
 
     code = "unreachable"
+
+
+class ConnectionRefused(Unreachable):
+    """The machine answers, but nothing listens on the port."""
+
+    code = "connection_refused"
 
 
 class ConnectionClosed(NetworkError):
@@ -190,8 +215,46 @@ class PoolExhausted(VisitorError):
     retry_after = 1
 
 
-class UpstreamRefused(VisitorError):
-    """The client could not connect to its local server."""
+class UpstreamError(VisitorError):
+    """The client has the visitor, but no answer of its upstream. ``word`` is what LTP/0.3 calls it on the wire.
+
+    Raised without a sentence: what the visitor may know is the same for all, and the target is the client's secret.
+    """
+
+    status = 502
+    word = ""
+
+
+class UpstreamRefused(UpstreamError):
+    """Nothing listens where the client's upstream should be."""
 
     code = "upstream_refused"
-    status = 502
+    word = "refused"
+
+
+class UpstreamUnreachable(UpstreamError):
+    """The client found no way to its upstream."""
+
+    code = "upstream_unreachable"
+    word = "unreachable"
+
+
+class UpstreamClosed(UpstreamError):
+    """The connection to the upstream ended before it had answered anything."""
+
+    code = "upstream_closed"
+    word = "closed"
+
+
+class UpstreamTimeout(UpstreamError):
+    """The upstream did not accept the connection in time."""
+
+    code = "upstream_timeout"
+    word = "timeout"
+    status = 504
+
+
+def upstream_error(word: str) -> UpstreamError:
+    """Return the error for a word from the wire; one that is not known here means that the upstream is out of reach."""
+    kinds = {kind.word: kind for kind in (UpstreamRefused, UpstreamClosed, UpstreamTimeout)}
+    return kinds.get(word, UpstreamUnreachable)()

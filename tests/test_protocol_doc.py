@@ -9,11 +9,12 @@ import msgspec
 import pytest
 from msgspec.inspect import type_info
 
-from localtunnel.errors import VersionError
-from localtunnel.protocol import limits, messages
-from localtunnel.protocol.framing import LTP_0_2, VERSIONS, Decoder
+from localtunnel.errors import MessageError, upstream_error
+from localtunnel.protocol import codec, limits, messages
+from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, VERSIONS
 from localtunnel.protocol.messages import Message
-from localtunnel.protocol.states import TABLE, State, advance
+from localtunnel.protocol.states import TABLES, State
+from localtunnel.server import demand
 
 TEXT = (Path(__file__).parents[1] / "PROTOCOL.md").read_text(encoding="utf-8")
 
@@ -21,17 +22,46 @@ TITLES: dict[str, type] = {
     "Control request": messages.ControlRequest,
     "Control reply": messages.ControlReply,
     "Proxy request": messages.ProxyRequest,
-    "Assignment": messages.Assigned,
+    "Assigned": messages.Assigned,
+    "Assignment": messages.Assignment,
+    "Got": messages.Got,
+    "Ready": messages.Ready,
+    "Failed": messages.Failed,
     "Ping": messages.Ping,
     "Pong": messages.Pong,
+    "Concurrency": messages.Concurrency,
+    "Notice": messages.Notice,
+    "Drain": messages.Drain,
+    "Replaced": messages.Replaced,
+    "Release": messages.Release,
     "Error": messages.ErrorReply,
 }
-FROM_CLIENT = (messages.ControlRequest, messages.ProxyRequest, messages.Pong)
+HEARTBEATS = (messages.Ping, messages.Pong)
+SESSION = "c1f0a94be23d4d6f8a5b7e90126c3d58"
+EXAMPLES: dict[str, Message] = {
+    "Control request": messages.ControlRequest("demo", "c", instance="i"),
+    "Control reply": messages.ControlReply("h"),
+    "Proxy request": messages.ProxyRequest("demo", "c"),
+    "Assigned": messages.ASSIGNED,
+    "Assignment": messages.Assignment(7, "p"),
+    "Got": messages.Got(7),
+    "Ready": messages.Ready(7),
+    "Failed": messages.Failed(7, "seen"),
+    "Ping": messages.PING,
+    "Pong": messages.PONG,
+    "Concurrency": messages.Concurrency(4),
+    "Notice": messages.Notice("n"),
+    "Drain": messages.Drain(30),
+    "Replaced": messages.Replaced("r"),
+    "Release": messages.RELEASE,
+    "Error": messages.ErrorReply("exception"),
+}
+SPOKEN_IN = {"both": {LTP_0_2, LTP_0_3}, "0.2": {LTP_0_2}, "0.3": {LTP_0_3}}
 
 
 def section(title: str) -> str:
     """Return the text below the heading that ends in ``title``, up to the next heading of its rank or above."""
-    found = re.search(rf"^(#+) [0-9.]+ {re.escape(title)}\n(.*?)(?=^#{{1,3}} |\Z)", TEXT, re.DOTALL | re.MULTILINE)
+    found = re.search(rf"^(#+) (?:[0-9.]+ )?{re.escape(title)}\n(.*?)(?=^#{{1,3}} |\Z)", TEXT, re.DOTALL | re.MULTILINE)
     assert found is not None, f"PROTOCOL.md has no section {title!r}"
     return found[2]
 
@@ -71,6 +101,16 @@ OBSERVABLE = {
     "MAX_CONCURRENCY",
     "MAX_NAME",
     "MAX_CLIENT_ID",
+    "MISSED_HEARTBEATS",
+    "LEASE",
+    "MAX_FIRST",
+    "GOT_TIMEOUT",
+    "GOT_ROUND_TRIPS",
+    "READY_TIMEOUT",
+    "SEEN_IDS",
+    "PARKED_AGE",
+    "FIRST_CONCURRENCY",
+    "TUNNEL_CONCURRENCY",
 }
 """What a peer can find out by trying. The table may hold more."""
 
@@ -98,6 +138,22 @@ def test_every_limit_that_a_peer_can_observe_is_in_the_table() -> None:
         ("Protocol header", r"`exception` after ([0-9]+) s", limits.PREAMBLE_TIMEOUT),
         ("Control reply", r"and ([0-9]+) at most", limits.MAX_CONCURRENCY),
         ("Control request", r"1 to ([0-9]+) letters", limits.MAX_NAME),
+        ("Control reply", r"to ([0-9.]+) s at least", limits.HEARTBEAT_BOUNDS[0]),
+        ("Control reply", r"and ([0-9]+) s at most", limits.HEARTBEAT_BOUNDS[1]),
+        ("Control reply", r"of either side; ([0-9]+) if it is left out", limits.HEARTBEAT_INTERVAL),
+        ("Heartbeats", r"has got none for ([0-9]+) intervals", limits.MISSED_HEARTBEATS),
+        ("Names, sessions and leases", r"keeps the name for ([0-9]+) s", limits.LEASE),
+        ("Assignment (LTP/0.3)", r"so far, ([0-9]+) of", limits.MAX_FIRST),
+        ("Assignment (LTP/0.3)", r"max\(([0-9]+) ms", limits.GOT_TIMEOUT * 1000),
+        ("Assignment (LTP/0.3)", r"ms, ([0-9]+) round trips", limits.GOT_ROUND_TRIPS),
+        ("Assignment (LTP/0.3)", r"at least the last ([0-9]+)", limits.SEEN_IDS),
+        ("Assignment (LTP/0.3)", r"`ready` or `failed` for ([0-9]+) s", limits.READY_TIMEOUT),
+        ("Assignment (LTP/0.3)", r"from anybody within ([0-9]+) s", limits.POOL_WAIT),
+        ("Concurrency (LTP/0.3)", r"a pool of ([0-9]+)", limits.FIRST_CONCURRENCY),
+        ("Concurrency (LTP/0.3)", r"windows of ([0-9]+) s", demand.WINDOW),
+        ("Concurrency (LTP/0.3)", r"for ([0-9]+) s no window", demand.DECAY_AFTER),
+        ("Concurrency (LTP/0.3)", r"above ([0-9]+) for one", limits.TUNNEL_CONCURRENCY),
+        ("Concurrency (LTP/0.3)", r"together stays below ([0-9]+)", limits.TOTAL_CONCURRENCY),
     ],
 )
 def test_numbers_in_the_prose(title: str, sentence: str, value: float) -> None:
@@ -108,162 +164,124 @@ def test_numbers_in_the_prose(title: str, sentence: str, value: float) -> None:
 
 # States.
 
-STATE_ROWS = rows(TEXT, "State", "Message", "Sent by", "Next state")
+STATE_ROWS = rows(TEXT, "LTP", "State", "Message", "Sent by", "Next state")
 
 
-def test_state_tables() -> None:
-    in_document = {(State(code(state)), TITLES[title], State(code(after))) for state, title, _, after in STATE_ROWS}
-    in_code = {(state, kind, after) for state, row in TABLE.items() for kind, after in row.items()}
+@pytest.mark.parametrize("version", VERSIONS, ids=bytes.decode)
+def test_state_tables(version: bytes) -> None:
+    found = [row for row in STATE_ROWS if version in SPOKEN_IN[row[0]]]
+    in_document = {(State(code(state)), TITLES[title], State(code(after))) for _, state, title, _, after in found}
+    in_code = {(state, kind, after) for state, row in TABLES[version].items() for kind, after in row.items()}
     assert in_document == in_code
-    assert len(STATE_ROWS) == len(in_code)
+    assert len(found) == len(in_code)
 
 
 def test_who_sends_each_message() -> None:
-    for _, title, sender, _ in STATE_ROWS:
-        assert sender == ("client" if TITLES[title] in FROM_CLIENT else "server"), title
+    for version, _, title, sender, _ in STATE_ROWS:
+        if TITLES[title] in HEARTBEATS and version == "0.3":
+            assert sender == "either"
+        elif TITLES[title] in HEARTBEATS:
+            assert sender == {"Ping": "server", "Pong": "client"}[title]
+        else:
+            assert sender == ("client" if TITLES[title] in messages.FromClient.__args__ else "server"), title
 
 
 # Messages.
 
+MESSAGE_ROWS = rows(TEXT, "Message", "LTP", "Field", "Its value", "Sent by")
 
-@pytest.mark.parametrize("title", ["Control request", "Control reply", "Proxy request", "Error"])
+
+def test_the_list_of_messages() -> None:
+    assert [row[0] for row in MESSAGE_ROWS] == list(TITLES)
+    for title, spoken_in, field, value, _ in MESSAGE_ROWS:
+        wire = json.loads(codec.encode(EXAMPLES[title])[4:])
+        assert code(field) in wire
+        assert isinstance(EXAMPLES[title], TITLES[title])
+        if value.startswith("`"):
+            assert wire == {code(field): json.loads(code(value))}
+        used_in = {version for version in VERSIONS if any(TITLES[title] in row for row in TABLES[version].values())}
+        assert used_in == SPOKEN_IN[spoken_in]
+
+
+SECTIONS = {
+    "Control request": ("Control request", {"instance", "kind", "port", "resume"}),
+    "Control reply": ("Control reply", {"url", "session", "heartbeat"}),
+    "Proxy request": ("Proxy request", {"session"}),
+    "Assigned and assignment": ("Assignment", {"id", "peer", "kind"}),
+    "Got, ready and failed (LTP/0.3)": ("Failed", {"id", "error"}),
+    "Error": ("Error", set()),
+}
+"""Which message a section's table of fields is of, and which of the fields LTP/0.3 alone has."""
+
+DEMANDED_IN = {
+    ("Control request", "instance"): "in 0.3",
+    ("Control reply", "session"): "in 0.3",
+    ("Proxy request", "client"): "in 0.2",
+    ("Proxy request", "session"): "in 0.3",
+}
+
+
+@pytest.mark.parametrize("title", SECTIONS)
 def test_fields(title: str) -> None:
-    table = rows(section(title), "Field", "Type", "Required", "Limit", "Meaning")
-    struct: Any = type_info(TITLES[title])
+    table = rows(section(title), "Field", "LTP", "Type", "Required", "Limit", "Meaning")
+    message, new = SECTIONS[title]
+    struct: Any = type_info(TITLES[message])
     assert [code(row[0]) for row in table] == [field.name for field in struct.fields]
     for row, field in zip(table, struct.fields, strict=True):
         kind, bounds = describe(field.type)
-        assert row[1:4] == (kind, "yes" if field.required else "no", bounds), field.name
+        required = DEMANDED_IN.get((message, field.name), "yes" if field.required else "no")
+        assert row[1:5] == ("0.3" if field.name in new else "both", kind, required, bounds), field.name
+
+
+@pytest.mark.parametrize(("version", "lacking"), [(LTP_0_2, "client"), (LTP_0_3, "session"), (LTP_0_3, "instance")])
+def test_what_a_version_demands(version: bytes, lacking: str) -> None:
+    complete = (
+        messages.ControlRequest("demo", "c", instance="i"),
+        messages.ProxyRequest("demo", "c", SESSION),
+    )
+    for message in complete:
+        codec.check_fields(message, version)
+    request = complete[0] if lacking == "instance" else complete[1]
+    with pytest.raises(MessageError, match=lacking):
+        codec.check_fields(msgspec.structs.replace(request, **{lacking: None}), version)
 
 
 def describe(kind: Any) -> tuple[str, str]:
     """Return the words of the table for a type, and for its limit."""
-    if isinstance(kind, msgspec.inspect.UnionType):
-        inner = [member for member in kind.types if not isinstance(member, msgspec.inspect.NoneType)]
-        assert kind.includes_none
-        assert len(inner) == 1
-        words, bounds = describe(inner[0])
-        return f"{words} or null", bounds
-    if isinstance(kind, msgspec.inspect.IntType):
-        return "integer", ""
-    assert isinstance(kind, msgspec.inspect.StrType)
-    if kind.max_length is None:
-        return "string", ""
-    return "string", f"{kind.min_length} to {kind.max_length}" if kind.min_length else str(kind.max_length)
+    match kind:
+        case msgspec.inspect.UnionType(types):
+            inner = [member for member in types if not isinstance(member, msgspec.inspect.NoneType)]
+            assert kind.includes_none
+            assert len(inner) == 1
+            words, bounds = describe(inner[0])
+            return words.replace(" or ", ", ") + " or null", bounds
+        case msgspec.inspect.LiteralType(values):
+            return " or ".join(f'`"{value}"`' for value in values), ""
+        case msgspec.inspect.FloatType(gt=gt):
+            return "number", f"above {gt}"
+        case msgspec.inspect.IntType(ge=ge, le=le, lt=lt):
+            most = le if le is not None else lt - 1 if lt is not None else None
+            return "integer", f"at least {ge}" if most is None else f"{ge} to {most}"
+        case msgspec.inspect.StrType(min_length=least, max_length=most):
+            return "string", "" if most is None else f"{least} to {most}" if least else str(most)
+    raise AssertionError(f"no words for {kind}")
 
 
 def test_error_codes() -> None:
     table = rows(section("Errors"), "Code", "Sent when", "What the client does")
-    in_code = {messages.UNAVAILABLE, messages.EXPIRED, messages.EXCEPTION, messages.VERSION}
+    in_code = {messages.UNAVAILABLE, messages.EXPIRED, messages.EXCEPTION, messages.VERSION, messages.PORT_REFUSED}
     assert {code(row[0]) for row in table} == in_code
 
 
+def test_words_of_failed() -> None:
+    table = rows(section("Words of `failed` (LTP/0.3)"), "Word", "The client found", "An HTTP visitor gets")
+    assert [code(word) for word, _, _ in table] == ["refused", "timeout", "unreachable", "closed", messages.SEEN]
+    for word, _, answer in table[:-1]:
+        error = upstream_error(code(word))
+        assert answer == f"{error.status} `{error.code}`"
+    assert upstream_error("something else").code == "upstream_unreachable"
+
+
 def test_versions() -> None:
-    table = rows(section("Versions"), "Header", "Status", "Sections")
+    table = rows(section("Versions"), "Header", "Status", "What it has")
     assert {code(row[0]).encode() for row in table if row[1] == "spoken"} == set(VERSIONS)
-
-
-# The example session.
-
-LINE = re.compile(r"  ((?:[0-9a-f]{2} ?){1,16}) *(.*)")
-SESSIONS = dict(re.findall(r"^```ltp (\w+)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE))
-
-
-def parts(session: str) -> list[tuple[str, str, bytes]]:
-    """Return sender, meaning and bytes of every part of an example."""
-    found: list[tuple[str, str, bytes]] = []
-    for line in SESSIONS[session].splitlines():
-        if line.startswith("  "):
-            dumped = LINE.fullmatch(line)
-            assert dumped is not None, line
-            data = bytes.fromhex(dumped[1])
-            readable = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in data)
-            assert dumped[2] == readable.rstrip(), line
-            sender, meaning, before = found.pop()
-            found.append((sender, meaning, before + data))
-        else:
-            sender, _, meaning = line.partition(": ")
-            assert sender in ("client", "server"), line
-            found.append((sender, meaning, b""))
-    return found
-
-
-def test_there_are_three_examples() -> None:
-    assert list(SESSIONS) == ["control", "proxy", "version"]
-
-
-@pytest.mark.parametrize("session", SESSIONS)
-def test_what_each_part_is_said_to_be(session: str) -> None:
-    for _, meaning, data in parts(session):
-        if meaning.startswith("{"):
-            assert json.loads(data) == json.loads(meaning)
-        elif meaning.startswith("length "):
-            assert len(data) == 4
-            assert int.from_bytes(data, "big") == int(meaning.removeprefix("length "))
-        elif meaning == "header":
-            assert re.fullmatch(rb"LTP/[0-9]\.[0-9]", data)
-        else:
-            assert meaning == "stream"
-
-
-def decoded(session: str) -> tuple[list[Message], dict[str, bytes]]:
-    """Run an example through both decoders, part by part; return the messages in order, and what was left for each."""
-    decoders = {"client": Decoder(header=True), "server": Decoder(header=False)}
-    decode = {"client": messages.decode_from_client, "server": messages.decode_from_server}
-    found: list[Message] = []
-    streams = {"client": b"", "server": b""}
-    for sender, meaning, data in parts(session):
-        if meaning == "stream":
-            streams[sender] += data
-            continue
-        decoders[sender].feed(data)
-        payload = decoders[sender].next_payload()
-        if payload is not None:
-            found.append(decode[sender](payload))
-    assert not any(decoder.take_rest() for decoder in decoders.values())
-    assert decoders["client"].version == LTP_0_2
-    return found, streams
-
-
-def test_the_control_connection_byte_by_byte() -> None:
-    found, streams = decoded("control")
-    client = "ann@laptop;Linux;7f3a"
-    assert found == [
-        messages.ControlRequest("demo", client),
-        messages.ControlReply("demo.example.com", 2, "Welcome."),
-        messages.PING,
-        messages.PONG,
-    ]
-    assert not any(streams.values())
-    assert end_state(found) is State.OPEN
-
-
-def test_the_proxy_connection_byte_by_byte() -> None:
-    found, streams = decoded("proxy")
-    assert found == [messages.ProxyRequest("demo", "ann@laptop;Linux;7f3a"), messages.ASSIGNED]
-    assert end_state(found) is State.JOINED
-    assert streams["server"].startswith(b"GET / HTTP/1.1\r\nHost: demo.example.com\r\n")
-    assert streams["client"].startswith(b"HTTP/1.1 204 ")
-
-
-def test_the_unknown_version_byte_by_byte() -> None:
-    (_, _, header), *answer = parts("version")
-    decoder = Decoder(header=True)
-    decoder.feed(header)
-    with pytest.raises(VersionError):
-        decoder.next_payload()
-    decoder = Decoder(header=False)
-    decoder.feed(b"".join(data for _, _, data in answer))
-    payload = decoder.next_payload()
-    assert payload is not None
-    reply = messages.decode_from_server(payload)
-    assert isinstance(reply, messages.ErrorReply)
-    assert reply.error == messages.VERSION
-    assert end_state([reply]) is State.CLOSED
-
-
-def end_state(found: list[Message]) -> State:
-    state = State.START
-    for message in found:
-        state = advance(state, message)
-    return state

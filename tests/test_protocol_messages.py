@@ -9,33 +9,53 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vector_items import load, to_bytes
 
-from localtunnel.errors import FrameError, MessageError, ProtocolError
+from localtunnel.errors import FrameError, MessageError, ProtocolError, upstream_error
 from localtunnel.protocol import messages
-from localtunnel.protocol.framing import Decoder
+from localtunnel.protocol.codec import check_fields, decode_from_client, decode_from_server, encode
+from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, Decoder
 from localtunnel.protocol.limits import MAX_CLIENT_ID
 from localtunnel.protocol.messages import (
     Assigned,
+    Assignment,
+    Concurrency,
     ControlReply,
     ControlRequest,
+    Drain,
     ErrorReply,
+    Failed,
+    Got,
     Message,
+    Notice,
     Ping,
     Pong,
     ProxyRequest,
-    decode_from_client,
-    decode_from_server,
-    encode,
+    Ready,
+    Release,
+    Replaced,
 )
 
 TYPES: dict[str, type[msgspec.Struct]] = {
     "control_request": ControlRequest,
     "control_reply": ControlReply,
     "proxy_request": ProxyRequest,
-    "assignment": Assigned,
+    "assigned": Assigned,
+    "assignment": Assignment,
+    "got": Got,
+    "ready": Ready,
+    "failed": Failed,
     "ping": Ping,
     "pong": Pong,
+    "concurrency": Concurrency,
+    "drain": Drain,
+    "replaced": Replaced,
+    "notice": Notice,
+    "release": Release,
     "error": ErrorReply,
 }
+FROM_CLIENT = (ControlRequest, ProxyRequest, Got, Ready, Failed, Release)
+FROM_BOTH = (Ping, Pong)
+SESSION = "0123456789abcdef0123456789abcdef"
+VERSIONS = {"0.2": LTP_0_2, "0.3": LTP_0_3}
 ERRORS = {"frame": FrameError, "message": MessageError}
 DECODERS = {"client": decode_from_client, "server": decode_from_server}
 
@@ -50,8 +70,47 @@ EVERY_MESSAGE = [
         {"control": {"host": "demo.example.com:8000", "concurrency": 3, "banner": "Welcome."}},
     ),
     (ControlReply("h"), {"control": {"host": "h", "concurrency": 1, "banner": ""}}),
+    (
+        ControlRequest("demo", "c", instance="i", kind="tcp", port=20000, resume=SESSION),
+        {
+            "control": {
+                "name": "demo",
+                "client": "c",
+                "instance": "i",
+                "kind": "tcp",
+                "port": 20000,
+                "resume": SESSION,
+            }
+        },
+    ),
+    (
+        ControlReply("h", 4, "b", "http://h", SESSION, 5.0),
+        {
+            "control": {
+                "host": "h",
+                "concurrency": 4,
+                "banner": "b",
+                "url": "http://h",
+                "session": SESSION,
+                "heartbeat": 5.0,
+            }
+        },
+    ),
     (ProxyRequest("demo", "c"), {"proxy": {"name": "demo", "client": "c"}}),
+    (ProxyRequest("demo", session=SESSION), {"proxy": {"name": "demo", "session": SESSION}}),
     (Assigned(), {"proxy": True}),
+    (
+        Assignment(7, "203.0.113.7:51234", "tcp"),
+        {"proxy": {"id": 7, "peer": "203.0.113.7:51234", "kind": "tcp"}},
+    ),
+    (Got(7), {"got": 7}),
+    (Ready(7), {"ready": 7}),
+    (Failed(7, "refused"), {"failed": {"id": 7, "error": "refused"}}),
+    (Concurrency(80), {"concurrency": 80}),
+    (Drain(30), {"drain": 30}),
+    (Replaced("t"), {"replaced": "t"}),
+    (Notice("t"), {"notice": "t"}),
+    (Release(), {"release": True}),
     (Ping(), {"control": "ping"}),
     (Pong(), {"control": "pong"}),
     (ErrorReply("unavailable", "Taken."), {"error": "unavailable", "message": "Taken."}),
@@ -60,20 +119,27 @@ EVERY_MESSAGE = [
 
 
 def decode(message: Message, payload: bytes) -> Message:
-    from_client = isinstance(message, ControlRequest | ProxyRequest | Pong)
-    return decode_from_client(payload) if from_client else decode_from_server(payload)
+    return decode_from_client(payload) if isinstance(message, FROM_CLIENT) else decode_from_server(payload)
+
+
+def check(message: Message, version: bytes) -> Message:
+    """Refuse a request that lacks what ``version`` demands."""
+    if isinstance(message, ControlRequest | ProxyRequest):
+        check_fields(message, version)
+    return message
 
 
 @pytest.mark.parametrize("case", load("messages.json"))
 def test_vectors(case: dict[str, Any]) -> None:
     decoder, payload = DECODERS[case["from"]], to_bytes(case["payload"])
-    if "refused" in case:
-        with pytest.raises(ERRORS[case["refused"]]):
-            decoder(payload)
-    else:
-        fields = dict(case["message"])
-        expected = TYPES[fields.pop("type")](**fields)
-        assert decoder(payload) == expected
+    for version in [VERSIONS[case["version"]]] if "version" in case else VERSIONS.values():
+        if "refused" in case:
+            with pytest.raises(ERRORS[case["refused"]]):
+                check(decoder(payload, version), version)
+        else:
+            fields = dict(case["message"])
+            expected = TYPES[fields.pop("type")](**fields)
+            assert check(decoder(payload, version), version) == expected
 
 
 @pytest.mark.parametrize(("message", "wire"), EVERY_MESSAGE)
@@ -120,11 +186,14 @@ def test_every_message_cut_short_is_refused(message: Message, wire: object) -> N
 
 
 @pytest.mark.parametrize(("message", "wire"), EVERY_MESSAGE)
-def test_no_message_may_come_from_the_other_side(message: Message, wire: object) -> None:
-    from_client = isinstance(message, ControlRequest | ProxyRequest | Pong)
-    decoder = decode_from_server if from_client else decode_from_client
+def test_no_message_may_come_from_the_other_side_but_heartbeats(message: Message, wire: object) -> None:
+    payload = encode(message)[4:]
+    if isinstance(message, FROM_BOTH):
+        assert decode_from_client(payload) == decode_from_server(payload) == message
+        return
+    decoder = decode_from_server if isinstance(message, FROM_CLIENT) else decode_from_client
     with pytest.raises(MessageError):
-        decoder(encode(message)[4:])
+        decoder(payload)
 
 
 def test_every_type_of_message_is_covered() -> None:
@@ -133,21 +202,58 @@ def test_every_type_of_message_is_covered() -> None:
 
 
 def test_error_codes() -> None:
-    codes = messages.UNAVAILABLE, messages.EXPIRED, messages.EXCEPTION, messages.VERSION
-    assert codes == ("unavailable", "expired", "exception", "version")
+    codes = messages.UNAVAILABLE, messages.EXPIRED, messages.EXCEPTION, messages.VERSION, messages.PORT_REFUSED
+    assert codes == ("unavailable", "expired", "exception", "version", "port_refused")
+    assert messages.SEEN == "seen"
+    for word in ("refused", "timeout", "unreachable", "closed"):
+        assert upstream_error(word).word == word
+    assert upstream_error("teapot").word == "unreachable"
+
+
+@pytest.mark.parametrize("version", VERSIONS.values())
+def test_what_each_version_demands(version: bytes) -> None:
+    complete: dict[bytes, list[Message]] = {
+        LTP_0_2: [ControlRequest("demo", "c"), ProxyRequest("demo", "c")],
+        LTP_0_3: [ControlRequest("demo", "c", instance="i"), ProxyRequest("demo", session=SESSION)],
+    }
+    for message in complete[version]:
+        check(message, version)
+    lacking = {LTP_0_2: [ProxyRequest("demo", session=SESSION)], LTP_0_3: complete[LTP_0_2]}
+    for message in lacking[version]:
+        with pytest.raises(
+            MessageError, match=f"lacks the field '(client|instance|session)', which {version.decode()}"
+        ):
+            check(message, version)
 
 
 names = st.text(st.characters(codec="utf-8"), max_size=255)
 clients = st.text(st.characters(codec="utf-8"), min_size=1, max_size=MAX_CLIENT_ID)
 texts = st.text(st.characters(codec="utf-8"), max_size=300)
 options = st.none() | names
+secrets = st.text(st.characters(codec="utf-8"), min_size=32, max_size=64)
+kinds = st.sampled_from(["http", "tcp"])
+ports = st.integers(1, 65535)
+ids = st.integers(1, 2**53 - 1)
+sizes = st.integers(0, 2**64 - 1)
+durations = st.floats(0, 1e9)
 
 
 @given(
     st.one_of(
         st.builds(ControlRequest, names, clients, options, options),
-        st.builds(ControlReply, texts, st.integers(-(2**63), 2**64 - 1), texts),
+        st.builds(ControlRequest, names, clients, options, options, clients, kinds, ports | st.none(), secrets),
+        st.builds(ControlReply, texts, sizes, texts),
+        st.builds(ControlReply, texts, sizes, texts, texts, secrets, durations.filter(bool)),
         st.builds(ProxyRequest, names, clients),
+        st.builds(ProxyRequest, names, session=secrets),
+        st.builds(Assignment, ids, texts, kinds),
+        st.builds(Got, ids),
+        st.builds(Ready, ids),
+        st.builds(Failed, ids, texts),
+        st.builds(Concurrency, sizes),
+        st.builds(Drain, durations),
+        st.builds(Replaced, texts),
+        st.builds(Notice, texts),
         st.builds(ErrorReply, texts, texts),
     )
 )
@@ -167,10 +273,12 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-fields = st.sampled_from(["name", "client", "protect", "domain", "host", "concurrency", "banner", "x"])
+FIELDS = {name for kind in TYPES.values() for name in kind.__struct_fields__}
+fields = st.sampled_from([*sorted(FIELDS), "x"])
 bodies = st.dictionaries(fields, json_values)
+KEYS = {key for _, wire in EVERY_MESSAGE for key in wire} - {"message"}
 objects = st.dictionaries(
-    st.sampled_from(["control", "proxy", "error", "message", "x"]),
+    st.sampled_from([*sorted(KEYS), "message", "x"]),
     json_values | bodies | st.sampled_from(["ping", "pong", True]),
     max_size=3,
 )
@@ -184,7 +292,7 @@ def test_random_objects_are_messages_or_refused(value: dict[str, object]) -> Non
             message = decoder(payload)
         except ProtocolError:
             continue
-        assert {"control", "proxy", "error"} & value.keys()
+        assert KEYS & value.keys()
         assert decode(message, encode(message)[4:]) == message
 
 

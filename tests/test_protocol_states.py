@@ -1,86 +1,168 @@
-"""The state tables: every pair of state and message is listed or refused, and every walk through them ends."""
+"""The state tables of both versions: every version, state and message is listed or refused, and every walk ends."""
 
 import itertools
 
 import pytest
 
 from localtunnel.errors import MessageError
+from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, VERSIONS
 from localtunnel.protocol.messages import (
     ASSIGNED,
     PING,
     PONG,
+    RELEASE,
+    Assignment,
+    Concurrency,
     ControlReply,
     ControlRequest,
+    Drain,
     ErrorReply,
+    Failed,
+    Got,
     Message,
+    Notice,
     ProxyRequest,
+    Ready,
+    Replaced,
 )
-from localtunnel.protocol.states import TABLE, State, advance
+from localtunnel.protocol.states import TABLES, State, advance
 
 EXAMPLES: list[Message] = [
     ControlRequest("demo", "c"),
     ControlReply("demo.localhost"),
     ProxyRequest("demo", "c"),
     ASSIGNED,
+    Assignment(1, "203.0.113.7:51234"),
+    Got(1),
+    Ready(1),
+    Failed(1, "refused"),
     PING,
     PONG,
+    Concurrency(5),
+    Drain(30),
+    Replaced("text"),
+    Notice("text"),
+    RELEASE,
     ErrorReply("exception", "m"),
 ]
 BY_TYPE = {type(message).__name__: message for message in EXAMPLES}
 
-EXPECTED = {
+BOTH = {
     ("START", "ControlRequest"): "REQUESTED",
     ("START", "ProxyRequest"): "PARKED",
     ("START", "ErrorReply"): "CLOSED",
     ("REQUESTED", "ControlReply"): "OPEN",
     ("REQUESTED", "ErrorReply"): "CLOSED",
-    ("OPEN", "Ping"): "PINGED",
     ("OPEN", "ErrorReply"): "CLOSED",
-    ("PINGED", "Pong"): "OPEN",
-    ("PINGED", "ErrorReply"): "CLOSED",
-    ("PARKED", "Assigned"): "JOINED",
     ("PARKED", "ErrorReply"): "CLOSED",
+}
+EXPECTED = {
+    LTP_0_2: {
+        **BOTH,
+        ("OPEN", "Ping"): "PINGED",
+        ("PINGED", "Pong"): "OPEN",
+        ("PINGED", "ErrorReply"): "CLOSED",
+        ("PARKED", "Assigned"): "JOINED",
+    },
+    LTP_0_3: {
+        **BOTH,
+        ("OPEN", "Ping"): "OPEN",
+        ("OPEN", "Pong"): "OPEN",
+        ("OPEN", "Concurrency"): "OPEN",
+        ("OPEN", "Drain"): "OPEN",
+        ("OPEN", "Notice"): "OPEN",
+        ("OPEN", "Replaced"): "CLOSED",
+        ("OPEN", "Release"): "CLOSED",
+        ("PARKED", "Assignment"): "ASSIGNED",
+        ("ASSIGNED", "Got"): "TAKEN",
+        ("ASSIGNED", "Failed"): "CLOSED",
+        ("TAKEN", "Ready"): "JOINED",
+        ("TAKEN", "Failed"): "CLOSED",
+    },
 }
 """Written down a second time, by hand: what PROTOCOL.md, section 5, allows. Everything else is refused."""
 
+STATES = {
+    LTP_0_2: set(State) - {State.ASSIGNED, State.TAKEN},
+    LTP_0_3: set(State) - {State.PINGED},
+}
+"""Which states a version has."""
 
-@pytest.mark.parametrize(("state", "name"), list(itertools.product(State, BY_TYPE)), ids=lambda value: str(value))
-def test_every_pair_of_state_and_message(state: State, name: str) -> None:
-    following = EXPECTED.get((state.name, name))
+PAIRS = [
+    pair for version in VERSIONS for pair in itertools.product([version], State, BY_TYPE) if pair[1] in STATES[version]
+]
+every_version = pytest.mark.parametrize("version", VERSIONS, ids=bytes.decode)
+
+
+def test_every_type_of_message_has_its_example() -> None:
+    assert {type(message) for message in EXAMPLES} == set(Message.__args__)
+
+
+@pytest.mark.parametrize(("version", "state", "name"), PAIRS, ids=lambda value: str(value))
+def test_every_version_state_and_message(version: bytes, state: State, name: str) -> None:
+    following = EXPECTED[version].get((state.name, name))
     if following is None:
         with pytest.raises(MessageError, match=f"{name} may not come while the connection is {state.value}"):
-            advance(state, BY_TYPE[name])
+            advance(version, state, BY_TYPE[name])
     else:
-        assert advance(state, BY_TYPE[name]) is State[following]
+        assert advance(version, state, BY_TYPE[name]) is State[following]
 
 
-def test_every_state_has_its_row() -> None:
-    assert TABLE.keys() == set(State)
+@every_version
+def test_every_state_of_a_version_has_its_row_and_no_other(version: bytes) -> None:
+    assert TABLES[version].keys() == STATES[version]
 
 
-def test_every_state_can_be_reached() -> None:
+@every_version
+def test_every_state_can_be_reached(version: bytes) -> None:
     reached = {State.START}
     for _ in State:
-        reached |= {following for state in reached for following in TABLE[state].values()}
-    assert reached == set(State)
+        reached |= {following for state in reached for following in TABLES[version][state].values()}
+    assert reached == STATES[version]
 
 
-def test_every_state_but_the_two_last_can_end_in_an_error() -> None:
-    assert {state for state, row in TABLE.items() if ErrorReply not in row} == {State.JOINED, State.CLOSED}
+@every_version
+def test_every_state_can_come_to_an_end(version: bytes) -> None:
+    ending = {State.JOINED, State.CLOSED}
+    for _ in State:
+        ending |= {state for state, row in TABLES[version].items() if ending & set(row.values())}
+    assert ending == STATES[version]
 
 
+def test_an_error_may_come_until_the_connection_is_assigned() -> None:
+    without = {
+        version: {state for state, row in TABLES[version].items() if ErrorReply not in row} for version in VERSIONS
+    }
+    assert without == {
+        LTP_0_2: {State.JOINED, State.CLOSED},
+        LTP_0_3: {State.ASSIGNED, State.TAKEN, State.JOINED, State.CLOSED},
+    }
+
+
+@every_version
 @pytest.mark.parametrize("state", [State.JOINED, State.CLOSED])
-def test_nothing_follows_a_last_state(state: State) -> None:
-    assert not TABLE[state]
+def test_nothing_follows_a_last_state(version: bytes, state: State) -> None:
+    assert not TABLES[version][state]
 
 
-def test_a_whole_control_connection() -> None:
+OPENING: list[Message] = [ControlRequest("demo", "c"), ControlReply("h")]
+PARKING: list[Message] = [ProxyRequest("demo", "c"), Assignment(1, "203.0.113.7:51234")]
+
+WALKS: list[tuple[bytes, list[Message], State]] = [
+    (LTP_0_2, [*OPENING, PING, PONG, PING, PONG, PING, ErrorReply("exception")], State.CLOSED),
+    (LTP_0_2, [ProxyRequest("demo", "c"), ASSIGNED], State.JOINED),
+    (LTP_0_3, [*OPENING, PING, PING, PONG, PONG, Concurrency(9), Notice("n"), Drain(3), Concurrency(4)], State.OPEN),
+    (LTP_0_3, [*OPENING, PONG, RELEASE], State.CLOSED),
+    (LTP_0_3, [*OPENING, Replaced("text")], State.CLOSED),
+    (LTP_0_3, [*PARKING, Got(1), Ready(1)], State.JOINED),
+    (LTP_0_3, [*PARKING, Got(1), Failed(1, "refused")], State.CLOSED),
+    (LTP_0_3, [*PARKING, Failed(1, "seen")], State.CLOSED),
+]
+
+
+@pytest.mark.parametrize(("version", "walk", "end"), WALKS)
+def test_whole_connections(version: bytes, walk: list[Message], end: State) -> None:
     state = State.START
-    walk = [ControlRequest("demo", "c"), ControlReply("h"), PING, PONG, PING, PONG, PING, ErrorReply("exception")]
     for message in walk:
-        state = advance(state, message)
-    assert state is State.CLOSED
-
-
-def test_a_whole_proxy_connection() -> None:
-    assert advance(advance(State.START, ProxyRequest("demo", "c")), ASSIGNED) is State.JOINED
+        state = advance(version, state, message)
+    assert state is end

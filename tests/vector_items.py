@@ -20,6 +20,15 @@ def to_bytes(items: list[dict[str, Any]]) -> bytes:
     return b"".join(_item_bytes(item) for item in items)
 
 
+def fill(items: Any, words: dict[str, Any]) -> Any:
+    """Return ``items`` with every word that stood for something before replaced by that."""
+    if isinstance(items, list):
+        return [fill(item, words) for item in items]
+    if isinstance(items, dict):
+        return {key: fill(value, words) for key, value in items.items()}
+    return words.get(items, items) if isinstance(items, str) else items
+
+
 def frame(payload: bytes) -> bytes:
     """Return ``payload`` behind its length, made here and not by the code under test."""
     return len(payload).to_bytes(4, "big") + payload

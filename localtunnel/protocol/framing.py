@@ -10,7 +10,8 @@ from localtunnel.errors import FrameError, HeaderError, VersionError
 from localtunnel.protocol.limits import MAX_DEPTH, MAX_MESSAGE
 
 LTP_0_2 = b"LTP/0.2"
-VERSIONS = (LTP_0_2,)
+LTP_0_3 = b"LTP/0.3"
+VERSIONS = (LTP_0_2, LTP_0_3)
 HEADER_SIZE = 7
 LENGTH_SIZE = 4
 
@@ -67,6 +68,11 @@ class Decoder:
         payload = bytes(buffer[LENGTH_SIZE:end])
         del buffer[:end]
         return payload
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no byte is held: none has come, or all of them were given back."""
+        return not self._buffer
 
     def take_rest(self) -> bytes:
         """Return the bytes behind the last frame and forget them: the connection is handed over to a byte stream."""

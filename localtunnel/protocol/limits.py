@@ -24,14 +24,50 @@ HEARTBEAT_TIMEOUT = 5.0
 CLIENT_HEARTBEAT_TIMEOUT = 3 * HEARTBEAT_INTERVAL
 """A client that has seen no ping for three intervals takes the control connection for dead."""
 
+MISSED_HEARTBEATS = 3
+"""Heartbeat intervals of silence after which an LTP/0.3 peer is dead: two may be missed, any traffic counts."""
+
+HEARTBEAT_BOUNDS = (0.05, 60.0)
+"""What a client takes for an interval, whatever the server says: no flood of pings, no silence past NAT time-outs."""
+
+LEASE = 30.0
+"""How long an LTP/0.3 name is kept for a client that has gone without ``release``: a reconnect takes seconds."""
+
+MAX_FIRST = 16 * 1024
+"""A visitor's bytes that go out with an LTP/0.3 assignment and are held until ``got``: a request head with cookies."""
+
+GOT_TIMEOUT = 0.2
+"""The least time for ``got``, before an assignment is repeated elsewhere: a busy laptop takes tens of milliseconds."""
+
+GOT_ROUND_TRIPS = 3
+"""``got`` may take this many smoothed round trips of the connection: one, and a loss that is repaired fast."""
+
+READY_TIMEOUT = 30.0
+"""From ``got`` to ``ready`` or ``failed``: the client has a shorter limit; this one is for a client that is stuck."""
+
+SEEN_IDS = 4096
+"""Assignment ids that a client remembers, to refuse a repeated one: far more than can be repeated within POOL_WAIT."""
+
+PARKED_AGE = 600.0
+"""Seconds after which a parked LTP/0.3 connection is replaced, less a random fifth: middle boxes forget old flows."""
+
 ERROR_HOLD = 1.0
 """How long the server keeps a connection open after an error reply: the client of 2013 redials at once on any error."""
 
 DEFAULT_CONCURRENCY = 10
 """The pool size asked of a client: a page's burst of requests (browsers open 6 a host) finds connections waiting."""
 
+FIRST_CONCURRENCY = 4
+"""The pool size of a new LTP/0.3 tunnel, which then follows the demand: enough for one page of one browser."""
+
 MAX_CONCURRENCY = 1000
 """The largest pool a client opens, whatever the server asks: it costs the laptop a descriptor and 3 KiB each."""
+
+TUNNEL_CONCURRENCY = 256
+"""The largest pool that the server asks of an LTP/0.3 client, however large the bursts of its visitors."""
+
+TOTAL_CONCURRENCY = 20_000
+"""Parked connections that the server asks of all LTP/0.3 clients together: 3 KiB and a descriptor each."""
 
 POOL_WAIT = 10.0
 """How long a visitor waits for a proxy connection: longer than any reconnect, shorter than a browser's patience."""

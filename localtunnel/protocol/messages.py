@@ -1,61 +1,130 @@
-"""The typed messages of LTP and their JSON (PROTOCOL.md, "Messages").
+"""The typed messages of LTP (PROTOCOL.md, "Messages"); ``codec`` knows their JSON.
 
-A request and its reply use the same key (``control``, ``proxy``), so what an object means depends on who sent it:
-``decode_from_client`` is for servers, ``decode_from_server`` for clients. Unknown fields are ignored, unknown messages
-refused with MessageError. ``encode`` makes the whole frame, ready to be sent in one piece.
+Both versions share the types; what only LTP/0.3 has is marked so, and ``states`` keeps it out of LTP/0.2.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
-import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
-from localtunnel.errors import FrameError, MessageError
-from localtunnel.protocol.framing import check_depth, encode_frame
 from localtunnel.protocol.limits import MAX_CLIENT_ID, MAX_TEXT
 
-ClientId = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
-"""Who a client is, as LTP/0.2 says it: ``user@host;System``, and here an instance behind a further semicolon."""
-
-
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
-"""Any other text of a request."""
+"""A name or any other short text of a request."""
+
+ClientId = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
+"""Who a client is, as LTP/0.2 says it: ``user@host;System``; ours adds an instance behind a further semicolon."""
+
+Secret = Annotated[str, Meta(min_length=32, max_length=64)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Id = Annotated[int, Meta(ge=1, lt=1 << 53)]
+Kind = Literal["http", "tcp"]
 
 
 class ControlRequest(Struct, frozen=True):
-    """The client asks for a tunnel. ``protect`` is ``user:password`` for visitors, ``domain`` a host of its own."""
+    """The client asks for a tunnel. ``protect`` is ``user:password`` for visitors, ``domain`` a host of its own.
+
+    LTP/0.3: ``instance`` is this run of the client, ``kind`` what visitors speak, ``port`` the public port wished for
+    a ``tcp`` tunnel, ``resume`` the session that is to be taken up again.
+    """
 
     name: Text
     client: ClientId
     protect: Text | None = None
     domain: Text | None = None
+    instance: ClientId | None = None
+    kind: Kind | None = None
+    port: Port | None = None
+    resume: Secret | None = None
 
 
 class ControlReply(Struct, frozen=True):
-    """The server opened the tunnel: visitors reach it at ``host``; ``concurrency`` is the pool's size."""
+    """The server opened the tunnel: visitors reach it at ``host``; ``concurrency`` is the pool's size.
+
+    LTP/0.3: ``url`` is what to show, ``session`` the secret that proxy requests carry, ``heartbeat`` seconds.
+    """
 
     host: str
-    concurrency: int = 1
+    concurrency: Annotated[int, Meta(ge=0)] = 1
     banner: str = ""
+    url: str | None = None
+    session: Secret | None = None
+    heartbeat: Annotated[float, Meta(gt=0)] | None = None
 
 
 class ProxyRequest(Struct, frozen=True):
-    """The client offers this connection to the pool of the tunnel ``name``."""
+    """The client offers this connection to the pool of the tunnel ``name``; LTP/0.3 proves it by ``session``."""
 
     name: Text
-    client: ClientId
+    client: ClientId | None = None
+    session: Secret | None = None
 
 
 class Assigned(Struct, frozen=True):
-    """The server bound this proxy connection to a visitor. From the next byte on it is the visitor's stream."""
+    """LTP/0.2: the server bound this connection to a visitor. From the next byte on it is the visitor's stream."""
+
+
+class Assignment(Struct, frozen=True):
+    """LTP/0.3: the same with the visitor's address, under an ``id`` that stays when it is repeated elsewhere."""
+
+    id: Id
+    peer: str
+    kind: Kind = "http"
+
+
+class Got(Struct, frozen=True):
+    """LTP/0.3: the client has the assignment, and takes no other of that id."""
+
+    id: Id
+
+
+class Ready(Struct, frozen=True):
+    """LTP/0.3: the upstream is connected. From the next byte on comes the upstream's stream."""
+
+    id: Id
+
+
+class Failed(Struct, frozen=True):
+    """LTP/0.3: the upstream could not be connected, or the id was ``seen`` before. The client closes."""
+
+    id: Id
+    error: str
 
 
 class Ping(Struct, frozen=True):
-    """The server asks whether the client is alive."""
+    """Are you alive? In LTP/0.2 only the server asks, in LTP/0.3 both sides do."""
 
 
 class Pong(Struct, frozen=True):
-    """The client is alive."""
+    """The answer to a ping."""
+
+
+class Concurrency(Struct, frozen=True):
+    """LTP/0.3: the pool's size from now on."""
+
+    size: Annotated[int, Meta(ge=0)]
+
+
+class Drain(Struct, frozen=True):
+    """LTP/0.3: the server stops within ``seconds``; open no more proxy connections, and reconnect when it has."""
+
+    seconds: Annotated[float, Meta(ge=0)]
+
+
+class Replaced(Struct, frozen=True):
+    """LTP/0.3: somebody else holds the session now; the client ends and does not fight."""
+
+    text: str
+
+
+class Notice(Struct, frozen=True):
+    """LTP/0.3: a sentence for the client's user."""
+
+    text: str
+
+
+class Release(Struct, frozen=True):
+    """LTP/0.3: the client ends for good; its name is free."""
 
 
 class ErrorReply(Struct, frozen=True):
@@ -69,91 +138,16 @@ UNAVAILABLE: Final = "unavailable"
 EXPIRED: Final = "expired"
 EXCEPTION: Final = "exception"
 VERSION: Final = "version"
+PORT_REFUSED: Final = "port_refused"
 
-FromClient = ControlRequest | ProxyRequest | Pong
-FromServer = ControlReply | Assigned | Ping | ErrorReply
+SEEN: Final = "seen"
+"""What ``failed`` says of an id that was taken before; its other words are those of ``errors.UpstreamError``."""
+
+FromClient = ControlRequest | ProxyRequest | Ping | Pong | Got | Ready | Failed | Release
+FromServer = ControlReply | Assigned | Assignment | Ping | Pong | Concurrency | Drain | Replaced | Notice | ErrorReply
 Message = FromClient | FromServer
 
 PING: Final = Ping()
 PONG: Final = Pong()
 ASSIGNED: Final = Assigned()
-
-
-class _ClientEnvelope(Struct):
-    control: ControlRequest | str | UnsetType = UNSET
-    proxy: ProxyRequest | UnsetType = UNSET
-
-
-class _ServerEnvelope(Struct):
-    control: ControlReply | str | UnsetType = UNSET
-    proxy: bool | UnsetType = UNSET
-    error: str | UnsetType = UNSET
-    message: str = ""
-
-
-_client_decoder = msgspec.json.Decoder(_ClientEnvelope)
-_server_decoder = msgspec.json.Decoder(_ServerEnvelope)
-
-
-def decode_from_client(payload: bytes) -> FromClient:
-    """Return the message that a client sent. Raises FrameError for bad JSON, MessageError for what is no message."""
-    envelope = _decode(_client_decoder, payload)
-    match envelope:
-        case _ClientEnvelope(control=ControlRequest() as message, proxy=msgspec.UNSET):
-            return message
-        case _ClientEnvelope(control=msgspec.UNSET, proxy=ProxyRequest() as message):
-            return message
-        case _ClientEnvelope(control="pong", proxy=msgspec.UNSET):
-            return PONG
-    raise MessageError("The object is none of the messages that a client may send.")
-
-
-def decode_from_server(payload: bytes) -> FromServer:
-    """Return the message that a server sent. Raises FrameError for bad JSON, MessageError for what is no message."""
-    envelope = _decode(_server_decoder, payload)
-    match envelope:
-        case _ServerEnvelope(error=str() as error, message=text):
-            return ErrorReply(error, text)
-        case _ServerEnvelope(control=msgspec.UNSET, proxy=True):
-            return ASSIGNED
-        case _ServerEnvelope(control=ControlReply() as message, proxy=msgspec.UNSET):
-            return message
-        case _ServerEnvelope(control="ping", proxy=msgspec.UNSET):
-            return PING
-    raise MessageError("The object is none of the messages that a server may send.")
-
-
-def encode(message: Message) -> bytes:
-    """Return the frame that carries ``message``."""
-    return encode_frame(msgspec.json.encode(_wire_form(message)))
-
-
-def _wire_form(message: Message) -> object:
-    match message:
-        case ControlRequest() | ControlReply():
-            return {"control": _without_none(message)}
-        case ProxyRequest():
-            return {"proxy": message}
-        case Assigned():
-            return {"proxy": True}
-        case Ping():
-            return {"control": "ping"}
-        case Pong():
-            return {"control": "pong"}
-        case ErrorReply():
-            return message
-
-
-def _without_none(message: Struct) -> dict[str, object]:
-    return {key: value for key, value in msgspec.structs.asdict(message).items() if value is not None}
-
-
-def _decode(decoder: msgspec.json.Decoder, payload: bytes) -> object:  # type: ignore[type-arg]
-    check_depth(payload)
-    try:
-        # As bytes, msgspec would not look at the encoding of unknown fields.
-        return decoder.decode(payload.decode("utf-8"))
-    except msgspec.ValidationError as error:
-        raise MessageError(f"The message has the wrong shape: {error}.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FrameError(f"The payload is not a UTF-8 JSON object: {error}.") from error
+RELEASE: Final = Release()

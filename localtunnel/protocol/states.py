@@ -1,4 +1,4 @@
-"""Which message may come when, on both connection types: two tables that server and client share.
+"""Which message may come when, on both connection types: one table for each version, shared by server and client.
 
 A message's type tells who sends it, so one table serves both sides: each side advances its state for every message,
 sent or received, and a message that the table does not have is refused with MessageError.
@@ -7,15 +7,25 @@ sent or received, and a message that the table does not have is refused with Mes
 import enum
 
 from localtunnel.errors import MessageError
+from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.messages import (
     Assigned,
+    Assignment,
+    Concurrency,
     ControlReply,
     ControlRequest,
+    Drain,
     ErrorReply,
+    Failed,
+    Got,
     Message,
+    Notice,
     Ping,
     Pong,
     ProxyRequest,
+    Ready,
+    Release,
+    Replaced,
 )
 
 
@@ -29,6 +39,8 @@ class State(enum.Enum):
     PINGED = "pinged"
 
     PARKED = "parked"
+    ASSIGNED = "assigned"
+    TAKEN = "taken"
     JOINED = "joined"
 
     CLOSED = "closed"
@@ -38,28 +50,52 @@ Table = dict[State, dict[type, State]]
 
 START: Table = {
     State.START: {ControlRequest: State.REQUESTED, ProxyRequest: State.PARKED, ErrorReply: State.CLOSED},
+    State.CLOSED: {},
 }
 """The first message is a request; a server that cannot read it may answer an error."""
 
-CONTROL: Table = {
+CONTROL_0_2: Table = {
     State.REQUESTED: {ControlReply: State.OPEN, ErrorReply: State.CLOSED},
     State.OPEN: {Ping: State.PINGED, ErrorReply: State.CLOSED},
     State.PINGED: {Pong: State.OPEN, ErrorReply: State.CLOSED},
 }
 """The control connection: a request, a reply, then pings and pongs in turn; the server may end it with an error."""
 
-PROXY: Table = {
-    State.PARKED: {Assigned: State.JOINED, ErrorReply: State.CLOSED},
-    State.JOINED: {},
-}
+PROXY_0_2: Table = {State.PARKED: {Assigned: State.JOINED, ErrorReply: State.CLOSED}, State.JOINED: {}}
 """The proxy connection: a request, silence while it is parked, the assignment, and then no message ever again."""
 
-TABLE: Table = {**START, **CONTROL, **PROXY, State.CLOSED: {}}
+CONTROL_0_3: Table = {
+    State.REQUESTED: {ControlReply: State.OPEN, ErrorReply: State.CLOSED},
+    State.OPEN: {
+        Ping: State.OPEN,
+        Pong: State.OPEN,
+        Concurrency: State.OPEN,
+        Drain: State.OPEN,
+        Notice: State.OPEN,
+        Replaced: State.CLOSED,
+        Release: State.CLOSED,
+        ErrorReply: State.CLOSED,
+    },
+}
+"""The control connection: once open, both sides speak when they like; three messages end it."""
+
+PROXY_0_3: Table = {
+    State.PARKED: {Assignment: State.ASSIGNED, ErrorReply: State.CLOSED},
+    State.ASSIGNED: {Got: State.TAKEN, Failed: State.CLOSED},
+    State.TAKEN: {Ready: State.JOINED, Failed: State.CLOSED},
+    State.JOINED: {},
+}
+"""The proxy connection: the visitor's stream follows the assignment at once, the upstream's follows ``ready``."""
+
+TABLES: dict[bytes, Table] = {
+    LTP_0_2: {**START, **CONTROL_0_2, **PROXY_0_2},
+    LTP_0_3: {**START, **CONTROL_0_3, **PROXY_0_3},
+}
 
 
-def advance(state: State, message: Message) -> State:
+def advance(version: bytes, state: State, message: Message) -> State:
     """Return the state after ``message``. Raises MessageError when it may not come in ``state``."""
-    following = TABLE[state].get(type(message))
+    following = TABLES[version][state].get(type(message))
     if following is None:
         raise MessageError(f"{type(message).__name__} may not come while the connection is {state.value}.")
     return following

@@ -1,0 +1,243 @@
+"""The JSON of LTP's messages (PROTOCOL.md, "Messages").
+
+A request and its reply use the same key (``control``, ``proxy``), so what an object means depends on who sent it:
+``decode_from_client`` is for servers, ``decode_from_server`` for clients. Unknown fields are ignored, unknown messages
+refused with MessageError. ``encode`` makes the whole frame, ready to be sent in one piece.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from localtunnel.errors import FrameError, MessageError
+from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, check_depth, encode_frame
+from localtunnel.protocol.messages import (
+    ASSIGNED,
+    PING,
+    PONG,
+    RELEASE,
+    Assigned,
+    Assignment,
+    ClientId,
+    Concurrency,
+    ControlReply,
+    ControlRequest,
+    Drain,
+    ErrorReply,
+    Failed,
+    FromClient,
+    FromServer,
+    Got,
+    Id,
+    Message,
+    Notice,
+    Ping,
+    Pong,
+    ProxyRequest,
+    Ready,
+    Release,
+    Replaced,
+    Text,
+)
+
+
+class _ClientEnvelope(Struct):
+    control: ControlRequest | str | UnsetType = UNSET
+    proxy: ProxyRequest | UnsetType = UNSET
+    got: Id | UnsetType = UNSET
+    ready: Id | UnsetType = UNSET
+    failed: Failed | UnsetType = UNSET
+    release: bool | UnsetType = UNSET
+
+
+class _ServerEnvelope(Struct):
+    control: ControlReply | str | UnsetType = UNSET
+    proxy: Assignment | bool | UnsetType = UNSET
+    concurrency: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    drain: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
+    replaced: str | UnsetType = UNSET
+    notice: str | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    message: str = ""
+
+
+class _ControlRequest02(Struct):
+    name: Text
+    client: ClientId
+    protect: Text | None = None
+    domain: Text | None = None
+
+
+class _ProxyRequest02(Struct):
+    name: Text
+    client: ClientId
+
+
+class _ControlReply02(Struct):
+    host: str
+    concurrency: Annotated[int, Meta(ge=0)] = 1
+    banner: str = ""
+
+
+class _ClientEnvelope02(Struct):
+    """What LTP/0.2 knows: a field that only LTP/0.3 has is unknown there, and ignored whatever it holds."""
+
+    control: _ControlRequest02 | str | UnsetType = UNSET
+    proxy: _ProxyRequest02 | UnsetType = UNSET
+
+
+class _ServerEnvelope02(Struct):
+    control: _ControlReply02 | str | UnsetType = UNSET
+    proxy: bool | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    message: str = ""
+
+
+_client_decoders = {
+    LTP_0_2: msgspec.json.Decoder(_ClientEnvelope02),
+    LTP_0_3: msgspec.json.Decoder(_ClientEnvelope),
+}
+_server_decoders = {
+    LTP_0_2: msgspec.json.Decoder(_ServerEnvelope02),
+    LTP_0_3: msgspec.json.Decoder(_ServerEnvelope),
+}
+
+_HEARTBEATS: dict[object, Ping | Pong] = {"ping": PING, "pong": PONG}
+
+
+def decode_from_client(payload: bytes, version: bytes = LTP_0_3) -> FromClient:
+    """Return the message that a client sent in ``version``.
+
+    Raises FrameError for bad JSON, MessageError for what is no message.
+    """
+    envelope = _decode(_client_decoders[version], payload)
+    message: FromClient | None
+    match _only_one(envelope):
+        case "control", ControlRequest() as message:
+            return message
+        case "control", _ControlRequest02() as request:
+            return ControlRequest(**msgspec.structs.asdict(request))
+        case "proxy", _ProxyRequest02() as request:
+            return ProxyRequest(request.name, request.client)
+        case "proxy" | "failed", ProxyRequest() | Failed() as message:
+            return message
+        case "control", word if message := _HEARTBEATS.get(word):
+            return message
+        case "got", number:
+            return Got(number)
+        case "ready", number:
+            return Ready(number)
+        case "release", True:
+            return RELEASE
+    raise MessageError("The object is none of the messages that a client may send.")
+
+
+def decode_from_server(payload: bytes, version: bytes = LTP_0_3) -> FromServer:
+    """Return the message that a server sent in ``version``.
+
+    Raises FrameError for bad JSON, MessageError for what is no message.
+    """
+    envelope = _decode(_server_decoders[version], payload)
+    if envelope.error is not UNSET:
+        return ErrorReply(envelope.error, envelope.message)
+    message: FromServer | None
+    match _only_one(envelope):
+        case "proxy", Assignment() as message:
+            return message
+        case "proxy", True:
+            return ASSIGNED
+        case "control", ControlReply() as message:
+            return message
+        case "control", _ControlReply02() as reply:
+            return ControlReply(reply.host, reply.concurrency, reply.banner)
+        case "control", word if message := _HEARTBEATS.get(word):
+            return message
+        case "concurrency" | "drain" | "replaced" | "notice" as key, value:
+            message = _PLAIN[key](value)
+            return message
+    raise MessageError("The object is none of the messages that a server may send.")
+
+
+_PLAIN: dict[str, Callable[[Any], FromServer]] = {
+    "concurrency": Concurrency,
+    "drain": Drain,
+    "replaced": Replaced,
+    "notice": Notice,
+}
+
+
+def check_fields(message: ControlRequest | ProxyRequest, version: bytes) -> None:
+    """Raise MessageError when ``message`` lacks a field that ``version`` demands."""
+    if isinstance(message, ControlRequest):
+        missing = "instance" if version != LTP_0_2 and message.instance is None else None
+    elif version == LTP_0_2:
+        missing = "client" if message.client is None else None
+    else:
+        missing = "session" if message.session is None else None
+    if missing:
+        raise MessageError(
+            f"The {type(message).__name__} lacks the field {missing!r}, which {version.decode()} demands."
+        )
+
+
+def encode(message: Message) -> bytes:
+    """Return the frame that carries ``message``."""
+    return encode_frame(msgspec.json.encode(_wire_form(message)))
+
+
+def _wire_form(message: Message) -> object:
+    match message:
+        case ControlRequest() | ControlReply():
+            return {"control": _without_none(message)}
+        case ProxyRequest():
+            return {"proxy": _without_none(message)}
+        case Assigned():
+            return {"proxy": True}
+        case Assignment():
+            return {"proxy": message}
+        case Got(number):
+            return {"got": number}
+        case Ready(number):
+            return {"ready": number}
+        case Failed():
+            return {"failed": message}
+        case Ping():
+            return {"control": "ping"}
+        case Pong():
+            return {"control": "pong"}
+        case Concurrency(size):
+            return {"concurrency": size}
+        case Drain(seconds):
+            return {"drain": seconds}
+        case Replaced(text):
+            return {"replaced": text}
+        case Notice(text):
+            return {"notice": text}
+        case Release():
+            return {"release": True}
+        case ErrorReply():
+            return message
+
+
+def _without_none(message: Struct) -> dict[str, object]:
+    return {key: value for key, value in msgspec.structs.asdict(message).items() if value is not None}
+
+
+def _only_one(envelope: Struct) -> tuple[str, Any]:
+    """Return the one message key that ``envelope`` has, with its value; an object with several is no message."""
+    found = [(key, value) for key in envelope.__struct_fields__ if (value := getattr(envelope, key)) is not UNSET]
+    found = [pair for pair in found if pair[0] != "message"]
+    return found[0] if len(found) == 1 else ("", None)
+
+
+def _decode(decoder: Any, payload: bytes) -> Any:
+    check_depth(payload)
+    try:
+        # As bytes, msgspec would not look at the encoding of unknown fields.
+        return decoder.decode(payload.decode("utf-8"))
+    except msgspec.ValidationError as error:
+        raise MessageError(f"The message has the wrong shape: {error}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FrameError(f"The payload is not a UTF-8 JSON object: {error}.") from error

@@ -1,0 +1,163 @@
+"""Holds the example sessions of PROTOCOL.md to the code: read from the document byte by byte, and decoded."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from localtunnel.errors import VersionError
+from localtunnel.protocol import codec, messages
+from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, VERSIONS, Decoder
+from localtunnel.protocol.messages import Message
+from localtunnel.protocol.states import State, advance
+
+TEXT = (Path(__file__).parents[1] / "PROTOCOL.md").read_text(encoding="utf-8")
+SESSION = "c1f0a94be23d4d6f8a5b7e90126c3d58"
+
+LINE = re.compile(r"  ((?:[0-9a-f]{2} ?){1,16}) *(.*)")
+SESSIONS = dict(re.findall(r"^```ltp (\w+)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE))
+
+
+def parts(session: str) -> list[tuple[str, str, bytes]]:
+    """Return sender, meaning and bytes of every part of an example."""
+    found: list[tuple[str, str, bytes]] = []
+    for line in SESSIONS[session].splitlines():
+        if line.startswith("  "):
+            dumped = LINE.fullmatch(line)
+            assert dumped is not None, line
+            data = bytes.fromhex(dumped[1])
+            readable = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in data)
+            assert dumped[2] == readable.rstrip(), line
+            sender, meaning, before = found.pop()
+            found.append((sender, meaning, before + data))
+        else:
+            sender, _, meaning = line.partition(": ")
+            assert sender in ("client", "server"), line
+            found.append((sender, meaning, b""))
+    return found
+
+
+def test_the_examples() -> None:
+    assert list(SESSIONS) == ["control", "proxy", "version", "control_0_3", "proxy_0_3", "seen_0_3"]
+
+
+@pytest.mark.parametrize("session", SESSIONS)
+def test_what_each_part_is_said_to_be(session: str) -> None:
+    for _, meaning, data in parts(session):
+        if meaning.startswith("{"):
+            assert json.loads(data) == json.loads(meaning)
+        elif meaning.startswith("length "):
+            assert len(data) == 4
+            assert int.from_bytes(data, "big") == int(meaning.removeprefix("length "))
+        elif meaning == "header":
+            assert re.fullmatch(rb"LTP/[0-9]\.[0-9]", data)
+        else:
+            assert meaning == "stream"
+
+
+def decoded(session: str) -> tuple[list[Message], dict[str, bytes]]:
+    """Run an example through both decoders, part by part; return the messages in order, and what was left for each."""
+    decoders = {"client": Decoder(header=True), "server": Decoder(header=False)}
+    decode = {"client": codec.decode_from_client, "server": codec.decode_from_server}
+    found: list[Message] = []
+    streams = {"client": b"", "server": b""}
+    for sender, meaning, data in parts(session):
+        if meaning == "stream":
+            streams[sender] += data
+            continue
+        decoders[sender].feed(data)
+        payload = decoders[sender].next_payload()
+        if payload is not None:
+            found.append(decode[sender](payload))
+    assert not any(decoder.take_rest() for decoder in decoders.values())
+    assert decoders["client"].version == version_of(session)
+    for message in found:
+        if isinstance(message, messages.ControlRequest | messages.ProxyRequest):
+            codec.check_fields(message, version_of(session))
+    return found, streams
+
+
+def version_of(session: str) -> bytes:
+    return LTP_0_3 if session.endswith("_0_3") else LTP_0_2
+
+
+def test_the_control_connection_byte_by_byte() -> None:
+    found, streams = decoded("control")
+    client = "ann@laptop;Linux;7f3a"
+    assert found == [
+        messages.ControlRequest("demo", client),
+        messages.ControlReply("demo.example.com", 2, "Welcome."),
+        messages.PING,
+        messages.PONG,
+    ]
+    assert not any(streams.values())
+    assert end_state(found, LTP_0_2) is State.OPEN
+
+
+def test_the_proxy_connection_byte_by_byte() -> None:
+    found, streams = decoded("proxy")
+    assert found == [messages.ProxyRequest("demo", "ann@laptop;Linux;7f3a"), messages.ASSIGNED]
+    assert end_state(found, LTP_0_2) is State.JOINED
+    assert streams["server"].startswith(b"GET / HTTP/1.1\r\nHost: demo.example.com\r\n")
+    assert streams["client"].startswith(b"HTTP/1.1 204 ")
+
+
+def test_the_unknown_version_byte_by_byte() -> None:
+    (_, _, header), *answer = parts("version")
+    decoder = Decoder(header=True)
+    decoder.feed(header)
+    with pytest.raises(VersionError):
+        decoder.next_payload()
+    decoder = Decoder(header=False)
+    decoder.feed(b"".join(data for _, _, data in answer))
+    payload = decoder.next_payload()
+    assert payload is not None
+    reply = codec.decode_from_server(payload)
+    assert isinstance(reply, messages.ErrorReply)
+    assert reply.error == messages.VERSION
+    assert all(version.decode() in reply.message for version in VERSIONS)
+    assert end_state([reply], LTP_0_2) is State.CLOSED
+
+
+def test_the_control_connection_of_0_3_byte_by_byte() -> None:
+    found, streams = decoded("control_0_3")
+    assert found == [
+        messages.ControlRequest("shop", "bob@desk;Linux", instance="8d1c5e02b7a94f36", kind="http"),
+        messages.ControlReply("shop.example.com", 4, "Welcome.", "http://shop.example.com", SESSION, 5.0),
+        messages.PING,
+        messages.PING,
+        messages.PONG,
+        messages.PONG,
+        messages.Concurrency(15),
+        messages.RELEASE,
+    ]
+    assert not any(streams.values())
+    assert end_state(found, LTP_0_3) is State.CLOSED
+
+
+def test_the_proxy_connection_of_0_3_byte_by_byte() -> None:
+    found, streams = decoded("proxy_0_3")
+    assert found == [
+        messages.ProxyRequest("shop", session=SESSION),
+        messages.Assignment(41, "203.0.113.7:51234", "http"),
+        messages.Got(41),
+        messages.Ready(41),
+    ]
+    assert end_state(found, LTP_0_3) is State.JOINED
+    assert streams["server"].startswith(b"GET / HTTP/1.1\r\nHost: shop.example.com\r\n")
+    assert streams["client"].startswith(b"HTTP/1.1 204 ")
+
+
+def test_the_repeated_assignment_byte_by_byte() -> None:
+    found, streams = decoded("seen_0_3")
+    assert found[1:] == [messages.Assignment(41, "203.0.113.7:51234", "http"), messages.Failed(41, messages.SEEN)]
+    assert end_state(found, LTP_0_3) is State.CLOSED
+    assert streams == {"server": decoded("proxy_0_3")[1]["server"], "client": b""}
+
+
+def end_state(found: list[Message], version: bytes) -> State:
+    state = State.START
+    for message in found:
+        state = advance(version, state, message)
+    return state
