@@ -11,6 +11,7 @@ from localtunnel.net import closing
 from localtunnel.net.channel import client_channel, server_channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.protocol import limits, messages
+from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import Assigned, ControlReply, ControlRequest, ErrorReply, ProxyRequest
 from localtunnel.protocol.states import State
 
@@ -34,7 +35,7 @@ def server_end():
 def client_end():
     """A client's channel and the peer's socket."""
     theirs, ours = pair()
-    channel = client_channel(theirs, "the server")
+    channel = client_channel(theirs, LTP_0_2, "the server")
     yield channel, ours
     channel.close()
     ours.close()
@@ -52,7 +53,7 @@ def test_a_request_of_0_2_may_be_cut_anywhere(server_end, cut):
         channel.receive(Deadline(0.002))
     ours.sendall(CONTROL[cut:])
     assert receive_soon(channel) == ControlRequest("foo", "me@here;Linux")
-    assert channel.version == b"LTP/0.2"
+    assert channel.version == LTP_0_2
     assert channel.state is State.REQUESTED
 
 
@@ -211,3 +212,15 @@ def test_close_may_be_called_twice(server_end):
     channel.close()
     channel.close()
     assert channel.sock.fileno() == -1
+
+
+def test_a_part_of_a_message_is_told_from_none(client_end):
+    channel, ours = client_end
+    channel.send(ControlRequest("foo", "me"), header=HEADER_0_2)
+    assert channel.receive_ready() is None
+    assert not channel.is_mid_message
+    ours.sendall(b"\0")
+    ours.close()
+    with pytest.raises(ConnectionClosed):
+        receive_soon(channel)
+    assert channel.is_mid_message

@@ -54,8 +54,6 @@ def test_connects_and_hands_a_prepared_socket_over():
     assert reached == address
     assert sock.getblocking() is False
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
-    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
     sock.close()
     listener.close()
 
@@ -168,8 +166,8 @@ def test_a_connection_to_itself_is_a_refusal(monkeypatch):
     port = unused_port()
     prepare = dial_module.prepare
 
-    def bind_to_the_port_that_is_dialled(sock):
-        prepare(sock)
+    def bind_to_the_port_that_is_dialled(sock, **options):
+        prepare(sock, **options)
         sock.bind((LOOPBACK, port))
 
     monkeypatch.setattr(dial_module, "prepare", bind_to_the_port_that_is_dialled)
@@ -245,3 +243,12 @@ def test_the_pair_of_the_harness_is_what_dial_gives():
     assert theirs.getblocking() is False
     closing.close(theirs)
     ours.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("192.0.2.1", False), ("::ffff:127.0.0.1", False)],
+)
+def test_an_address_of_this_machine_is_known_as_such(host, loopback):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    assert Address(family, (host, 80)).is_loopback is loopback

@@ -12,7 +12,7 @@ from harness import LOOPBACK, connect, listening, unused_port, wait_until
 from localtunnel.errors import ListenError
 from localtunnel.net import closing
 from localtunnel.net.address import parse_bind
-from localtunnel.net.listen import listen
+from localtunnel.net.listen import QUIET, SHORTEST_PAUSE, listen
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -23,10 +23,12 @@ class Accepted:
     def __init__(self):
         self.sockets = []
         self.hosts = []
+        self.ports = []
 
-    def __call__(self, sock, host):
+    def __call__(self, sock, host, port):
         self.sockets.append(sock)
         self.hosts.append(host)
+        self.ports.append(port)
 
     def wait(self, count=1):
         wait_until(lambda: len(self.sockets) >= count, what=f"{count} connections, having {self.hosts}")
@@ -69,6 +71,7 @@ def test_without_a_host_it_is_both_loopbacks_on_one_port(started, accepted):
     ours = [connect(address) for address in addresses]
     accepted.wait(2)
     assert sorted(accepted.hosts) == ["127.0.0.1", "::1"]
+    assert sorted(accepted.ports) == sorted(sock.getsockname()[1] for sock in ours)
     for sock in ours:
         sock.close()
 
@@ -80,6 +83,7 @@ def test_every_interface_takes_both_families_and_shows_v4_as_v4(started, accepte
     ours = [connect((LOOPBACK, port)), connect(("::1", port))]
     accepted.wait(2)
     assert sorted(accepted.hosts) == ["127.0.0.1", "::1"]
+    assert sorted(accepted.ports) == sorted(sock.getsockname()[1] for sock in ours)
     for sock in ours:
         sock.close()
 
@@ -152,7 +156,7 @@ def test_without_descriptors_accepting_pauses_and_resumes_by_itself(started, acc
     with no_free_descriptor():
         for sock in waiting:
             sock.connect(listener.address)
-        wait_until(lambda: listener._refusals >= 3)
+        wait_until(lambda: listener._pauses >= 3)
         assert [record.getMessage() for record in caplog.records] == ["cannot accept, pausing"]
         assert len(accepted.sockets) == 1
         accepted.sockets[0].send(b"joined traffic goes on")
@@ -188,8 +192,35 @@ def test_the_pauses_grow(started, accepted, monkeypatch):
         with no_free_descriptor():
             ours.connect(listener.address)
             wait_until(lambda: len(loop.timers) >= 3)
-        assert loop.timers[:3] == [listener.min_delay * factor for factor in (1, 2, 4)]
+        assert loop.timers[:3] == [SHORTEST_PAUSE * factor for factor in (1, 2, 4)]
         accepted.wait()
+
+
+def test_a_shortage_that_comes_and_goes_is_told_once_in_a_while(started, accepted, caplog, monkeypatch):
+    caplog.set_level(logging.DEBUG, "localtunnel")
+    (listener,) = started("127.0.0.1:0", accepted)
+    loop = RecordingLoop(listener.loop)
+    monkeypatch.setattr(listener, "loop", loop)
+    ours = []
+
+    def run_short():
+        """Let somebody come while there is no descriptor, and be accepted when there is one again."""
+        pauses = len(loop.timers)
+        ours.append(socket.socket())
+        with no_free_descriptor():
+            ours[-1].connect(listener.address)
+            wait_until(lambda: len(loop.timers) > pauses)
+        accepted.wait(len(ours))
+
+    for _ in range(5):
+        run_short()
+    told = ["cannot accept, pausing", "accepting again"]
+    assert [record.getMessage() for record in caplog.records] == told
+    monkeypatch.setattr(listener, "_told_at", listener._told_at - QUIET)
+    run_short()
+    assert [record.getMessage() for record in caplog.records] == told * 2
+    for sock in ours:
+        sock.close()
 
 
 @contextmanager

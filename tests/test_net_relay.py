@@ -12,7 +12,8 @@ from harness import CAP, at_most, is_reset, read_exactly, read_to_end, wait_unti
 from harness.relays import BULK, DIGEST, MB, Bound, digest_to_end, send_and_finish, upload
 
 from localtunnel.net import closing
-from localtunnel.net.relay import BUFFER_SIZE, SocketEnd
+from localtunnel.net.ends import SocketEnd
+from localtunnel.net.relay import BUFFER_SIZE
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -1,4 +1,4 @@
-"""localtunnel.net.relay: an EOF that is held back, as peers of LTP/0.2 need it, and aborting."""
+"""localtunnel.net.relay: an EOF that is held back, as peers of LTP/0.2 need it, an end without an answer, aborting."""
 
 import errno
 
@@ -145,3 +145,69 @@ def test_many_relays_give_everything_back():
         assert read_to_end(bound.a) == b"a"
         assert read_to_end(bound.b) == b"q"
         assert bound.end() == "closed"
+
+
+# An end without an answer.
+
+
+@pytest.mark.parametrize("hold_eof", [False, True])
+@pytest.mark.parametrize("end", [lambda sock: sock.close(), closing.reset], ids=["close", "reset"])
+def test_an_end_without_a_byte_gives_the_other_side_back(end, hold_eof):
+    bound = Bound(answers=True, hold_eof=hold_eof).start(to_b=b"question")
+    bound.a.sendall(b" and more")
+    assert read_exactly(bound.b, 17) == b"question and more"
+    end(bound.b)
+    wait_until(lambda: bound.unanswered)
+    assert bound.unanswered == 1
+    assert bound.reasons == []
+    assert bound.relay.ended
+    bound.sock_a.send(b"502")
+    assert bound.a.recv(10) == b"502"
+    bound.relay.abort("late")
+    bound.sock_a.send(b" and the rest")
+    closing.close(bound.sock_a)
+    assert read_to_end(bound.a) == b" and the rest"
+    bound.a.close()
+
+
+@pytest.mark.parametrize("end", [lambda sock: sock.close(), closing.reset], ids=["close", "reset"])
+def test_an_end_without_a_byte_counts_though_the_question_is_still_being_sent(end):
+    bound = Bound(answers=True, bufsize=65536).start()
+    writer = gevent.spawn(upload, bound.a)
+    bound.b.recv(1)
+    end(bound.b)
+    wait_until(lambda: bound.unanswered)
+    closing.reset(bound.sock_a)
+    writer.get()
+    assert bound.reasons == []
+    bound.a.close()
+
+
+@pytest.mark.parametrize("first", [b"", b"H"])
+def test_an_end_after_a_byte_is_an_end_like_any_other(first):
+    bound = Bound(answers=True).start(to_a=first)
+    bound.b.sendall(b"" if first else b"H")
+    assert bound.a.recv(1) == b"H"
+    bound.b.close()
+    assert read_to_end(bound.a) == b""
+    bound.a.close()
+    assert bound.end() == "closed"
+    assert bound.unanswered == 0
+
+
+def test_the_end_of_a_is_never_unanswered():
+    bound = Bound(answers=True).start()
+    bound.a.close()
+    assert read_to_end(bound.b) == b""
+    bound.b.sendall(b"to nobody")
+    bound.b.close()
+    bound.end()
+    assert bound.unanswered == 0
+
+
+def test_without_anybody_to_answer_an_end_without_a_byte_is_passed_on():
+    bound = Bound().start()
+    bound.b.close()
+    assert read_to_end(bound.a) == b""
+    bound.a.close()
+    assert bound.end() == "closed"

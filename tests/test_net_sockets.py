@@ -4,11 +4,19 @@ import errno
 import socket
 
 import pytest
-from harness import pair
+from harness import pair, wait_until
 
 from localtunnel.errors import ConnectionClosed, Unreachable
 from localtunnel.net import closing
-from localtunnel.net.sockets import format_address, is_shortage, peer_address, prepare, translate
+from localtunnel.net.sockets import (
+    format_address,
+    is_shortage,
+    pending_error,
+    plain_host,
+    prepare,
+    smoothed_round_trip,
+    translate,
+)
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -27,6 +35,28 @@ def test_a_prepared_socket_cannot_outlive_a_dead_peer_unnoticed():
         (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 60_000,
     }
     assert {option: theirs.getsockopt(*option) for option in options} == options
+    closing.close(theirs)
+    ours.close()
+
+
+def test_on_loopback_a_peer_cannot_vanish_and_the_options_are_spared():
+    theirs, ours = pair()
+    prepare(theirs, loopback=True)
+    assert theirs.getblocking() is False
+    assert theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+    assert theirs.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+    closing.close(theirs)
+    ours.close()
+
+
+def test_a_peer_on_this_machine_needs_no_watching():
+    """The kernel tells at once when such a peer has gone, and every option costs a system call."""
+    theirs, ours = pair()
+    theirs.setblocking(True)
+    prepare(theirs, loopback=True)
+    assert theirs.getblocking() is False
+    assert theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+    assert theirs.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
     closing.close(theirs)
     ours.close()
 
@@ -73,9 +103,29 @@ def test_an_address_is_shown_as_it_is_written(address, text):
     assert format_address(address) == text
 
 
-def test_a_peer_that_is_gone_is_unknown():
+@pytest.mark.parametrize(
+    ("host", "plain"),
+    [("192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::1"), ("::ffff:192.0.2.1", "192.0.2.1"), ("::1", "::1")],
+)
+def test_a_host_is_shown_as_its_own_family_writes_it(host, plain):
+    assert plain_host(host) == plain
+
+
+def test_the_kernel_tells_a_round_trip_and_is_not_asked_elsewhere():
     theirs, ours = pair()
-    assert peer_address(theirs) == format_address(ours.getsockname())
-    closing.reset(ours)
+    theirs.send(b"x")
+    assert ours.recv(1) == b"x"
+    # Loopback: there is one, and it is far below a second; a wrong offset within struct tcp_info would show here.
+    assert 0 < smoothed_round_trip(theirs) < 1
     closing.close(theirs)
-    assert peer_address(theirs) == "unknown"
+    assert smoothed_round_trip(theirs) == 0.0
+    ours.close()
+
+
+def test_a_failure_that_the_kernel_knows_of_is_told_once():
+    theirs, ours = pair()
+    assert pending_error(theirs) is False
+    closing.reset(ours)
+    wait_until(lambda: pending_error(theirs), what="the reset to arrive")
+    assert pending_error(theirs) is False
+    closing.close(theirs)

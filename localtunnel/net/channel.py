@@ -1,21 +1,21 @@
 """LTP messages on a socket: the protocol's pure decoder and state table, fed from a real connection."""
 
-import socket
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from localtunnel.errors import ConnectionClosed
 from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline, wait_readable
-from localtunnel.net.sockets import translate
-from localtunnel.protocol import messages, states
-from localtunnel.protocol.framing import Decoder
-from localtunnel.protocol.messages import FromClient, FromServer, Message
+from localtunnel.net.sockets import Socket, translate
+from localtunnel.protocol import codec, limits, states
+from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, Decoder
+from localtunnel.protocol.messages import ControlRequest, FromClient, FromServer, Message, ProxyRequest
 from localtunnel.protocol.states import State
 
 READ_SIZE = 64 * 1024
 
 Received = TypeVar("Received", FromClient, FromServer)
+Decode = Callable[[bytes, bytes], Received]
 
 
 class Channel(Generic[Received]):
@@ -23,17 +23,22 @@ class Channel(Generic[Received]):
 
     __slots__ = ("_decode", "_decoder", "_peer", "sock", "state")
 
-    def __init__(self, sock: socket.socket, decoder: Decoder, decode: Callable[[bytes], Received], peer: str) -> None:
+    def __init__(self, sock: Socket, decoder: Decoder, decode: Decode[Received], peer: str) -> None:
         self.sock = sock
         self.state = State.START
         self._decoder = decoder
-        self._decode: Callable[[bytes], Received] = decode
+        self._decode: Decode[Received] = decode
         self._peer = peer
 
     @property
-    def version(self) -> bytes | None:
-        """The header that the peer sent, or None before it has arrived."""
-        return self._decoder.version
+    def version(self) -> bytes:
+        """The header that this side or the peer sent; before it has come, the oldest, in which errors are answered."""
+        return self._decoder.version or LTP_0_2
+
+    @property
+    def is_mid_message(self) -> bool:
+        """Whether a part of a message has come, and the rest has not."""
+        return not self._decoder.is_empty
 
     def limit(self, size: int) -> None:
         """Take no payload over ``size`` bytes from here on."""
@@ -67,8 +72,10 @@ class Channel(Generic[Received]):
                 raise ConnectionClosed(f"The connection was closed by {self._peer}.")
             self._decoder.feed(data)
             payload = self._decoder.next_payload()
-        message: Received = self._decode(payload)
-        self.state = states.advance(self.state, message)
+        message: Received = self._decode(payload, self.version)
+        if isinstance(message, ControlRequest | ProxyRequest):
+            codec.check_fields(message, self.version)
+        self.state = states.advance(self.version, self.state, message)
         return message
 
     def send(self, message: Message, *, header: bytes = b"") -> None:
@@ -77,8 +84,8 @@ class Channel(Generic[Received]):
         A message is small: one for which the socket has no room means that the peer has long stopped reading. Raises
         ConnectionClosed then, or when the peer is gone; the caller closes.
         """
-        self.state = states.advance(self.state, message)
-        data = header + messages.encode(message)
+        self.state = states.advance(self.version, self.state, message)
+        data = header + codec.encode(message)
         try:
             sent = self.sock.send(data)
         except BlockingIOError:
@@ -88,7 +95,7 @@ class Channel(Generic[Received]):
         if sent < len(data):
             raise ConnectionClosed(f"The connection is stuck: {self._peer} does not read.")
 
-    def detach(self) -> tuple[socket.socket, bytes]:
+    def detach(self) -> tuple[Socket, bytes]:
         """Give the socket away, with the bytes that were read behind the last message. The caller owns both."""
         return self.sock, self._decoder.take_rest()
 
@@ -97,11 +104,22 @@ class Channel(Generic[Received]):
         closing.close(self.sock)
 
 
-def server_channel(sock: socket.socket, peer: str) -> Channel[FromClient]:
+def server_channel(sock: Socket, peer: str) -> Channel[FromClient]:
     """Return the server's end of a new backend connection: the client's header comes first."""
-    return Channel(sock, Decoder(header=True), messages.decode_from_client, peer)
+    return Channel(sock, Decoder(header=True), codec.decode_from_client, peer)
 
 
-def client_channel(sock: socket.socket, peer: str) -> Channel[FromServer]:
-    """Return the client's end of a new backend connection: the server sends no header."""
-    return Channel(sock, Decoder(header=False), messages.decode_from_server, peer)
+def client_channel(sock: Socket, version: bytes, peer: str) -> Channel[FromServer]:
+    """Return the client's end of a new backend connection, spoken in ``version``: the server sends no header."""
+    decoder = Decoder(header=False)
+    decoder.version = version
+    return Channel(sock, decoder, codec.decode_from_server, peer)
+
+
+def assigned_channel(sock: Socket, peer: str) -> Channel[FromClient]:
+    """Return the server's end of an LTP/0.3 proxy connection to which an assignment was sent: answers follow."""
+    decoder = Decoder(header=False, limit=limits.MAX_HEARTBEAT)
+    decoder.version = LTP_0_3
+    channel = Channel(sock, decoder, codec.decode_from_client, peer)
+    channel.state = State.ASSIGNED
+    return channel

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import gevent
 from gevent.event import AsyncResult
 
-from localtunnel.errors import DeadlineExceeded, NetworkError, Unreachable
+from localtunnel.errors import ConnectionRefused, DeadlineExceeded, NetworkError, Unreachable
 from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.sockets import format_address, prepare, translate
@@ -30,6 +30,12 @@ class Address(NamedTuple):
 
     family: int
     sockaddr: tuple[Any, ...]
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is on this machine for certain."""
+        host: str = self.sockaddr[0]
+        return host.startswith("127.") or host == "::1"
 
     def __str__(self) -> str:
         return format_address(self.sockaddr)
@@ -123,7 +129,7 @@ class Dial:
             self._error = self._error or translate(error, f"connecting to {address}")
             return False
         try:
-            prepare(sock)
+            prepare(sock, loopback=address.is_loopback)
             code = sock.connect_ex(address.sockaddr)
             if code == errno.EINPROGRESS:
                 code = sock.connect_ex(address.sockaddr)
@@ -191,7 +197,7 @@ def _is_self_connected(sock: socket.socket, address: Address) -> bool:
 
 def _connect_error(address: Address, code: int) -> NetworkError:
     if code in (errno.ECONNREFUSED, 0, errno.EISCONN):
-        return Unreachable(f"Nothing listens on {address} (connection refused).")
+        return ConnectionRefused(f"Nothing listens on {address} (connection refused).")
     return Unreachable(f"Connecting to {address} failed: {os.strerror(code)}.")
 
 

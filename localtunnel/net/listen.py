@@ -3,6 +3,7 @@
 import errno
 import logging
 import socket
+import time
 from collections.abc import Callable
 
 from gevent.server import StreamServer
@@ -10,39 +11,48 @@ from gevent.server import StreamServer
 from localtunnel.errors import ListenError
 from localtunnel.net import closing
 from localtunnel.net.address import Bind
-from localtunnel.net.sockets import format_address, is_shortage, plain_host, prepare
+from localtunnel.net.sockets import Socket, format_address, is_shortage, plain_host, prepare
 
 log = logging.getLogger("localtunnel.net")
 
 BACKLOG = 4096
 """Connections that the kernel may hold before they are accepted; the kernel lowers it to net.core.somaxconn."""
 
+SHORTEST_PAUSE = 0.01
+LONGEST_PAUSE = 1.0
+"""Seconds between two attempts to accept while descriptors are short, doubled for each attempt in vain. gevent's own
+``delay`` cannot serve: its loop resets it whenever ``do_read`` returns."""
+
+QUIET = 10.0
+"""Seconds between two lines about the same shortage: it can come and go a hundred times a second."""
+
 LOOPBACK = ("127.0.0.1", "::1")
 
-Accept = Callable[[socket.socket, str], None]
+Accept = Callable[[Socket, str, int], None]
 
 
 class Listener(StreamServer):
-    """Calls ``accept(sock, peer_host)`` in the hub for every connection; ``accept`` owns the socket and must not block.
+    """Calls ``accept(sock, host, port)`` of the peer in the hub for every connection; it owns the socket from there.
 
     When descriptors or memory run out, accepting pauses with growing delays, says so once, and resumes by itself.
     """
 
-    max_accept = 64
-    delay: float
+    max_accept = 16
 
     def __init__(self, listener: socket.socket, accept: Accept, what: str) -> None:
         super().__init__(listener, handle=accept)
         self._what = what
-        self._refusals = 0
-        self._pause_for = self.min_delay
+        self._told_at = -QUIET
+        self._told = False
+        self._pauses = 0
+        self._pause_length = SHORTEST_PAUSE
 
     @property
     def bound(self) -> str:
         """The address that is listened on, as ``host:port``."""
         return format_address(self.address)
 
-    def do_read(self) -> tuple[socket.socket, str] | None:
+    def do_read(self) -> tuple[Socket, str, int] | None:
         """Accept one connection for the StreamServer's loop; None when there is none, or no descriptor for it."""
         try:
             sock, address = self.socket.accept()
@@ -55,32 +65,31 @@ class Listener(StreamServer):
             if error.errno in (errno.ECONNABORTED, errno.EPERM, errno.EPROTO):
                 return None
             raise
-        if self._refusals:
-            log.warning("accepting again", extra={"listener": self._what, "pauses": self._refusals})
-            self._refusals = 0
-            self._pause_for = self.min_delay
-        return sock, plain_host(address[0])
+        self._pause_length = SHORTEST_PAUSE
+        if self._told:
+            self._told = False
+            log.warning("accepting again", extra={"listener": self._what, "pauses": self._pauses})
+        return sock, plain_host(address[0]), address[1]
 
-    def do_handle(self, sock: socket.socket, host: str) -> None:
+    def do_handle(self, sock: Socket, host: str, port: int) -> None:
         """Hand the connection to ``accept``, in the hub; the ownership of the socket goes with it."""
-        try:
-            prepare(sock)
-        except OSError:
-            closing.close(sock)
-            return
-        self._handle(sock, host)
+        sock.setblocking(False)
+        self._handle(sock, host, port)
 
     def do_close(self, *args: object) -> None:
         """Close nothing: the socket belongs to whoever ``accept`` gave it to."""
 
     def _pause(self, error: OSError) -> None:
-        if not self._refusals:
+        """Leave the connections to the kernel's queue for a moment. Says so at most once in QUIET seconds."""
+        self._pauses += 1
+        now = time.monotonic()
+        if now - self._told_at >= QUIET:
             log.error("cannot accept, pausing", extra={"listener": self._what, "error": error.strerror})
-        self._refusals += 1
+            self._told_at, self._told, self._pauses = now, True, 1
         self.stop_accepting()
-        self._timer = self.loop.timer(self._pause_for)
+        self._timer = self.loop.timer(self._pause_length)
         self._timer.start(self._start_accepting_if_started)
-        self._pause_for = min(self.max_delay, self._pause_for * 2)
+        self._pause_length = min(LONGEST_PAUSE, self._pause_length * 2)
 
 
 def listen(bind: Bind, *, loopback: bool, accept: Accept, what: str) -> list[Listener]:
@@ -129,8 +138,9 @@ def _listening_socket(host: str, port: int, what: str) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
         sock.bind((host, port))
+        # What is accepted inherits the options, which saves six system calls for every connection.
+        prepare(sock)
         sock.listen(BACKLOG)
-        sock.setblocking(False)
     except OSError as error:
         closing.close(sock)
         raise _listen_error(host, port, what, error) from error

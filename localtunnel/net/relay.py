@@ -10,13 +10,13 @@ but may still have an answer to give (an upload refused early) is drained to the
 """
 
 import errno
-import socket
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import gevent
 
 from localtunnel.net import closing
+from localtunnel.net.ends import READ, WRITE, End
 
 BUFFER_SIZE = 256 * 1024
 """What one readiness event moves at most: larger reads gained nothing on bulk, smaller ones lost a third."""
@@ -27,80 +27,35 @@ HELD_EOF_IDLE = 60.0
 HELD_EOF_ANSWERED = 5.0
 """The same once the other end has answered something: most likely all of it, on a connection that it keeps alive."""
 
-_READ, _WRITE = 1, 2
-
 _buffer = bytearray(BUFFER_SIZE)
 _view = memoryview(_buffer)
-
-
-class End(Protocol):
-    """What the pump knows of an end. ``label`` names it in the reason for which a relay ended."""
-
-    label: str
-
-    def fileno(self) -> int:
-        """Return the descriptor whose readiness is watched."""
-
-    def try_read(self, buffer: bytearray) -> int:
-        """Read into ``buffer``: the number of bytes, 0 at the end. Raises BlockingIOError when there is nothing."""
-
-    def try_write(self, data: bytes | memoryview) -> int:
-        """Write what fits and return how much. Raises BlockingIOError when nothing does."""
-
-    def shutdown_write(self) -> None:
-        """Tell the peer that nothing more comes."""
-
-    def close(self) -> None:
-        """Close; what was written goes out first."""
-
-    def reset(self) -> None:
-        """Close so that the peer sees a failure."""
-
-
-class SocketEnd:
-    """A plain non-blocking socket as an end of a relay, which closes it."""
-
-    __slots__ = ("fileno", "label", "sock", "try_read", "try_write")
-
-    def __init__(self, sock: socket.socket, label: str) -> None:
-        self.sock = sock
-        self.label = label
-        self.fileno = sock.fileno
-        self.try_read = sock.recv_into
-        self.try_write = sock.send
-
-    def shutdown_write(self) -> None:
-        """Send a FIN. A peer that is gone already needs none."""
-        try:
-            self.sock.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            if error.errno != errno.ENOTCONN:
-                raise
-
-    def close(self) -> None:
-        """Close the socket."""
-        closing.close(self.sock)
-
-    def reset(self) -> None:
-        """Close the socket with an RST."""
-        closing.reset(self.sock)
 
 
 class Relay:
     """Two ends bound together. It owns both from ``start`` on, and calls ``on_end(reason)`` once, when both are closed.
 
     ``hold_eof`` keeps ``a``'s EOF from ``b`` until ``b`` has ended too: for a peer that takes a FIN as the end of both
-    directions.
+    directions. Where ``on_unanswered`` is given and ``b`` ends without a single byte, that is called instead of
+    ``on_end``, with ``b`` closed and ``a`` given back untouched.
     """
 
-    __slots__ = ("_a", "_b", "_hold_eof", "_on_end", "_timer")
+    __slots__ = ("_a", "_b", "_hold_eof", "_on_end", "_on_unanswered", "_timer")
 
-    def __init__(self, a: End, b: End, on_end: Callable[[str], None], *, hold_eof: bool = False) -> None:
+    def __init__(
+        self,
+        a: End,
+        b: End,
+        on_end: Callable[[str], None],
+        *,
+        hold_eof: bool = False,
+        on_unanswered: Callable[[], None] | None = None,
+    ) -> None:
         self._a = _Side(a, self)
         self._b = _Side(b, self)
         self._a.other, self._b.other = self._b, self._a
         self._on_end = on_end
         self._hold_eof = hold_eof
+        self._on_unanswered = on_unanswered
         self._timer: Any = None
 
     @property
@@ -138,6 +93,8 @@ class Relay:
 
     def read_ended(self, side: "_Side") -> None:
         """``side`` reached EOF: pass it on once everything before it has been written."""
+        if self._is_unanswered(side):
+            return
         if side is self._a and self._is_holding():
             self._wait_with_eof()
         elif not side.other.backlog:
@@ -147,6 +104,9 @@ class Relay:
         """Everything read from the other side, which has ended, was written to ``side``."""
         if side is self._b and self._is_holding():
             return
+        if not side.reading and not side.other.reading and not side.other.backlog:
+            self._finish("closed")
+            return
         if side.writable:
             side.writable = False
             try:
@@ -154,13 +114,13 @@ class Relay:
             except OSError:
                 self.abort(f"{side.end.label} failed")
                 return
-        if not side.reading and not side.backlog and not side.other.reading and not side.other.backlog:
-            self._finish("closed")
-        elif side.discarding:
+        if side.discarding:
             self._start_timer(closing.LINGER, self._finish, f"{side.other.end.label} closed early")
 
     def read_failed(self, side: "_Side", error: OSError) -> None:
         """``side`` was reset, or timed out."""
+        if self._is_unanswered(side):
+            return
         if side.other.discarding:
             side.reading = False
             self.read_ended(side)
@@ -173,18 +133,23 @@ class Relay:
         side.backlog = b""
         side.writable = False
         side.other.discarding = True
-        if side.reading:
-            side.watch()
-            side.other.watch()
-        elif not side.other.backlog:
-            reason = f"{side.end.label} closed early"
-            if side.other.reading:
-                side.other.watch()
-                self._start_timer(closing.LINGER, self._finish, reason)
-            else:
-                self._finish(reason)
+        side.watch()
+        side.other.watch()
+        if not side.reading and not side.other.backlog:
+            self.all_written(side.other)
 
     # The ends of a relay.
+
+    def _is_unanswered(self, side: "_Side") -> bool:
+        if self._on_unanswered is None or side is not self._b or side.count or not self._a.writable:
+            return False
+        self._stop_timer()
+        self._b.close(reset=False)
+        self._a.release()
+        on_unanswered = self._on_unanswered
+        self._forget_owner()
+        on_unanswered()
+        return True
 
     def _is_holding(self) -> bool:
         """Whether ``a``'s EOF stays here for now: ``b`` may still answer, and somebody takes its answer."""
@@ -218,24 +183,24 @@ class Relay:
         self._stop_timer()
         self._a.close(reset=reset)
         self._b.close(reset=reset)
-        self._on_end(reason)
+        on_end = self._on_end
+        self._forget_owner()
+        on_end(reason)
+
+    def _forget_owner(self) -> None:
+        """Drop the callbacks: the owner holds the relay, and a cycle would leave both to the collector."""
+        self._on_end = _ignore
+        self._on_unanswered = None
+
+
+def _ignore(reason: str) -> None:
+    """Take the place of a callback that has been called."""
 
 
 class _Side:
     """One end within a relay: what is still to be written to it, and whether it can still be read and written."""
 
-    __slots__ = (
-        "_watcher",
-        "backlog",
-        "closed",
-        "count",
-        "discarding",
-        "end",
-        "other",
-        "reading",
-        "relay",
-        "writable",
-    )
+    __slots__ = ("_watcher", "backlog", "closed", "count", "discarding", "end", "other", "reading", "relay", "writable")
 
     other: "_Side"
     relay: Relay
@@ -249,13 +214,13 @@ class _Side:
         self.discarding = False
         self.reading = True
         self.writable = True
-        self._watcher = gevent.get_hub().loop.io(end.fileno(), _READ)
+        self._watcher = end.watcher
 
     def watch(self) -> None:
         """Wait for just the events that this side can use now."""
-        events = _READ if self.reading and not self.other.backlog else 0
+        events = READ if self.reading and not self.other.backlog else 0
         if self.backlog:
-            events |= _WRITE
+            events |= WRITE
         watcher = self._watcher
         if watcher.active:
             if watcher.events == events:
@@ -319,13 +284,17 @@ class _Side:
         else:
             self.relay.all_written(self)
 
-    def close(self, *, reset: bool) -> None:
-        """Stop watching and close the end."""
+    def release(self) -> None:
+        """Stop watching, and leave the end open for somebody else."""
         self.closed = True
         self.reading = False
         self.backlog = b""
-        self._watcher.close()
+        self._watcher.stop()
         del self.other, self.relay
+
+    def close(self, *, reset: bool) -> None:
+        """Stop watching and close the end."""
+        self.release()
         if reset:
             self.end.reset()
         else:

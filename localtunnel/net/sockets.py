@@ -2,12 +2,13 @@
 
 import errno
 import socket
+import sys
 from typing import Any
 
 from localtunnel.errors import ConnectionClosed, NetworkError, Unreachable
 
 Socket = socket.socket
-"""A plain non-blocking socket, for those outside ``net`` who hold one and say so in a signature."""
+"""The only kind of socket here: plain, and non-blocking from ``prepare`` on."""
 
 KEEPALIVE_IDLE = 30
 """Seconds of silence before the first probe: below the idle time-outs of the home routers that forget a flow."""
@@ -18,14 +19,22 @@ KEEPALIVE_COUNT = 3
 USER_TIMEOUT_MS = 60_000
 """How long sent bytes may stay unacknowledged (RFC 5482): keepalive is silent while data is outstanding."""
 
+_TCP_INFO_RTT, _TCP_INFO_SIZE = 68, 72
+"""Where Linux keeps ``tcpi_rtt``, in microseconds, within ``struct tcp_info`` (linux/tcp.h)."""
+
 _CLOSED = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN, errno.ESHUTDOWN))
 _SHORTAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
-def prepare(sock: socket.socket) -> None:
-    """Make ``sock`` non-blocking, without delay, and unable to outlive a dead peer unnoticed."""
+def prepare(sock: socket.socket, *, loopback: bool = False) -> None:
+    """Make ``sock`` non-blocking, without delay, and unable to outlive a dead peer unnoticed.
+
+    A peer on ``loopback`` cannot vanish without a word from the kernel, so that the last needs no options there.
+    """
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if loopback:
+        return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _LIVENESS:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
@@ -53,17 +62,23 @@ def translate(error: OSError, doing: str) -> NetworkError:
     return Unreachable(text)
 
 
+def smoothed_round_trip(sock: socket.socket) -> float:
+    """Return the kernel's smoothed round trip of ``sock`` in seconds (RFC 6298), 0 where it does not tell."""
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+    except (OSError, AttributeError):
+        return 0.0
+    return int.from_bytes(info[_TCP_INFO_RTT : _TCP_INFO_RTT + 4], sys.byteorder) / 1_000_000
+
+
+def pending_error(sock: socket.socket) -> bool:
+    """Say whether the kernel knows already that ``sock`` has failed; asking clears what it knows."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
+
 def is_shortage(error: OSError) -> bool:
     """Say whether ``error`` means that this process or machine has run out of descriptors or memory."""
     return error.errno in _SHORTAGE
-
-
-def peer_address(sock: socket.socket) -> str:
-    """Return the peer as ``host:port`` (``[v6]:port``), or ``"unknown"`` when it has gone already."""
-    try:
-        return format_address(sock.getpeername())
-    except OSError:
-        return "unknown"
 
 
 def format_address(address: tuple[Any, ...]) -> str:

@@ -4,6 +4,7 @@ waiting     until something is so, with a cap
 sockets     connecting, listening, reading to the end
 web         HTTP by hand, and local web servers
 peers       a client and a server of LTP/0.2 by hand
+v3          the same of LTP/0.3 (imported by itself)
 inprocess   a Server and a Client in the hub of the test
 relays      a relay between two peers (imported by itself: it has ten megabytes of bulk)
 programs    lt-server and lt-client as processes
@@ -14,7 +15,7 @@ Everything in this process runs in the hub of the test, so a test uses gevent's 
 
 from harness.inprocess import RunningClient, backend, frontend, running_client, running_server
 from harness.leaks import Resources, nothing_left_over
-from harness.peers import HEADER_0_2, RawClient, RawServer, assert_error_and_close, frame, read_message
+from harness.peers import ANSWER, HEADER_0_2, RawClient, RawServer, assert_error_and_close, frame, read_message
 from harness.programs import ROOT, ClientProcess, Program, ServerProcess
 from harness.sockets import (
     LOOPBACK,
@@ -32,6 +33,7 @@ from harness.waiting import CAP, at_most, wait_until
 from harness.web import Handler, Response, answer_hello, fetch, parse_response, read_head, request, running_upstream
 
 __all__ = [
+    "ANSWER",
     "CAP",
     "HEADER_0_2",
     "LOOPBACK",

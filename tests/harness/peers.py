@@ -12,6 +12,9 @@ from harness.web import fetch, read_head, request
 
 HEADER_0_2 = b"LTP/0.2"
 
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+"""What a raw client answers a visitor."""
+
 
 def frame(message: object) -> bytes:
     """Return ``message`` as a frame; bytes are taken as the payload itself."""
@@ -50,7 +53,7 @@ class RawClient:
         proxy = proxy or self.park()
         assert read_message(proxy) == {"proxy": True}
         head = read_head(proxy)
-        proxy.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        proxy.sendall(ANSWER)
         proxy.close()
         return head
 
@@ -87,7 +90,10 @@ class RawClient:
 
 
 class RawServer:
-    """A backend of LTP/0.2 by hand: ``accept`` gives connections one by one, with the request that each began with."""
+    """A backend of LTP/0.2 by hand: ``accept`` gives connections one by one, with the request that each began with.
+
+    Like the server of 2013 it closes a connection that opens with another header, without a word.
+    """
 
     def __init__(self, port: int = 0) -> None:
         self._listener = listening(port=port)
@@ -103,21 +109,20 @@ class RawServer:
         return sock
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Return the next connection and its request, which must come behind the header of LTP/0.2."""
-        sock = self.accept_silently()
-        header = read_exactly(sock, len(HEADER_0_2))
-        assert header == HEADER_0_2
-        return sock, read_message(sock)
+        """Return the next connection that opens with the header of LTP/0.2, and its request."""
+        while True:
+            sock = self.accept_silently()
+            if sock.recv(len(HEADER_0_2), socket.MSG_WAITALL) == HEADER_0_2:
+                return sock, read_message(sock)
+            sock.close()
 
     def accept_control(self) -> tuple[socket.socket, Any]:
         """Return the next control connection and its request, passing over what an ended session left behind."""
         while True:
-            sock = self.accept_silently()
-            if sock.recv(len(HEADER_0_2)) != HEADER_0_2:
-                continue
-            message = read_message(sock)
+            sock, message = self.accept()
             if "control" in message:
                 return sock, message
+            sock.close()
 
     def open_tunnel(self, concurrency: int = 1, banner: str = "hello") -> socket.socket:
         """Accept a control connection, open its tunnel, and return it."""

@@ -9,7 +9,8 @@ from gevent import socket as green_socket
 
 from harness.sockets import pair, read_to_end
 from harness.waiting import wait_until
-from localtunnel.net.relay import End, Relay, SocketEnd
+from localtunnel.net.ends import End, SocketEnd
+from localtunnel.net.relay import Relay
 
 MB = 1_000_000
 BULK = os.urandom(10 * MB)
@@ -19,7 +20,8 @@ DIGEST = hashlib.sha256(BULK).digest()
 class Bound:
     """A relay between two peers of the test: what is written to ``a`` comes out of ``b``.
 
-    ``bufsize`` bounds what the kernel holds for each of the four sockets; it grows by itself otherwise.
+    ``bufsize`` bounds what the kernel holds for each of the four sockets; it grows by itself otherwise. With
+    ``answers`` the test is given ``sock_a`` back when ``b`` ends without a byte; ``unanswered`` counts that.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class Bound:
         hold_eof: bool = False,
         make_end: Callable[[socket.socket, str], End] = SocketEnd,
         bufsize: int | None = None,
+        answers: bool = False,
     ) -> None:
         sock_a, self.a = pair()
         sock_b, self.b = pair()
@@ -35,7 +38,18 @@ class Bound:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, bufsize)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, bufsize)
         self.reasons: list[str] = []
-        self.relay = Relay(make_end(sock_a, "a"), make_end(sock_b, "b"), self.reasons.append, hold_eof=hold_eof)
+        self.sock_a = sock_a
+        self.unanswered = 0
+        self.relay = Relay(
+            make_end(sock_a, "a"),
+            make_end(sock_b, "b"),
+            self.reasons.append,
+            hold_eof=hold_eof,
+            on_unanswered=self._count_unanswered if answers else None,
+        )
+
+    def _count_unanswered(self) -> None:
+        self.unanswered += 1
 
     def start(self, **first: bytes) -> "Bound":
         """Start to relay, with the bytes that ``Relay.start`` takes."""

@@ -1,0 +1,72 @@
+"""What a relay joins: anything that can be read and written without waiting, and be watched.
+
+The pump knows this interface and no sockets, so that an end may be something else than a plain connection.
+"""
+
+import errno
+import socket
+from typing import Any, Protocol
+
+import gevent
+
+from localtunnel.net import closing
+
+READ, WRITE = 1, 2
+"""What a watcher waits for, as gevent's loop counts."""
+
+
+class End(Protocol):
+    """What the pump knows of an end. ``label`` names it in the reason for which a relay ended."""
+
+    label: str
+    watcher: Any
+    """gevent's io watcher for it, which whoever owns the end starts and stops; closed with the end."""
+
+    def try_read(self, buffer: bytearray) -> int:
+        """Read into ``buffer``: the number of bytes, 0 at the end. Raises BlockingIOError when there is nothing."""
+
+    def try_write(self, data: bytes | memoryview) -> int:
+        """Write what fits and return how much. Raises BlockingIOError when nothing does."""
+
+    def shutdown_write(self) -> None:
+        """Tell the peer that nothing more comes."""
+
+    def close(self) -> None:
+        """Close; what was written goes out first."""
+
+    def reset(self) -> None:
+        """Close so that the peer sees a failure."""
+
+
+class SocketEnd:
+    """A plain non-blocking socket as an end of a relay, which closes it.
+
+    It has one watcher for all its life, whoever owns it: another one for the same descriptor would cost system calls.
+    """
+
+    __slots__ = ("label", "sock", "try_read", "try_write", "watcher")
+
+    def __init__(self, sock: socket.socket, label: str, watcher: Any = None) -> None:
+        self.sock = sock
+        self.label = label
+        self.watcher = watcher or gevent.get_hub().loop.io(sock.fileno(), READ)
+        self.try_read = sock.recv_into
+        self.try_write = sock.send
+
+    def shutdown_write(self) -> None:
+        """Send a FIN. A peer that is gone already needs none."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.watcher.close()
+        closing.close(self.sock)
+
+    def reset(self) -> None:
+        """Close the socket with an RST."""
+        self.watcher.close()
+        closing.reset(self.sock)

@@ -1,0 +1,152 @@
+"""localtunnel.net.channel: what LTP/0.3 adds, and what each version demands and refuses."""
+
+import gevent
+import pytest
+from harness import HEADER_0_2, frame, pair, read_message
+from harness.v3 import HEADER_0_3, SESSION, assignment, control_request, failed, got, proxy_request, ready
+
+from localtunnel.errors import FrameError, MessageError
+from localtunnel.net.channel import assigned_channel, client_channel, server_channel
+from localtunnel.net.deadline import Deadline
+from localtunnel.protocol import limits, messages
+from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
+from localtunnel.protocol.messages import Assignment, ControlReply, ControlRequest, Failed, Got, ProxyRequest, Ready
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+@pytest.fixture
+def server_end():
+    """A server's channel and the peer's socket."""
+    theirs, ours = pair()
+    channel = server_channel(theirs, "the client")
+    yield channel, ours
+    channel.close()
+    ours.close()
+
+
+@pytest.fixture
+def client_end():
+    """A client's channel of LTP/0.3 and the peer's socket."""
+    theirs, ours = pair()
+    channel = client_channel(theirs, LTP_0_3, "the server")
+    yield channel, ours
+    channel.close()
+    ours.close()
+
+
+@pytest.fixture
+def assigned_end():
+    """A server's channel on a connection that was assigned in LTP/0.3, and the client's socket."""
+    theirs, ours = pair()
+    channel = assigned_channel(theirs, "the client")
+    yield channel, ours
+    channel.close()
+    ours.close()
+
+
+def receive_soon(channel):
+    return channel.receive(Deadline(5.0))
+
+
+def test_a_header_of_0_3_makes_the_connection_one_of_0_3(server_end):
+    channel, ours = server_end
+    assert channel.version == LTP_0_2
+    ours.sendall(control_request("foo", "me@here;Linux", "one"))
+    assert receive_soon(channel) == ControlRequest("foo", "me@here;Linux", instance="one")
+    assert channel.version == LTP_0_3
+    channel.send(ControlReply("h", session=SESSION))
+    # Unlike LTP/0.2, both sides may speak when they like.
+    for _ in range(3):
+        channel.send(messages.PING)
+        ours.sendall(frame({"control": "ping"}))
+        assert receive_soon(channel) == messages.PING
+
+
+@pytest.mark.parametrize(
+    ("sent", "missing"),
+    [
+        (HEADER_0_3 + frame({"control": {"name": "foo", "client": "me"}}), "instance"),
+        (HEADER_0_3 + frame({"proxy": {"name": "foo", "client": "me"}}), "session"),
+        (HEADER_0_2 + frame({"proxy": {"name": "foo", "session": SESSION}}), "client"),
+    ],
+)
+def test_what_a_version_demands_must_be_there(server_end, sent, missing):
+    channel, ours = server_end
+    ours.sendall(sent)
+    with pytest.raises(MessageError, match=missing):
+        receive_soon(channel)
+
+
+@pytest.mark.parametrize("message", [{"got": 1}, {"ready": 1}, {"release": True}])
+def test_what_only_0_3_has_is_refused_in_0_2(server_end, message):
+    channel, ours = server_end
+    ours.sendall(HEADER_0_2 + frame({"control": {"name": "foo", "client": "me"}}))
+    receive_soon(channel)
+    channel.send(ControlReply("h"))
+    ours.sendall(frame(message))
+    with pytest.raises(MessageError, match="none of the messages"):
+        receive_soon(channel)
+
+
+ASSIGNED_STREAM = assignment(7) + b"GET / HTTP/1.1\r\n"
+
+
+@pytest.mark.parametrize("cut", range(1, len(ASSIGNED_STREAM)))
+def test_the_hand_over_of_0_3_loses_no_byte_wherever_it_is_cut(client_end, cut):
+    channel, ours = client_end
+    channel.send(ProxyRequest("foo", session=SESSION), header=LTP_0_3)
+    assert ours.recv(len(HEADER_0_3)) == HEADER_0_3
+    assert read_message(ours) == {"proxy": {"name": "foo", "session": SESSION}}
+    ours.sendall(ASSIGNED_STREAM[:cut])
+    sender = gevent.spawn_later(0.001, ours.sendall, ASSIGNED_STREAM[cut:])
+    assert receive_soon(channel) == Assignment(7, "203.0.113.7:51234", "http")
+    sender.join()
+    sock, rest = channel.detach()
+    while len(rest) < len(b"GET / HTTP/1.1\r\n"):
+        rest += sock.recv(100)
+    assert rest == b"GET / HTTP/1.1\r\n"
+
+
+ANSWERED_STREAM = got(7) + ready(7) + b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize("cut", range(1, len(ANSWERED_STREAM)))
+def test_the_answers_to_an_assignment_may_be_cut_anywhere(assigned_end, cut):
+    channel, ours = assigned_end
+    ours.sendall(ANSWERED_STREAM[:cut])
+    sender = gevent.spawn_later(0.001, ours.sendall, ANSWERED_STREAM[cut:])
+    assert [receive_soon(channel), receive_soon(channel)] == [Got(7), Ready(7)]
+    sender.join()
+    sock, rest = channel.detach()
+    while len(rest) < len(b"HTTP/1.1 200 OK\r\n"):
+        rest += sock.recv(100)
+    assert rest == b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize("before", [b"", got(7)])
+def test_a_failure_may_come_before_or_after_got(assigned_end, before):
+    channel, ours = assigned_end
+    ours.sendall(before + failed(7, "refused"))
+    if before:
+        assert receive_soon(channel) == Got(7)
+    assert receive_soon(channel) == Failed(7, "refused")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [ready(7), got(7) + got(7), got(7) + frame({"control": "pong"}), proxy_request("foo", SESSION)[len(HEADER_0_3) :]],
+)
+def test_answers_out_of_order_are_refused(assigned_end, sent):
+    channel, ours = assigned_end
+    ours.sendall(sent)
+    with pytest.raises(MessageError, match="may not come"):
+        for _ in range(2):
+            receive_soon(channel)
+
+
+def test_an_answer_has_the_limit_of_a_heartbeat(assigned_end):
+    channel, ours = assigned_end
+    ours.sendall((limits.MAX_HEARTBEAT + 1).to_bytes(4, "big"))
+    with pytest.raises(FrameError, match="4097 bytes"):
+        receive_soon(channel)
