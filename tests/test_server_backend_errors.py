@@ -1,4 +1,4 @@
-"""localtunnel.server.backend: everything that is no LTP/0.2 ends as documented, and harms no other tunnel."""
+"""localtunnel.server.backend: everything that is no LTP ends as documented, and harms no other tunnel."""
 
 import gevent
 import pytest
@@ -18,6 +18,7 @@ from harness import (
     running_server,
     wait_until,
 )
+from harness.v3 import HEADER_0_3, control_request
 
 from localtunnel.net import closing
 from localtunnel.protocol import limits
@@ -25,7 +26,6 @@ from localtunnel.protocol import limits
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 ME = "me@laptop;Linux;1"
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 QUICK = {"preamble": 0.3, "error_hold": 0.05}
 
 CONTROL = HEADER_0_2 + frame({"control": {"name": "foo", "client": ME}})
@@ -135,6 +135,17 @@ def test_every_error_is_the_same_byte_by_byte(server, case):
 
 @pytest.mark.usefixtures("other")
 @pytest.mark.parametrize(
+    "case", [name for name, (sent, code) in ERRORS.items() if sent.startswith(HEADER_0_2) and code == "exception"]
+)
+def test_what_is_no_message_in_0_2_is_none_in_0_3(server, case):
+    with connect(backend(server)) as sock:
+        sock.sendall(ERRORS[case][0].replace(HEADER_0_2, HEADER_0_3, 1))
+        assert_error_and_close(sock, "exception")
+    nothing_but(server, "other")
+
+
+@pytest.mark.usefixtures("other")
+@pytest.mark.parametrize(
     "start", [b"SSH-2.0-OpenSSH\r\n", b"\x16\x03\x01\x02\x00", b"\0", b"LTX", b"ltp/0.2", b"LTP/0,2"]
 )
 def test_a_stranger_is_closed_without_a_word(server, start):
@@ -169,8 +180,10 @@ def test_silence_ends_with_an_error_when_the_time_is_over(server, start):
 def test_dripping_does_not_buy_time(server):
     with connect(backend(server)) as sock, at_most(5):
         dripper = gevent.spawn(drip, sock)
-        assert_error_and_close(sock, "exception")
+        gevent.socket.wait_read(sock.fileno(), 5)
+        # A byte that met the close would make a reset of it.
         dripper.kill()
+        assert_error_and_close(sock, "exception")
 
 
 def drip(sock):
@@ -187,7 +200,7 @@ def test_a_client_that_leaves_within_the_preamble_leaves_nothing(server, start, 
     sock.sendall(start)
     gevent.idle()
     end(sock)
-    wait_until(lambda: not server._backend._greenlets or len(server._backend._greenlets) == 1)
+    wait_until(lambda: not server._backend._preambles)
     nothing_but(server, "other")
 
 
@@ -207,7 +220,8 @@ WRONG_ANSWERS = {
     "a pong too many": frame({"control": "pong"}) * 2,
     "a second control request": frame({"control": {"name": "bar", "client": ME}}),
     "a proxy request": frame({"proxy": {"name": "foo", "client": ME}}),
-    "an unknown message": frame({"release": True}),
+    "an unknown message": frame({"hello": True}),
+    "a word of LTP/0.3": frame({"release": True}),
     "a message over 4 KiB": (limits.MAX_HEARTBEAT + 1).to_bytes(4, "big"),
     "another header": HEADER_0_2,
 }
@@ -221,3 +235,34 @@ def test_a_wrong_answer_to_a_ping_ends_the_tunnel_with_an_error(server, case):
         client.control.sendall(WRONG_ANSWERS[case])
         assert_error_and_close(client.control, "exception")
         nothing_but(server, "other")
+
+
+# Versions.
+
+
+REQUESTS = {"0.2": CONTROL, "0.3": control_request("foo")}
+
+
+@pytest.mark.parametrize("version", ["0.2", "0.3"])
+def test_each_version_is_answered_in_its_own_way(server, version):
+    with connect(backend(server)) as sock:
+        sock.sendall(REQUESTS[version])
+        reply = read_message(sock)["control"]
+    assert ("session" in reply) is (version == "0.3")
+    # LTP/0.2 has a pool as the server was told, LTP/0.3 one that follows the demand.
+    assert reply["concurrency"] == {"0.2": 10, "0.3": 4}[version]
+
+
+@pytest.mark.parametrize(("spoken", "other"), [("0.2", "0.3"), ("0.3", "0.2")])
+def test_a_version_that_the_server_was_told_not_to_speak_is_refused(spoken, other):
+    with running_server(protocols=(spoken,), timeouts=QUICK) as server:
+        with connect(backend(server)) as sock:
+            sock.sendall(REQUESTS[other])
+            error = read_message(sock)
+            assert error["error"] == "version"
+            assert f"LTP/{spoken} only" in error["message"]
+            assert read_to_end(sock) == b""
+        nothing_but(server)
+        with connect(backend(server)) as sock:
+            sock.sendall(REQUESTS[spoken])
+            assert "control" in read_message(sock)

@@ -1,10 +1,11 @@
-"""localtunnel.server.frontend: from a visitor's first byte to its tunnel, or to an answer of the server's own."""
+"""localtunnel.server.frontend: a visitor's head, however it comes, and the answers of the server's own."""
 
 import json
 
 import gevent
 import pytest
 from harness import (
+    ANSWER,
     RawClient,
     at_most,
     backend,
@@ -24,8 +25,6 @@ from harness import (
 from localtunnel.net import closing
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
-
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 
 
 @pytest.fixture
@@ -211,60 +210,6 @@ def test_an_answer_arrives_whole_though_the_visitor_goes_on_sending(server):
         assert_refused(parse_response(read_to_end(visitor)), 404, "tunnel_not_found")
 
 
-def test_without_a_connection_in_time_it_is_503_with_retry_after():
-    with running_server(timeouts={"pool_wait": 0.1}) as server, RawClient(backend(server), "foo"):
-        response = fetch(frontend(server), request("foo.localhost"))
-        assert_refused(response, 503, "pool_exhausted")
-        assert int(response.fields["retry-after"]) >= 1
-
-
-def test_visitors_over_the_limit_are_refused_at_once():
-    with (
-        running_server(limits={"waiting_visitors": 2}, timeouts={"pool_wait": 60}) as server,
-        RawClient(backend(server), "foo") as client,
-    ):
-        waiting = [connect(frontend(server)) for _ in range(2)]
-        for sock in waiting:
-            sock.sendall(request("foo.localhost"))
-        wait_until(lambda: server.registry.route("foo.localhost")._pool.waiting == 2)
-        with at_most(2):
-            assert_refused(fetch(frontend(server), request("foo.localhost")), 503, "pool_exhausted")
-        for sock in waiting:
-            assert assigned(client.park()) == request("foo.localhost")
-            sock.close()
-
-
-def test_waiting_visitors_are_served_in_the_order_in_which_they_came(server, client):
-    visitors = []
-    for number in range(5):
-        visitor = connect(frontend(server))
-        visitor.sendall(request("foo.localhost", f"/{number}"))
-        visitors.append(visitor)
-        wait_until(lambda: server.registry.route("foo.localhost")._pool.waiting == len(visitors))
-    served = [assigned(client.park()).split()[1] for _ in visitors]
-    assert served == [b"/0", b"/1", b"/2", b"/3", b"/4"]
-    for visitor in visitors:
-        visitor.close()
-
-
-def test_waiting_visitors_are_refused_when_the_tunnel_ends(server, client):
-    with connect(frontend(server)) as visitor:
-        visitor.sendall(request("foo.localhost"))
-        wait_until(lambda: server.registry.route("foo.localhost")._pool.waiting == 1)
-        client.control.close()
-        assert_refused(parse_response(read_to_end(visitor)), 503, "pool_exhausted")
-    assert_refused(fetch(frontend(server), request("foo.localhost")), 404, "tunnel_not_found")
-
-
-def test_a_visitor_behind_a_silently_dead_connection_gets_the_next_one(server, client):
-    alive, dead = client.park(), client.park()
-    wait_until(lambda: len(server.registry.route("foo.localhost")._pool) == 2)
-    closing.reset(dead)
-    with connect(frontend(server)) as visitor:
-        visitor.sendall(request("foo.localhost"))
-        assert assigned(alive) == request("foo.localhost")
-
-
 @pytest.mark.parametrize("start", [b"", b"GET / HT"])
 @pytest.mark.parametrize("end", [lambda sock: sock.close(), closing.reset], ids=["close", "reset"])
 def test_a_visitor_that_leaves_before_its_head_is_complete_leaves_nothing(server, start, end):
@@ -273,43 +218,6 @@ def test_a_visitor_that_leaves_before_its_head_is_complete_leaves_nothing(server
     gevent.idle()
     end(visitor)
     wait_until(lambda: len(server._frontend._greenlets) == 0)
-
-
-def test_a_visitor_that_leaves_while_it_waits_costs_no_more_than_its_connection(server, client):
-    with connect(frontend(server)) as visitor:
-        visitor.sendall(request("foo.localhost"))
-        wait_until(lambda: server.registry.route("foo.localhost")._pool.waiting == 1)
-        closing.reset(visitor)
-    client.park()
-    wait_until(lambda: not server.joins)
-
-
-def test_keep_alive_stays_on_one_proxy_connection(server, client):
-    proxy = client.park()
-    keep = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-    with connect(frontend(server)) as visitor:
-        for path in ("/1", "/2", "/3"):
-            visitor.sendall(request("foo.localhost", path))
-            head = assigned(proxy) if path == "/1" else read_head(proxy)
-            assert head == request("foo.localhost", path)
-            proxy.sendall(keep)
-            assert read_exactly(visitor, len(keep)) == keep
-
-
-def test_a_visitors_fin_is_held_back_from_a_client_of_0_2(server, client):
-    """The client of 2013 takes it for the end of both directions, and would drop the answer."""
-    proxy = client.park()
-    with connect(frontend(server)) as visitor:
-        visitor.sendall(request("foo.localhost"))
-        visitor.shutdown(1)
-        assert assigned(proxy) == request("foo.localhost")
-        proxy.settimeout(0.1)
-        with pytest.raises(TimeoutError):
-            proxy.recv(1)
-        proxy.settimeout(5)
-        proxy.sendall(ANSWER)
-        proxy.close()
-        assert read_to_end(visitor) == ANSWER
 
 
 def test_stopping_drops_visitors_whose_head_has_not_come():

@@ -7,8 +7,9 @@ from harness import at_most, pair, wait_until
 from localtunnel.errors import PoolExhausted
 from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.relay import SocketEnd
-from localtunnel.protocol.framing import LTP_0_2
+from localtunnel.net.ends import SocketEnd
+from localtunnel.protocol.limits import PARKED_AGE
+from localtunnel.server import pool as pool_module
 from localtunnel.server.pool import Pool
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -26,7 +27,7 @@ class Bench:
         """Park ``count`` connections, which are labelled ``0``, ``1`` … in the order of parking."""
         for _ in range(count):
             theirs, ours = pair()
-            self.pool.park(SocketEnd(theirs, str(len(self.peers))), LTP_0_2)
+            self.pool.park(SocketEnd(theirs, str(len(self.peers))))
             self.peers.append(ours)
 
     def take(self, seconds=5.0):
@@ -79,11 +80,10 @@ def test_the_newest_comes_first(bench):
     assert len(bench.pool) == 0
 
 
-def test_what_is_taken_is_open_knows_its_version_and_is_watched_no_longer(bench):
+def test_what_is_taken_is_open_and_watched_no_longer(bench):
     bench.park()
     parked = bench.pool.take_now()
     bench.taken.append(parked)
-    assert parked.version == LTP_0_2
     bench.peers[0].sendall(b"the visitor's answer")
     gevent.idle()
     assert not parked.dead
@@ -226,3 +226,62 @@ def test_dying_costs_the_same_for_each_however_many_there_are(bench, monkeypatch
         peer.close()
     wait_until(lambda: len(bench.pool) == 0)
     assert 0 < moved < 2 * 200
+
+
+class Clock:
+    """A monotonic clock that the test moves."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The pool's clock, and no jitter: every connection is good for the whole time."""
+    made = Clock()
+    monkeypatch.setattr(pool_module, "time", made)
+    monkeypatch.setattr(pool_module.random, "uniform", lambda low, high: high)
+    return made
+
+
+def test_what_has_been_parked_for_too_long_is_closed(bench, clock):
+    bench.park(2)
+    clock.now += PARKED_AGE / 2
+    bench.park(1)
+    bench.pool.expire()
+    assert len(bench.pool) == 3
+    clock.now += PARKED_AGE / 2
+    bench.pool.expire()
+    assert repr(bench.pool) == "<Pool parked=1 dead=2 waiting=0>"
+    assert [peer.recv(1) for peer in bench.peers[:2]] == [b"", b""]
+    assert [bench.take_now(), bench.take_now()] == ["2", None]
+
+
+def test_what_was_parked_together_does_not_expire_together(bench, clock, monkeypatch):
+    drawn = []
+
+    def lowest(low, high):
+        drawn.append((low, high))
+        return low
+
+    monkeypatch.setattr(pool_module.random, "uniform", lowest)
+    bench.park()
+    assert drawn == [(0.8, 1.0)]
+    clock.now += 0.8 * PARKED_AGE
+    bench.pool.expire()
+    assert len(bench.pool) == 0
+
+
+def test_a_suspicion_is_told_when_it_is_news(bench):
+    told = []
+    bench.pool.on_suspect = lambda: told.append(bench.pool.suspect)
+    assert not bench.pool.suspect
+    bench.pool.suspect_all()
+    bench.pool.suspect_all()
+    assert told == [True]
+    bench.pool.suspect = False
+    bench.pool.suspect_all()
+    assert told == [True, True]

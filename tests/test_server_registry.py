@@ -3,29 +3,38 @@
 import pytest
 
 from localtunnel.errors import NameInvalid, NameUnavailable
+from localtunnel.protocol.framing import LTP_0_2
+from localtunnel.server.demand import Shares
 from localtunnel.server.join import Joins
 from localtunnel.server.registry import Registry
 from localtunnel.server.tunnel import Tunnel
 
 HERE, THERE = "203.0.113.7", "198.51.100.9"
+ONE, TWO = "me@laptop;Linux;1", "me@laptop;Linux;2"
 
 
 @pytest.fixture
-def registry():
-    return Registry("tunnels.example")
+def freed():
+    """The claims that were given up for good."""
+    return []
 
 
-def claim(registry, name, owner=HERE, instance="me@laptop;Linux;1", host=None):
-    """Claim ``name`` and open a tunnel under it, as the backend does."""
-    made = registry.claim(name, owner, instance, host)
-    made.tunnel = Tunnel(made.name, instance, owner, 10, Joins())
+@pytest.fixture
+def registry(freed):
+    return Registry("tunnels.example", freed.append)
+
+
+def claim(registry, name, owner=HERE, instance=ONE, **fields):
+    """Claim ``name`` and open a tunnel under it, as a control connection does."""
+    made = registry.claim(name, owner, instance, **fields)
+    made.tunnel = Tunnel(made.name, made.kind, LTP_0_2, 10, Shares(10, 100), Joins())
     return made
 
 
 def test_a_claim_is_found_and_routed_to(registry):
     made = claim(registry, "foo")
     assert registry.find("foo") is made
-    assert registry.route("foo.tunnels.example") is made.tunnel
+    assert registry.route("foo.tunnels.example") is made
     assert registry.tunnels() == [made.tunnel]
     assert len(registry) == 1
 
@@ -46,14 +55,15 @@ def test_other_hosts_lead_nowhere(registry, host):
     assert registry.route(host) is None
 
 
-def test_a_claim_without_a_tunnel_leads_nowhere_yet(registry):
-    registry.claim("foo", HERE, "me")
-    assert registry.route("foo.tunnels.example") is None
+def test_a_claim_without_a_tunnel_is_known_and_has_none_yet(registry):
+    made = registry.claim("foo", HERE, ONE)
+    assert registry.route("foo.tunnels.example") is made
+    assert made.tunnel is None
     assert registry.tunnels() == []
     assert len(registry) == 1
 
 
-@pytest.mark.parametrize(("owner", "instance"), [(THERE, "me@laptop;Linux;1"), (HERE, "me@laptop;Linux;2")])
+@pytest.mark.parametrize(("owner", "instance"), [(THERE, ONE), (HERE, TWO)])
 def test_another_client_is_refused_and_changes_nothing(registry, owner, instance):
     made = claim(registry, "foo")
     with pytest.raises(NameUnavailable, match="'foo' is in use"):
@@ -66,11 +76,11 @@ def test_the_same_client_replaces_its_own_tunnel(registry):
     old = claim(registry, "foo")
     new = claim(registry, "foo")
     assert old.tunnel.ended == "replaced"
-    assert registry.route("foo.tunnels.example") is new.tunnel
+    assert registry.route("foo.tunnels.example") is new
     assert len(registry) == 1
 
 
-def test_a_late_release_leaves_the_successor_alone(registry):
+def test_a_late_release_leaves_the_successor_alone(registry, freed):
     old = claim(registry, "foo")
     new = claim(registry, "foo")
     registry.release(old)
@@ -79,6 +89,7 @@ def test_a_late_release_leaves_the_successor_alone(registry):
     registry.release(new)
     assert registry.find("foo") is None
     assert len(registry) == 0
+    assert freed == [old, new]
 
 
 def test_a_released_name_is_free_for_anybody_at_once(registry):
@@ -89,8 +100,8 @@ def test_a_released_name_is_free_for_anybody_at_once(registry):
 def test_a_host_of_its_own_leads_to_the_tunnel_as_well(registry):
     made = claim(registry, "foo", host="WWW.Example.org.")
     assert made.host == "www.example.org"
-    assert registry.route("www.example.org") is made.tunnel
-    assert registry.route("foo.tunnels.example") is made.tunnel
+    assert registry.route("www.example.org") is made
+    assert registry.route("foo.tunnels.example") is made
     assert len(registry) == 1
     assert registry.tunnels() == [made.tunnel]
     registry.release(made)
@@ -133,12 +144,12 @@ def test_replacing_gives_up_the_host_that_is_no_longer_asked_for(registry):
 )
 def test_a_host_that_no_tunnel_may_have_is_refused(registry, host):
     with pytest.raises(NameInvalid):
-        registry.claim("foo", HERE, "me", host)
+        registry.claim("foo", HERE, ONE, host=host)
     assert len(registry) == 0
 
 
 @pytest.mark.parametrize("name", ["", "-a", "a-", "a.b", "a_b", "www", "localhost", "x" * 64, "xn--abc", "ä", "a\n"])
 def test_a_name_that_no_tunnel_may_have_is_refused(registry, name):
     with pytest.raises(NameInvalid):
-        registry.claim(name, HERE, "me")
+        registry.claim(name, HERE, ONE)
     assert len(registry) == 0

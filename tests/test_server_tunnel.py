@@ -1,15 +1,20 @@
 """localtunnel.server.tunnel: visitors that come, wait, and go; and the tunnel's end."""
 
 import socket
+import time
+from types import SimpleNamespace
 
 import gevent
 import pytest
 from harness import is_reset, pair, read_exactly, read_message, wait_until
+from harness.v3 import got, ready
 
 from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.relay import SocketEnd
-from localtunnel.protocol.framing import LTP_0_2
+from localtunnel.net.ends import SocketEnd
+from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
+from localtunnel.protocol.limits import PARKED_AGE
+from localtunnel.server.demand import Shares
 from localtunnel.server.join import Assignment, Join, Joins
 from localtunnel.server.tunnel import Tunnel
 
@@ -19,11 +24,16 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 class Bench:
     """A tunnel, the peers of its proxy connections, and its visitors."""
 
-    def __init__(self):
+    def __init__(self, version=LTP_0_2):
         self.joins = Joins()
-        self.tunnel = Tunnel("foo", "me@laptop;Linux", "127.0.0.1", 10, self.joins)
+        self.shares = Shares(10, 100)
+        self.tunnel = Tunnel("foo", "http", version, 10, self.shares, self.joins)
         self.ends = []
+        self.sizes = []
+        self.refusals = []
         self.tunnel.on_end = self.ends.append
+        self.tunnel.on_size = self.sizes.append
+        self.tunnel.on_refusal = self.refusals.append
         self.proxies = []
         self.visitors = []
         self.refused = []
@@ -31,7 +41,7 @@ class Bench:
     def park(self):
         theirs, ours = pair()
         self.proxies.append(ours)
-        self.tunnel.park(SocketEnd(theirs, "client"), LTP_0_2)
+        self.tunnel.park(SocketEnd(theirs, "client"))
         return ours
 
     def visit(self, seconds=5.0):
@@ -44,7 +54,7 @@ class Bench:
             self.refused.append((number, error.code))
             closing.close(theirs)
 
-        join = Join(Assignment(number, "v", "http"), SocketEnd(theirs, "visitor"), b"%d" % number, refuse)
+        join = Join(Assignment(number + 1, "v", "http"), SocketEnd(theirs, "visitor"), b"%d" % number, refuse)
         self.tunnel.open(join, Deadline(seconds))
         return ours
 
@@ -63,83 +73,101 @@ def bench():
     made.close()
 
 
+@pytest.fixture(params=[LTP_0_2, LTP_0_3], ids=["0.2", "0.3"])
+def either(request):
+    """A tunnel of each version, for what both have in common."""
+    made = Bench(request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bench_0_3():
+    made = Bench(LTP_0_3)
+    yield made
+    made.close()
+
+
 def assigned_visitor(proxy):
-    """Return the number of the visitor to which ``proxy`` was assigned."""
-    assert read_message(proxy) == {"proxy": True}
-    return int(read_exactly(proxy, 1))
+    """Return the number of the visitor to which ``proxy`` was assigned, having accepted it as the version demands."""
+    assignment = read_message(proxy)["proxy"]
+    number = int(read_exactly(proxy, 1))
+    if assignment is not True:
+        assert assignment == {"id": number + 1, "peer": "v", "kind": "http"}
+        proxy.sendall(got(number + 1) + ready(number + 1))
+    return number
 
 
-def test_a_parked_connection_is_assigned_at_once(bench):
-    proxy = bench.park()
-    bench.visit()
+def test_a_parked_connection_is_assigned_at_once(either):
+    proxy = either.park()
+    either.visit()
     assert assigned_visitor(proxy) == 0
-    assert bench.tunnel.visitors == 1
-    assert len(bench.tunnel.joins) == len(bench.joins) == 1
+    assert len(either.tunnel.joins) == len(either.joins) == 1
 
 
-def test_visitors_wait_and_are_served_in_the_order_in_which_they_came(bench):
+def test_visitors_wait_and_are_served_in_the_order_in_which_they_came(either):
     for _ in range(3):
-        bench.visit()
+        either.visit()
     gevent.idle()
-    assert [assigned_visitor(bench.park()) for _ in range(3)] == [0, 1, 2]
-    assert bench.refused == []
+    assert [assigned_visitor(either.park()) for _ in range(3)] == [0, 1, 2]
+    assert either.refused == []
 
 
-def test_visitors_that_come_in_one_turn_of_the_hub_keep_their_order(bench):
+def test_visitors_that_come_in_one_turn_of_the_hub_keep_their_order(either):
     for _ in range(3):
-        bench.visit()
-    proxies = [bench.park() for _ in range(3)]
+        either.visit()
+    proxies = [either.park() for _ in range(3)]
     assert sorted(assigned_visitor(proxy) for proxy in proxies) == [0, 1, 2]
 
 
-def test_a_visitor_for_whom_nothing_comes_is_refused(bench):
-    bench.visit(0.05)
-    wait_until(lambda: bench.refused)
-    assert bench.refused == [(0, "pool_exhausted")]
-    assert len(bench.joins) == 0
+def test_a_visitor_for_whom_nothing_comes_is_refused(either):
+    either.visit(0.05)
+    wait_until(lambda: either.refused)
+    assert either.refused == [(0, "pool_exhausted")]
+    assert len(either.joins) == 0
 
 
-def test_a_connection_that_died_in_silence_is_passed_over(bench):
-    alive, dead = bench.park(), bench.park()
+def test_a_connection_that_died_in_silence_is_passed_over(either):
+    alive, dead = either.park(), either.park()
     closing.reset(dead)
     # Not a turn of the hub in between: the pool has not noticed, and the write has to.
-    bench.visit()
+    either.visit()
     assert assigned_visitor(alive) == 0
 
 
-def test_the_end_turns_waiting_visitors_away_and_closes_the_pool(bench):
-    bench.visit()
+def test_the_end_turns_waiting_visitors_away_and_closes_the_pool(either):
+    either.visit()
     gevent.idle()
-    bench.tunnel.end("no heartbeat")
-    bench.tunnel.end("later")
-    wait_until(lambda: bench.refused)
-    assert bench.refused == [(0, "pool_exhausted")]
-    assert bench.tunnel.ended == "no heartbeat"
-    assert bench.ends == ["no heartbeat"]
-    assert bench.park().recv(1) == b""
+    either.tunnel.end("no heartbeat")
+    either.tunnel.end("later")
+    wait_until(lambda: either.refused)
+    assert either.refused == [(0, "pool_exhausted")]
+    assert either.tunnel.ended == "no heartbeat"
+    assert either.ends == ["no heartbeat"]
+    assert either.park().recv(1) == b""
 
 
-def test_the_end_closes_parked_connections_and_leaves_joins_alone(bench):
-    idle, used = bench.park(), bench.park()
-    visitor = bench.visit()
+def test_the_end_closes_parked_connections_and_leaves_joins_alone(either):
+    idle, used = either.park(), either.park()
+    visitor = either.visit()
     assert assigned_visitor(used) == 0
-    bench.tunnel.end("control connection closed")
+    either.tunnel.end("control connection closed")
     assert idle.recv(1) == b""
     used.sendall(b"still joined")
     assert visitor.recv(100) == b"still joined"
 
 
-def test_a_visitor_that_is_aborted_while_it_waits_is_no_obstacle(bench):
-    first = bench.visit()
+def test_a_visitor_that_is_aborted_while_it_waits_is_no_obstacle(either):
+    first = either.visit()
     gevent.idle()
-    bench.joins.abort_all("stopping")
+    either.joins.abort_all("stopping")
     assert is_reset(first)
-    bench.visit()
+    either.visit()
     gevent.idle()
     for _ in range(2):
-        bench.park()
-    wait_until(lambda: any(assigned(proxy) for proxy in bench.proxies), what="the second visitor's assignment")
-    served = [proxy for proxy in bench.proxies if assigned(proxy)]
+        either.park()
+    wait_until(lambda: any(assigned(proxy) for proxy in either.proxies), what="the second visitor's assignment")
+    served = [proxy for proxy in either.proxies if assigned(proxy)]
     assert [assigned_visitor(proxy) for proxy in served] == [1]
 
 
@@ -151,8 +179,50 @@ def assigned(sock):
         return False
 
 
-def test_repr_says_how_it_stands(bench):
-    bench.park()
-    assert repr(bench.tunnel) == "<Tunnel foo <Pool parked=1 dead=0 waiting=0> joins=0 open>"
-    bench.tunnel.end("over")
-    assert repr(bench.tunnel) == "<Tunnel foo <Pool parked=0 dead=0 waiting=0> joins=0 over>"
+def test_repr_says_how_it_stands(either):
+    either.park()
+    assert repr(either.tunnel) == "<Tunnel foo <Pool parked=1 dead=0 waiting=0> joins=0 open>"
+    either.tunnel.end("over")
+    assert repr(either.tunnel) == "<Tunnel foo <Pool parked=0 dead=0 waiting=0> joins=0 over>"
+
+
+def test_a_tunnel_of_0_2_has_the_size_that_the_server_was_given(bench):
+    """Its client never grows its pool, so nothing follows the demand."""
+    assert bench.tunnel.size == 0
+    for _ in range(8):
+        bench.visit()
+    bench.tunnel.tick()
+    assert bench.sizes == []
+
+
+def test_a_tunnel_of_0_3_grows_with_its_visitors_and_gives_its_share_back(bench_0_3):
+    tunnel = bench_0_3.tunnel
+    assert tunnel.size == 4
+    for _ in range(5):
+        bench_0_3.visit()
+    assert tunnel.size == 6
+    assert bench_0_3.sizes == [6]
+    tunnel.end("over")
+    bench_0_3.visit()
+    tunnel.tick()
+    assert bench_0_3.sizes == [6]
+    assert tunnel.size == 0
+
+
+def test_a_tick_lets_go_of_what_is_old_in_0_3_alone(bench, bench_0_3, monkeypatch):
+    """A client of 0.2 does not replace what it has parked before it is told of the end."""
+    for each in (bench, bench_0_3):
+        each.park()
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + PARKED_AGE)
+    monkeypatch.setattr("localtunnel.server.pool.time", later)
+    for each in (bench, bench_0_3):
+        each.tunnel.tick()
+    assert bench_0_3.proxies[0].recv(1) == b""
+    assert not assigned(bench.proxies[0])
+    assert "parked=1" in repr(bench.tunnel)
+
+
+def test_a_client_hears_of_visitors_that_were_turned_away(either):
+    either.visit(0.05)
+    wait_until(lambda: either.refused)
+    assert either.refusals == ["pool_exhausted"]

@@ -1,20 +1,23 @@
 """Wiring: which parts the server has, and in which order they start and stop."""
 
 import gc
+import itertools
 import logging
 import signal
 
 import gevent
 from gevent.event import Event
 
-from localtunnel.net import closing
+from localtunnel.net import closing, descriptors
 from localtunnel.net.address import Bind, parse_bind
 from localtunnel.net.listen import Accept, Listener, listen
 from localtunnel.server.backend import Backend
 from localtunnel.server.config import ServerConfig
+from localtunnel.server.control import Control
 from localtunnel.server.frontend import Frontend
 from localtunnel.server.join import Join, Joins
 from localtunnel.server.meta import Meta
+from localtunnel.server.ports import Ports, parse_range
 from localtunnel.server.registry import Registry
 
 log = logging.getLogger("localtunnel.server")
@@ -23,6 +26,9 @@ GC_THRESHOLD = (50_000, 20, 50)
 """Allocations between two runs of the cyclic collector: nothing on the byte path makes cycles that live, and with the
 default of 700 the collector took 4 % of the samples under churn."""
 
+
+TICK = 5.0
+"""Seconds between two looks at what has grown old: parked connections, pools larger than the demand."""
 
 STOPPED = "server stopped"
 
@@ -33,10 +39,16 @@ class Server:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._joins = Joins()
-        self.registry = Registry(config.domain)
+        ids = itertools.count(1)
+        loopback = config.domain == "localhost"
+        frontend_host = parse_bind(config.frontend).host
+        ports = Ports(parse_range(config.tcp_ports), frontend_host, loopback=loopback, wait=config.timeouts.pool_wait)
+        self.registry = Registry(config.domain, freed=ports.free)
+        self._control = Control(config, self.registry, ports, self._joins, ids)
+        self._backend = Backend(config, self.registry, self._control)
         self._meta = Meta(config.domain, self.registry, self._joins)
-        self._backend = Backend(config, self.registry, self._joins)
-        self._frontend = Frontend(config, self.registry, self._meta)
+        self._frontend = Frontend(config, self.registry, self._meta, ids)
+        self._ticker = Ticker(self.registry)
         self._backend_listeners: list[Listener] = []
         self._frontend_listeners: list[Listener] = []
         self._stopping = Event()
@@ -66,8 +78,9 @@ class Server:
         except BaseException:
             self._stop_listening()
             raise
-        self._backend.publish_port(self.frontend_addresses[0][1])
+        self._control.publish_port(self.frontend_addresses[0][1])
         self._meta.publish_backend(self.backend_addresses[0][1])
+        self._ticker.start()
         for listener in (*self._backend_listeners, *self._frontend_listeners):
             listener.start()
         log.info(
@@ -83,7 +96,9 @@ class Server:
         """Stop accepting, let visitors finish for up to ``grace`` seconds, then end every connection. Blocks."""
         self._stop_listening()
         self._frontend.stop()
+        self._control.drain(grace)
         self._joins.wait_until_empty(grace)
+        self._ticker.stop()
         self._backend.stop()
         self._joins.abort_all(STOPPED)
         closing.end_lingering()
@@ -99,6 +114,7 @@ class Server:
         ]
         try:
             self.start()
+            descriptors.reserve()
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLD)
@@ -123,3 +139,23 @@ class Server:
     def _stop_listening(self) -> None:
         for listener in (*self._frontend_listeners, *self._backend_listeners):
             listener.stop()
+
+
+class Ticker:
+    """Lets every open tunnel look after itself now and then."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._timer = gevent.get_hub().loop.timer(TICK, TICK)
+
+    def start(self) -> None:
+        """Begin."""
+        self._timer.start(self._tick)
+
+    def stop(self) -> None:
+        """End. May be called twice."""
+        self._timer.close()
+
+    def _tick(self) -> None:
+        for tunnel in self._registry.tunnels():
+            tunnel.tick()

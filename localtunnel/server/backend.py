@@ -1,38 +1,27 @@
 """The clients' side: a StreamServer's callback for control connections and proxy connections.
 
 A preamble that has arrived whole is decided in the callback; one that has not gets a greenlet that waits for the rest.
-A proxy connection is then parked and owns no greenlet; a control connection keeps one for as long as it lives.
+A proxy connection is then parked and owns no greenlet; a control connection is a greenlet's (``control``).
 """
 
 import logging
-import time
-from typing import NoReturn
 
 from gevent.pool import Group
+from greenlet import GreenletExit
 
-from localtunnel.errors import (
-    DeadlineExceeded,
-    HeaderError,
-    LocaltunnelError,
-    NameInvalid,
-    NameUnavailable,
-    NetworkError,
-    ProtocolError,
-    VersionError,
-)
+from localtunnel.errors import DeadlineExceeded, HeaderError, LocaltunnelError, ProtocolError, VersionError
 from localtunnel.http.response import render
 from localtunnel.net import closing
 from localtunnel.net.channel import Channel, server_channel
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.relay import SocketEnd
+from localtunnel.net.ends import SocketEnd
 from localtunnel.net.sockets import Socket
-from localtunnel.protocol import limits, messages
+from localtunnel.protocol import messages
 from localtunnel.protocol.framing import LTP_0_2
-from localtunnel.protocol.messages import ControlReply, ControlRequest, ErrorReply, FromClient, ProxyRequest
+from localtunnel.protocol.messages import ControlRequest, FromClient, ProxyRequest
 from localtunnel.server.config import ServerConfig
-from localtunnel.server.join import Joins
-from localtunnel.server.registry import Registry
-from localtunnel.server.tunnel import Tunnel
+from localtunnel.server.control import Control, answer_error
+from localtunnel.server.registry import Claim, Registry
 
 log = logging.getLogger("localtunnel.server")
 
@@ -52,25 +41,22 @@ Conversation = Channel[FromClient]
 class Backend:
     """Takes each backend connection from its first byte to the tunnel that it belongs to."""
 
-    def __init__(self, config: ServerConfig, registry: Registry, joins: Joins) -> None:
+    def __init__(self, config: ServerConfig, registry: Registry, control: Control) -> None:
         self._config = config
         self._registry = registry
-        self._joins = joins
-        self._port = ""
-        self._greenlets = Group()
-
-    def publish_port(self, frontend_port: int) -> None:
-        """Name the frontend's port to clients, which show it to their users; 80 goes without saying."""
-        self._port = "" if frontend_port == 80 else f":{frontend_port}"
+        self._control = control
+        self._versions = frozenset(f"LTP/{version}".encode() for version in config.protocols)
+        self._preambles = Group()
+        self._sessions = Group()
 
     def stop(self) -> None:
         """End every tunnel and every connection that was not yet part of one; blocks until they have ended."""
-        for tunnel in self._registry.tunnels():
-            tunnel.end("server stopped")
-        self._greenlets.join(timeout=STOP_TIMEOUT)
-        self._greenlets.kill()
+        self._registry.close()
+        self._preambles.kill()
+        self._sessions.join(timeout=STOP_TIMEOUT)
+        self._sessions.kill()
 
-    def accept(self, sock: Socket, host: str) -> None:
+    def accept(self, sock: Socket, host: str, port: int) -> None:
         """Take over a new connection; a listener's callback."""
         channel = server_channel(sock, "the client")
         try:
@@ -79,7 +65,7 @@ class Backend:
             self._refuse(channel, error, host)
             return
         if message is None:
-            self._greenlets.spawn(self._receive_preamble, channel, host)
+            self._preambles.spawn(self._receive_preamble, channel, host)
         else:
             self._decide(channel, message, host)
 
@@ -89,22 +75,26 @@ class Backend:
         except LocaltunnelError as error:
             self._refuse(channel, error, host)
             return
+        except GreenletExit:
+            channel.close()
+            return
         self._decide(channel, message, host)
 
     def _decide(self, channel: Conversation, message: FromClient, host: str) -> None:
-        if isinstance(message, ProxyRequest):
+        if channel.version not in self._versions:
+            spoken = ", ".join(sorted(version.decode() for version in self._versions))
+            self._refuse(channel, VersionError(f"This server speaks {spoken} only."), host)
+        elif isinstance(message, ProxyRequest):
             self._park(channel, message, host)
         elif isinstance(message, ControlRequest):
-            self._greenlets.spawn(self._serve_control, channel, message, host)
-
-    # Proxy connections.
+            self._sessions.spawn(self._control.serve, channel, message, host)
 
     def _park(self, channel: Conversation, request: ProxyRequest, host: str) -> None:
         claim = self._registry.find(request.name)
         tunnel = claim.tunnel if claim is not None else None
-        if tunnel is None or tunnel.ended:
+        if claim is None or tunnel is None or tunnel.ended:
             self._answer_error(channel, messages.EXPIRED, f"There is no tunnel {request.name!r}; open it first.")
-        elif (tunnel.client, tunnel.peer) != (request.client, host):
+        elif not self._is_its_client(claim, channel.version, request, host):
             log.warning("proxy connection refused", extra={"tunnel": tunnel.name, "peer": host})
             self._answer_error(channel, messages.UNAVAILABLE, f"The tunnel {request.name!r} is another client's.")
         else:
@@ -112,69 +102,15 @@ class Backend:
             if early:
                 closing.close(sock)
                 return
-            tunnel.park(SocketEnd(sock, "client"), LTP_0_2)
+            tunnel.park(SocketEnd(sock, "client"))
 
-    # Control connections.
-
-    def _serve_control(self, channel: Conversation, request: ControlRequest, host: str) -> None:
-        if request.protect:
-            text = "This server cannot ask visitors for a password; open the tunnel without 'protect'."
-            self._answer_error(channel, messages.EXCEPTION, text)
-            return
-        try:
-            claim = self._registry.claim(request.name, host, request.client, request.domain)
-        except (NameUnavailable, NameInvalid) as error:
-            log.info("name refused", extra={"tunnel": request.name, "peer": host, "error": error.code})
-            self._answer_error(channel, messages.UNAVAILABLE, str(error))
-            return
-        tunnel = Tunnel(claim.name, request.client, host, self._config.limits.waiting_visitors, self._joins)
-        tunnel.on_end = lambda reason: closing.wake(channel.sock)
-        claim.tunnel = tunnel
-        try:
-            public = claim.host or f"{claim.name}.{self._config.domain}"
-            log.info("tunnel opened", extra={"tunnel": tunnel.name, "client": request.client, "peer": host})
-            reply = ControlReply(public + self._port, self._config.pool_size, self._banner())
-            reason = self._converse(channel, reply)
-            # The channel is closed, or lingers behind its last word: there is nobody left to wake.
-            tunnel.on_end = lambda reason: None
-            tunnel.end(reason)
-        finally:
-            self._registry.release(claim)
-            tunnel.end("internal error")
-            log.info("tunnel closed", extra={"tunnel": tunnel.name, "reason": tunnel.ended})
-
-    def _converse(self, channel: Conversation, reply: ControlReply) -> str:
-        """Accept the tunnel and keep it alive. Returns why it ended, with the channel closed or being closed."""
-        try:
-            channel.limit(limits.MAX_HEARTBEAT)
-            channel.send(reply)
-            self._keep_alive(channel)
-        except ProtocolError as error:
-            self._answer_error(channel, messages.EXCEPTION, str(error))
-            return f"protocol error: {error}"
-        except DeadlineExceeded:
-            channel.close()
-            return "no heartbeat"
-        except NetworkError:
-            channel.close()
-            return "control connection closed"
-
-    def _keep_alive(self, channel: Conversation) -> NoReturn:
-        """Ping for as long as pongs come back in time; ends with an exception only."""
-        while True:
-            channel.send(messages.PING)
-            sent = time.monotonic()
-            channel.receive(Deadline(self._config.timeouts.heartbeat_reply))
-            idle = Deadline(max(0.001, self._config.timeouts.heartbeat - (time.monotonic() - sent)))
-            try:
-                channel.receive(idle)
-            except DeadlineExceeded:
-                continue
-
-    def _banner(self) -> str:
-        return self._config.banner or f"Tunnel open on {self._config.domain}."
-
-    # Errors.
+    def _is_its_client(self, claim: Claim, version: bytes, request: ProxyRequest, host: str) -> bool:
+        """LTP/0.3 proves by the session that it belongs to the tunnel; LTP/0.2 by its client string and address."""
+        if claim.tunnel is None or claim.tunnel.version != version:
+            return False
+        if version == LTP_0_2:
+            return (claim.instance, claim.owner) == (request.client, host)
+        return claim.is_session(request.session)
 
     def _refuse(self, channel: Conversation, error: LocaltunnelError, host: str) -> None:
         """End a connection whose preamble did not come, or was none."""
@@ -189,23 +125,17 @@ class Backend:
             channel.close()
 
     def _answer_error(self, channel: Conversation, code: str, text: str) -> None:
-        """Send an error reply, and close once the client has had a moment to stop hurrying."""
-        try:
-            channel.send(ErrorReply(code, text))
-        except LocaltunnelError:
-            channel.close()
-            return
-        closing.linger(channel.sock, self._config.timeouts.error_hold, fin=False)
+        answer_error(channel, code, text, self._config.timeouts.error_hold)
 
     def _answer_stranger(self, channel: Conversation) -> None:
         """Tell somebody who speaks HTTP here where to go, and close."""
         sock, start = channel.detach()
-        if start.startswith(_HTTP_METHODS):
-            try:
-                sock.send(_WRONG_PORT)
-            except OSError:
-                closing.close(sock)
-                return
-            closing.linger(sock)
-        else:
+        if not start.startswith(_HTTP_METHODS):
             closing.close(sock)
+            return
+        try:
+            sock.send(_WRONG_PORT)
+        except OSError:
+            closing.close(sock)
+        else:
+            closing.linger(sock)

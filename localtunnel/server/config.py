@@ -22,6 +22,7 @@ class Timeouts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     pool_wait: Seconds = limits.POOL_WAIT
     heartbeat: Seconds = limits.HEARTBEAT_INTERVAL
     heartbeat_reply: Seconds = limits.HEARTBEAT_TIMEOUT
+    lease: Seconds = limits.LEASE
     error_hold: Annotated[float, Meta(ge=0, le=60)] = limits.ERROR_HOLD
 
 
@@ -30,6 +31,8 @@ class Limits(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
     head_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = limits.MAX_HEAD_BYTES
     waiting_visitors: Count = limits.MAX_WAITING_VISITORS
+    tunnel_concurrency: Annotated[int, Meta(ge=4, le=limits.MAX_CONCURRENCY)] = limits.TUNNEL_CONCURRENCY
+    total_concurrency: Count = limits.TOTAL_CONCURRENCY
 
 
 class ServerConfig(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -39,6 +42,8 @@ class ServerConfig(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     frontend: int | str = 8000
     backend: int | str = 8001
     pool_size: Annotated[int, Meta(ge=1, le=limits.MAX_CONCURRENCY)] = limits.DEFAULT_CONCURRENCY
+    tcp_ports: str = ""
+    protocols: tuple[Literal["0.2", "0.3"], ...] = ("0.2", "0.3")
     grace: Annotated[float, Meta(ge=0, le=86400)] = 30.0
     banner: Annotated[str, Meta(max_length=limits.MAX_BANNER)] = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -2,52 +2,51 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 from gevent.event import Event
 
-from localtunnel.errors import VisitorError
-from localtunnel.net.relay import Relay, SocketEnd
-from localtunnel.protocol.framing import LTP_0_2
-from localtunnel.protocol.messages import ASSIGNED, encode
-from localtunnel.server.pool import Parked
-
-_ASSIGNED_0_2 = encode(ASSIGNED)
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """Who is bound to a proxy connection: an id that is unique on this server, the visitor's address, the kind."""
-
-    id: int
-    peer: str
-    kind: Literal["http"]
+from localtunnel.errors import UpstreamClosed, VisitorError
+from localtunnel.net.ends import SocketEnd
+from localtunnel.net.relay import Relay
+from localtunnel.protocol.messages import Assignment
 
 
 class Join:
     """Owns the visitor's connection from its making on, and tells its tunnel when it has ended.
 
     ``first`` are the bytes already read from the visitor. ``refuse`` takes the connection back, to answer the visitor,
-    when no proxy connection could be had.
+    when no upstream could be had.
     """
 
-    __slots__ = ("_first", "_on_end", "_refuse", "_relay", "_sent_ahead", "_visitor", "assignment", "reason", "started")
+    __slots__ = (
+        "_early",
+        "_on_end",
+        "_refuse",
+        "_relay",
+        "_visitor",
+        "assigned",
+        "assignment",
+        "cancel",
+        "first",
+        "reason",
+        "started",
+    )
 
     def __init__(
-        self,
-        assignment: Assignment,
-        visitor: SocketEnd,
-        first: bytes,
-        refuse: Callable[[VisitorError], None],
+        self, assignment: Assignment, visitor: SocketEnd, first: bytes, refuse: Callable[[VisitorError], None]
     ) -> None:
         self.assignment = assignment
+        self.assigned = 0
+        """On how many connections an LTP/0.3 assignment went out: one, unless some of them were dead."""
+        self.first = first
         self.started = time.monotonic()
         self.reason: str | None = None
+        self.cancel: Callable[[], None] | None = None
+        """Ends the attempt to find a proxy connection, while there is one."""
         self._visitor = visitor
-        self._first = first
         self._refuse = refuse
         self._relay: Relay | None = None
+        self._early = 0
         self._on_end: Callable[[Join], None] | None = None
 
     def __repr__(self) -> str:
@@ -61,7 +60,7 @@ class Join:
     @property
     def received(self) -> int:
         """Bytes from the visitor so far."""
-        return self._relay.from_a + self._sent_ahead if self._relay else 0
+        return self._early + self._relay.from_a if self._relay else 0
 
     @property
     def sent(self) -> int:
@@ -72,27 +71,19 @@ class Join:
         """Be owned: ``on_end(join)`` is called once, when the join has ended in whichever way."""
         self._on_end = on_end
 
-    def bind(self, parked: Parked) -> bool:
-        """Tell ``parked`` of the assignment, with the visitor's first bytes, and start to relay.
+    def relay(self, end: SocketEnd, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
+        """Start to relay between the visitor and ``end``, which is the join's from here on.
 
-        Returns False, with ``parked`` closed and the visitor untouched, when the connection turned out to be dead.
+        The bytes given are those already read, or not yet written. ``hold_eof`` as in ``net.relay.Relay``. An HTTP
+        visitor whose upstream ends without a byte is answered instead of left with nothing.
         """
-        if not self.pending:
-            parked.close()
-            return False
-        data = _ASSIGNED_0_2 + self._first
-        try:
-            sent = parked.try_write(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            parked.close()
-            return False
-        relay = Relay(self._visitor, parked, self._ended, hold_eof=parked.version == LTP_0_2)
+        unanswered = self._unanswered if self.assignment.kind == "http" else None
+        relay = Relay(self._visitor, end, self._ended, hold_eof=hold_eof, on_unanswered=unanswered)
+        self.cancel = None
         self._relay = relay
-        self._sent_ahead = len(self._first) - len(data[sent:])
-        relay.start(to_b=data[sent:])
-        return True
+        # What went out with the assignment has not been through the relay; some of the frame may yet have to.
+        self._early = len(self.first) - len(to_upstream)
+        relay.start(to_a=to_visitor, to_b=to_upstream)
 
     def refuse(self, error: VisitorError) -> None:
         """End before it began: the visitor is answered with ``error``."""
@@ -105,11 +96,18 @@ class Join:
         if self._relay is not None:
             self._relay.abort(reason)
         elif self.pending:
+            if self.cancel is not None:
+                self.cancel()
             self._visitor.reset()
             self._ended(reason)
 
+    def _unanswered(self) -> None:
+        self._ended(UpstreamClosed.code)
+        self._refuse(UpstreamClosed())
+
     def _ended(self, reason: str) -> None:
         self.reason = reason
+        self.first = b""
         if self._on_end is not None:
             self._on_end(self)
 
@@ -119,6 +117,8 @@ class Joins:
 
     def __init__(self) -> None:
         self._joins: set[Join] = set()
+        self.repeated = 0
+        """Assignments of joins that have ended that were not the first of their id."""
         self._empty = Event()
         self._empty.set()
 
@@ -136,6 +136,7 @@ class Joins:
     def discard(self, join: Join) -> None:
         """Count ``join``, which has ended, out."""
         self._joins.discard(join)
+        self.repeated += max(0, join.assigned - 1)
         if not self._joins:
             self._empty.set()
 

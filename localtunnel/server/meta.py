@@ -40,11 +40,12 @@ class Meta:
 
     def answer(self, head: RequestHead) -> bytes:
         """Return the whole response to a request for the server itself."""
-        path = head.target.partition("?")[0]
-        if path == "/":
+        if head.path == "/":
+            if head.method not in ("GET", "HEAD"):
+                return pages.meta_method_not_allowed(head)
             return pages.landing(self._domain, head)
         pages_of_ours = {"/meta/version": self._version, "/meta/backend": self._backend, "/meta/metrics": self._metrics}
-        body = pages_of_ours.get(path)
+        body = pages_of_ours.get(head.path)
         if body is None:
             return pages.meta_not_found(head)
         return self._answer_with(body, head)
@@ -68,6 +69,7 @@ class Meta:
             "tunnels": len(self._registry),
             "joins": len(self._joins),
             "visitors_total": self.visitors,
+            "assignments_repeated_total": self._joins.repeated,
         }
         return json.dumps(metrics) + "\n", JSON
 

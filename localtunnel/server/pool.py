@@ -5,28 +5,29 @@ say before the assignment (PROTOCOL.md, "Proxy Connection"). It is closed and ma
 turn comes. Newest first, because the newest is the least likely to have died in silence.
 """
 
-from gevent import get_hub
+import random
+import time
+from collections.abc import Callable
+
 from gevent.queue import Empty, LifoQueue
 
 from localtunnel.errors import PoolExhausted
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.relay import SocketEnd
-
-_READ = 1
+from localtunnel.net.ends import SocketEnd
+from localtunnel.protocol.limits import PARKED_AGE
 
 
 class Parked(SocketEnd):
     """An idle proxy connection. The pool owns it until ``Pool.take`` hands it over, live, to the caller."""
 
-    __slots__ = ("_pool", "_watcher", "dead", "version")
+    __slots__ = ("_pool", "dead", "expires")
 
-    def __init__(self, end: SocketEnd, version: bytes, pool: "Pool") -> None:
-        super().__init__(end.sock, end.label)
-        self.version = version
+    def __init__(self, end: SocketEnd, pool: "Pool") -> None:
+        super().__init__(end.sock, end.label, end.watcher)
+        self.expires = time.monotonic() + PARKED_AGE * random.uniform(0.8, 1.0)
         self.dead = False
         self._pool = pool
-        self._watcher = get_hub().loop.io(self.fileno(), _READ)
-        self._watcher.start(self._became_readable)
+        self.watcher.start(self._became_readable)
 
     def _became_readable(self) -> None:
         self.kill()
@@ -34,12 +35,11 @@ class Parked(SocketEnd):
 
     def unpark(self) -> None:
         """Stop watching: the connection is the caller's."""
-        self._watcher.close()
+        self.watcher.stop()
 
     def kill(self) -> None:
         """Close the connection and mark it."""
         self.dead = True
-        self._watcher.close()
         self.close()
 
 
@@ -52,6 +52,9 @@ class Pool:
         self._dead = 0
         self._closed = False
         self.waiting = 0
+        self.suspect = False
+        """Whether an assignment was missed lately: then the other connections may be dead in silence as well."""
+        self.on_suspect: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         return len(self._queue.queue) - self._dead
@@ -59,12 +62,12 @@ class Pool:
     def __repr__(self) -> str:
         return f"<Pool parked={len(self)} dead={self._dead} waiting={self.waiting}>"
 
-    def park(self, end: SocketEnd, version: bytes) -> None:
+    def park(self, end: SocketEnd) -> None:
         """Take ``end`` over, and hand it to whoever has waited longest, or keep it."""
         if self._closed:
             end.close()
             return
-        self._queue.put_nowait(Parked(end, version, self))
+        self._queue.put_nowait(Parked(end, self))
 
     def take_now(self) -> Parked | None:
         """Return a live connection, which is the caller's then; None when there is none, or others wait already."""
@@ -104,6 +107,19 @@ class Pool:
         self._dead = 0
         for _ in range(self.waiting):
             self._queue.put_nowait(None)
+
+    def suspect_all(self) -> None:
+        """Note that an assignment was missed, and let the client know when that is news."""
+        if not self.suspect:
+            self.suspect = True
+            self.on_suspect()
+
+    def expire(self) -> None:
+        """Close what has been parked for too long: middle boxes forget flows, and the client parks fresh ones."""
+        now = time.monotonic()
+        for parked in [kept for kept in self._queue.queue if not kept.dead and kept.expires <= now]:
+            parked.kill()
+            self.forget(parked)
 
     def forget(self, parked: Parked) -> None:
         """Count ``parked``, which has died, and drop the dead once they are the greater part of the queue."""

@@ -4,11 +4,14 @@ import logging
 import time
 from collections.abc import Callable
 
-import gevent
-
 from localtunnel.errors import PoolExhausted
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.relay import SocketEnd
+from localtunnel.net.ends import SocketEnd
+from localtunnel.net.listen import Listener
+from localtunnel.protocol.framing import LTP_0_2
+from localtunnel.protocol.messages import Kind
+from localtunnel.server.assigning import Assigning02, Assigning03
+from localtunnel.server.demand import Demand, Shares
 from localtunnel.server.join import Join, Joins
 from localtunnel.server.pool import Pool
 
@@ -18,69 +21,78 @@ log = logging.getLogger("localtunnel.server")
 class Tunnel:
     """What visitors of one name go through. It ends with its control connection; its joins end by themselves.
 
-    ``on_end(reason)`` is called once, when the tunnel ends from the outside, for its control connection to close.
+    ``on_end(reason)`` is called once, when the tunnel ends from the outside, for its control connection to close;
+    ``on_size(size)`` whenever an LTP/0.3 pool is to have another size; ``on_suspect()`` when its connections may be
+    dead in silence; ``on_refusal(code)`` for a visitor turned away.
     """
 
-    def __init__(self, name: str, client: str, peer: str, max_waiting: int, joins: Joins) -> None:
+    def __init__(self, name: str, kind: Kind, version: bytes, max_waiting: int, shares: Shares, joins: Joins) -> None:
         self.name = name
-        self.client = client
-        self.peer = peer
+        self.kind = kind
+        self.version = version
         self.opened = time.monotonic()
         self.ended: str | None = None
-        self.on_end: Callable[[str], None] = lambda reason: None
         self.joins = Joins()
-        self.visitors = 0
+        self.listeners: list[Listener] = []
+        """Where a TCP tunnel's visitors come in; they stop with the tunnel, for the next one may listen at once."""
+        self.on_end: Callable[[str], None] = lambda reason: None
+        self.on_size: Callable[[int], None] = lambda size: None
+        self.on_suspect: Callable[[], None] = lambda: None
+        self.on_refusal: Callable[[str], None] = lambda code: None
         self._pool = Pool(max_waiting)
+        self._pool.on_suspect = lambda: self.on_suspect()
         self._all_joins = joins
+        self._demand = Demand(shares, lambda size: self.on_size(size)) if version != LTP_0_2 else None
 
     def __repr__(self) -> str:
         return f"<Tunnel {self.name} {self._pool!r} joins={len(self.joins)} {self.ended or 'open'}>"
 
-    def park(self, end: SocketEnd, version: bytes) -> None:
+    @property
+    def size(self) -> int:
+        """How many connections an LTP/0.3 client is asked to park."""
+        return self._demand.size if self._demand is not None else 0
+
+    def park(self, end: SocketEnd) -> None:
         """Take over a proxy connection for visitors to come."""
-        self._pool.park(end, version)
+        self._pool.park(end)
 
     def open(self, join: Join, deadline: Deadline) -> None:
         """Take over ``join`` and bind it to a proxy connection, now if one is parked, else when one comes.
 
-        When none comes by ``deadline``, the join is refused. Never blocks: a join that must wait gets a greenlet.
+        When the client has not taken it by ``deadline``, the join is refused. Never blocks.
         """
-        self.visitors += 1
         self.joins.add(join)
         self._all_joins.add(join)
         join.own(self._join_ended)
-        parked = self._pool.take_now()
-        while parked is not None:
-            if join.bind(parked):
-                return
-            parked = self._pool.take_now()
-        gevent.spawn(self._open_later, join, deadline)
+        if self._demand is None:
+            Assigning02(join, self._pool, deadline).start()
+        else:
+            self._demand.arrived()
+            Assigning03(join, self._pool, deadline).start()
+
+    def tick(self) -> None:
+        """Let go of what is old or no longer needed; to be called every few seconds."""
+        if self._demand is not None and self.ended is None:
+            self._demand.tick()
+            self._pool.expire()
 
     def end(self, reason: str) -> None:
         """Close the pool and turn visitors away who wait. May be called twice; only the first reason counts."""
         if self.ended is not None:
             return
         self.ended = reason
+        for listener in self.listeners:
+            listener.stop()
+        if self._demand is not None:
+            self._demand.close()
         self._pool.close()
         self.on_end(reason)
-
-    def _open_later(self, join: Join, deadline: Deadline) -> None:
-        try:
-            while join.pending:
-                parked = self._pool.take(deadline)
-                if join.pending:
-                    join.bind(parked)
-                else:
-                    self.park(parked, parked.version)
-        except PoolExhausted as error:
-            join.refuse(error)
-        finally:
-            if join.pending:
-                join.abort("internal error")
 
     def _join_ended(self, join: Join) -> None:
         self.joins.discard(join)
         self._all_joins.discard(join)
+        if join.reason == PoolExhausted.code:
+            self.on_refusal(join.reason)
         log.debug(
             "join ended",
             extra={

@@ -1,0 +1,101 @@
+"""Public ports for TCP tunnels: one listener a tunnel, from the range that the server's owner set aside."""
+
+import itertools
+import re
+
+from localtunnel.errors import ConfigError, ListenError, PortRefused, VisitorError
+from localtunnel.net import closing
+from localtunnel.net.address import MAX_PORT, Bind
+from localtunnel.net.deadline import Deadline
+from localtunnel.net.ends import SocketEnd
+from localtunnel.net.listen import Accept, Listener, listen
+from localtunnel.net.sockets import Socket, format_address
+from localtunnel.protocol.messages import Assignment
+from localtunnel.server.join import Join
+from localtunnel.server.registry import Claim
+from localtunnel.server.tunnel import Tunnel
+
+_PORT = re.compile(r"[1-9][0-9]{0,4}\Z", re.ASCII)
+
+
+def parse_range(text: str) -> range:
+    """Return the ports of ``FIRST-LAST``; an empty text is an empty range. Raises ConfigError."""
+    if not text:
+        return range(0)
+    first, dash, last = text.partition("-")
+    if dash and _PORT.match(first) and _PORT.match(last):
+        ports = range(int(first), int(last) + 1)
+        if ports and ports[-1] <= MAX_PORT:
+            return ports
+    raise ConfigError(f"{text!r} is not a range of ports; write it as FIRST-LAST, such as 20000-20999.")
+
+
+class Ports:
+    """Which ports are whose. A port stays with its claim until the claim is freed, leases included."""
+
+    def __init__(self, ports: range, host: str | None, *, loopback: bool, wait: float) -> None:
+        self._range = ports
+        self._host = host
+        self._loopback = loopback
+        self._wait = wait
+        self._holders: dict[int, Claim] = {}
+        self._next = 0
+
+    def reserve(self, claim: Claim, wanted: int | None) -> int:
+        """Give ``claim`` the port ``wanted``, the one it had before, or any. Raises PortRefused with the reason."""
+        if not self._range:
+            raise PortRefused("This server offers no TCP tunnels; its owner can set tcp_ports to a range of ports.")
+        wanted = wanted or claim.port
+        if wanted is None:
+            wanted = self._any_free()
+        if wanted not in self._range:
+            raise PortRefused(f"Port {wanted} is not offered; choose one of {self._range[0]}-{self._range[-1]}.")
+        if self._holders.get(wanted, claim) is not claim:
+            raise PortRefused(f"Port {wanted} belongs to another tunnel; choose another one, or none to be given one.")
+        self.free(claim)
+        self._holders[wanted] = claim
+        claim.port = wanted
+        return wanted
+
+    def inherit(self, claim: Claim) -> None:
+        """Note that ``claim`` has taken over the port of the claim that it resumed."""
+        if claim.port is not None:
+            self._holders[claim.port] = claim
+
+    def free(self, claim: Claim) -> None:
+        """Take the port of ``claim`` back. May be called twice."""
+        if claim.port is not None and self._holders.get(claim.port) is claim:
+            del self._holders[claim.port]
+
+    def open(self, port: int, tunnel: Tunnel, ids: "itertools.count[int]") -> list[Listener]:
+        """Listen on ``port`` for the visitors of ``tunnel``; the caller stops the listeners. Raises PortRefused."""
+        try:
+            listeners = listen(
+                Bind(self._host, port), loopback=self._loopback, accept=self._acceptor(tunnel, ids), what="tcp-ports"
+            )
+        except ListenError as error:
+            raise PortRefused(f"Port {port} cannot be used: another program on the server has it.") from error
+        for listener in listeners:
+            listener.start()
+        return listeners
+
+    def _acceptor(self, tunnel: Tunnel, ids: "itertools.count[int]") -> Accept:
+        def accept(sock: Socket, host: str, port: int) -> None:
+            def refuse(error: VisitorError) -> None:
+                closing.reset(sock)
+
+            join = Join(
+                Assignment(next(ids), format_address((host, port)), "tcp"), SocketEnd(sock, "visitor"), b"", refuse
+            )
+            tunnel.open(join, Deadline(self._wait))
+
+        return accept
+
+    def _any_free(self) -> int:
+        """Return a free port, the one that was free the longest first, so that old links do not reach new tunnels."""
+        for step in range(len(self._range)):
+            port = self._range[(self._next + step) % len(self._range)]
+            if port not in self._holders:
+                self._next = (self._next + step + 1) % len(self._range)
+                return port
+        raise PortRefused("Every TCP port of this server is taken; try again later.")

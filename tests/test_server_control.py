@@ -1,0 +1,164 @@
+"""localtunnel.server.control: what a control request is answered, what is said later, and what ends it."""
+
+import json
+
+import pytest
+from harness import (
+    HEADER_0_2,
+    RawClient,
+    backend,
+    connect,
+    fetch,
+    frame,
+    frontend,
+    read_message,
+    read_to_end,
+    request,
+    running_server,
+    wait_until,
+)
+from harness.v3 import HEADER_0_3, Peer, ask, control_request, park, parked
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+QUICK = {"error_hold": 0.0}
+
+
+@pytest.fixture
+def server():
+    with running_server(timeouts={**QUICK, "heartbeat": 2.5, "lease": 0.2}, banner="Welcome.", pool_size=7) as running:
+        yield running
+
+
+def test_the_reply_of_0_3(server):
+    port = frontend(server)[1]
+    with Peer(backend(server)) as peer:
+        reply = peer.reply["control"]
+        assert len(bytes.fromhex(reply.pop("session"))) == 16
+        assert reply == {
+            "host": f"demo.localhost:{port}",
+            "url": f"http://demo.localhost:{port}",
+            "banner": "Welcome.",
+            "concurrency": 4,
+            "heartbeat": 2.5,
+        }
+
+
+def test_the_reply_of_0_2_has_nothing_of_0_3(server):
+    with RawClient(backend(server), "demo") as old:
+        host = f"demo.localhost:{frontend(server)[1]}"
+        assert old.reply == {"control": {"host": host, "banner": "Welcome.", "concurrency": 7}}
+
+
+def test_each_session_has_a_secret_of_its_own(server):
+    with Peer(backend(server), "one") as one, Peer(backend(server), "two") as two:
+        assert one.session != two.session
+        sock = connect(backend(server))
+        with sock:
+            sock.sendall(HEADER_0_3 + frame({"proxy": {"name": "one", "session": two.session}}))
+            assert read_message(sock)["error"] == "unavailable"
+        assert parked(server, "one") == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "text"),
+    [
+        ({"name": "-"}, "unavailable", "not a DNS label"),
+        ({"name": "www"}, "unavailable", "reserved"),
+        ({"name": ""}, "unavailable", "empty"),
+        ({"protect": "user:password"}, "exception", "password"),
+        ({"domain": "other.localhost"}, "unavailable", "own domain"),
+        ({"kind": "tcp"}, "port_refused", "no TCP tunnels"),
+        ({"kind": "udp"}, "exception", "wrong shape"),
+        ({"port": 0}, "exception", "wrong shape"),
+        ({"instance": ""}, "exception", "wrong shape"),
+        ({"resume": "short"}, "exception", "wrong shape"),
+    ],
+)
+def test_requests_that_are_refused(server, fields, code, text):
+    request = {"control": {"name": "demo", "client": "me@here;Linux", "instance": "one", **fields}}
+    answer = ask(backend(server), HEADER_0_3 + frame(request))
+    assert answer["error"] == code
+    assert text in answer["message"]
+    assert "user:password" not in json.dumps(answer)
+    assert len(server.registry) == 0
+
+
+def test_a_request_of_0_3_needs_an_instance(server):
+    request = {"control": {"name": "demo", "client": "me@here;Linux"}}
+    assert ask(backend(server), HEADER_0_3 + frame(request))["error"] == "exception"
+    assert "control" in ask(backend(server), HEADER_0_2 + frame(request))
+
+
+def test_unknown_fields_are_ignored(server):
+    with Peer(backend(server), tomorrow={"deep": [1, 2, 3]}) as peer:
+        assert "control" in peer.reply
+
+
+def test_a_domain_leads_to_the_tunnel_too(server):
+    with Peer(backend(server), domain="www.example.org") as peer:
+        assert peer.reply["control"]["host"].startswith("www.example.org:")
+        for host in ("www.example.org", "demo.localhost"):
+            (proxy,) = park(server, peer)
+            with connect(frontend(server)) as visitor:
+                visitor.sendall(request(host))
+                assert read_message(proxy)["proxy"]["id"]
+
+
+def test_a_visitor_that_is_turned_away_is_told_to_the_client_but_not_each_time():
+    with running_server(timeouts={**QUICK, "pool_wait": 0.05}) as server, Peer(backend(server)) as peer:
+        for _ in range(5):
+            assert fetch(frontend(server), request("demo.localhost")).status == 503
+        wait_until(lambda: peer.said("notice"))
+        assert len(peer.said("notice")) == 1
+        assert "pool_exhausted" in peer.said("notice")[0]
+
+
+def test_a_client_that_has_gone_leaves_a_lease_and_one_that_says_so_does_not(server):
+    with Peer(backend(server)) as peer:
+        park(server, peer)
+    wait_until(lambda: not server.registry.tunnels())
+    assert len(server.registry) == 1
+    wait_until(lambda: not len(server.registry), what="the lease has ended")
+    with Peer(backend(server)) as peer:
+        proxy = peer.park()
+        wait_until(lambda: parked(server) == 1)
+        peer.control.sendall(frame({"release": True}))
+        wait_until(peer.ended)
+        assert len(server.registry) == 0
+        assert read_to_end(proxy) == b""
+
+
+def test_a_protocol_error_is_answered_and_leaves_a_lease(server):
+    with Peer(backend(server)) as peer:
+        peer.control.sendall(frame({"hello": 1}))
+        wait_until(peer.ended)
+        assert len(peer.said("error")) == 1
+    wait_until(lambda: not len(server.registry))
+
+
+def test_a_client_of_0_2_has_no_lease(server):
+    with RawClient(backend(server), "demo"):
+        assert len(server.registry) == 1
+    wait_until(lambda: not len(server.registry))
+
+
+def test_two_versions_do_not_take_names_from_each_other(server):
+    with RawClient(backend(server), "demo", "me@here;Linux;one") as old:
+        old.beat()
+        answer = ask(backend(server), control_request("demo", "me@here;Linux", "one"))
+        assert answer["error"] == "unavailable"
+    wait_until(lambda: not len(server.registry))
+    with Peer(backend(server), client="me@here;Linux"):
+        old = {"control": {"name": "demo", "client": "me@here;Linux;one"}}
+        assert ask(backend(server), HEADER_0_2 + frame(old))["error"] == "unavailable"
+
+
+def test_stopping_says_drain_first_and_closes_everything():
+    with running_server() as server, Peer(backend(server)) as peer, RawClient(backend(server), "old") as old:
+        park(server, peer)
+        server.stop(0.0)
+        wait_until(peer.ended)
+        assert peer.said("drain") == [0.0]
+        assert read_message(old.control) == {"control": "ping"}
+        assert read_to_end(old.control) == b""

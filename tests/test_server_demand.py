@@ -1,0 +1,284 @@
+"""How large a pool is: the pure rule, and one tunnel's demand with a clock of the test's own."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localtunnel.protocol.limits import FIRST_CONCURRENCY, TOTAL_CONCURRENCY, TUNNEL_CONCURRENCY
+from localtunnel.server.demand import DECAY_AFTER, WINDOW, Demand, Shares, next_size
+
+CEILING = 256
+
+
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Tunnel:
+    """A demand, and every size that it asked for."""
+
+    def __init__(self, shares: Shares | None = None, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
+        self.asked: list[int] = []
+        self.demand = Demand(shares or Shares(CEILING, TOTAL_CONCURRENCY), self.asked.append, self.clock)
+
+    @property
+    def size(self) -> int:
+        return self.demand.size
+
+    def burst(self, visitors: int) -> None:
+        for _ in range(visitors):
+            self.demand.arrived()
+
+    def calm(self, seconds: float = DECAY_AFTER) -> None:
+        """Let ``seconds`` pass without a visitor, then look."""
+        self.clock.pass_by(seconds)
+        self.demand.tick()
+
+
+# The rule.
+
+
+@pytest.mark.parametrize(
+    ("size", "peak", "ceiling", "decay", "expected"),
+    [
+        (4, 0, 256, False, 4),
+        (4, 4, 256, False, 4),
+        (4, 5, 256, False, 6),
+        (4, 64, 256, False, 80),
+        (80, 64, 256, False, 80),
+        (80, 81, 256, False, 101),
+        (80, 300, 256, False, 256),
+        (4, 64, 10, False, 10),
+        (80, 0, 256, True, 60),
+        (80, 40, 256, True, 60),
+        (80, 56, 256, True, 70),
+        (5, 0, 256, True, 4),
+        (4, 0, 256, True, 4),
+        (80, 0, 20, True, 20),
+    ],
+)
+def test_the_rule(size: int, peak: int, ceiling: int, decay: bool, expected: int) -> None:
+    assert next_size(size, peak, ceiling, decay=decay) == expected
+
+
+sizes = st.integers(FIRST_CONCURRENCY, 2000)
+
+
+@given(sizes, st.integers(0, 5000), sizes, st.booleans())
+def test_every_size_is_within_its_bounds(size: int, peak: int, ceiling: int, decay: bool) -> None:
+    assert FIRST_CONCURRENCY <= next_size(size, peak, ceiling, decay=decay) <= ceiling
+
+
+@given(sizes, st.integers(1, 5000), sizes, st.booleans())
+def test_a_burst_finds_room_the_next_time(size: int, burst: int, ceiling: int, decay: bool) -> None:
+    after = next_size(size, size + burst, ceiling, decay=decay)
+    assert after == ceiling or after >= (size + burst) * 5 // 4
+
+
+@given(sizes, st.integers(0, 2000))
+def test_decay_never_grows(size: int, peak: int) -> None:
+    peak = min(peak, size)
+    after = next_size(size, peak, 2000, decay=True)
+    assert after <= size
+    assert after >= peak
+
+
+@given(sizes)
+def test_without_visitors_every_pool_shrinks_to_the_first_size(size: int) -> None:
+    steps = 0
+    while size > FIRST_CONCURRENCY:
+        smaller = next_size(size, 0, 2000, decay=True)
+        assert smaller < size
+        size, steps = smaller, steps + 1
+    assert size == FIRST_CONCURRENCY
+    assert steps <= 22
+
+
+# One tunnel.
+
+
+def test_a_tunnel_starts_small_and_says_nothing() -> None:
+    tunnel = Tunnel()
+    assert tunnel.size == FIRST_CONCURRENCY
+    assert tunnel.asked == []
+
+
+def test_visitors_within_the_pool_change_nothing() -> None:
+    tunnel = Tunnel()
+    tunnel.burst(FIRST_CONCURRENCY)
+    assert tunnel.asked == []
+
+
+def test_a_burst_grows_the_pool_at_once_and_the_next_one_fits() -> None:
+    tunnel = Tunnel()
+    tunnel.burst(64)
+    assert 64 <= tunnel.size <= 80
+    assert tunnel.asked == sorted(set(tunnel.asked))
+    assert tunnel.asked[-1] == tunnel.size
+    said = len(tunnel.asked)
+    assert said < 20
+    tunnel.clock.pass_by(WINDOW)
+    tunnel.burst(64)
+    assert len(tunnel.asked) == said
+
+
+def test_visitors_of_different_windows_are_no_burst() -> None:
+    tunnel = Tunnel()
+    for _ in range(50):
+        tunnel.burst(FIRST_CONCURRENCY)
+        tunnel.clock.pass_by(WINDOW)
+    assert tunnel.asked == []
+
+
+def test_visitors_of_one_window_are_a_burst_however_they_are_spread() -> None:
+    tunnel = Tunnel()
+    for _ in range(8):
+        tunnel.burst(1)
+        tunnel.clock.pass_by(WINDOW / 10)
+    assert tunnel.size >= 8
+
+
+def test_a_pool_decays_after_a_calm_time_to_where_it_began() -> None:
+    tunnel = Tunnel()
+    tunnel.burst(64)
+    grown = tunnel.size
+    tunnel.calm(DECAY_AFTER * 0.9)
+    assert tunnel.size == grown
+    for _ in range(20):
+        tunnel.calm()
+    assert tunnel.size == FIRST_CONCURRENCY
+    shrunk = tunnel.asked[tunnel.asked.index(grown) + 1 :]
+    assert shrunk == sorted(set(shrunk), reverse=True)
+
+
+def test_bursts_near_the_size_keep_it() -> None:
+    tunnel = Tunnel()
+    tunnel.burst(64)
+    grown = tunnel.size
+    for _ in range(20):
+        tunnel.calm(DECAY_AFTER * 0.9)
+        tunnel.burst(64)
+    assert tunnel.size == grown
+
+
+@pytest.mark.parametrize("burst", [4, 8, 16, 64])
+def test_a_calm_time_never_grows_the_pool(burst: int) -> None:
+    tunnel = Tunnel()
+    tunnel.burst(burst)
+    while tunnel.size > burst:
+        tunnel.calm()
+    tunnel.clock.pass_by(WINDOW)
+    tunnel.burst(tunnel.size)
+    before = tunnel.size
+    tunnel.calm()
+    assert tunnel.size <= before
+
+
+def test_small_bursts_let_a_large_pool_decay_to_their_own_size() -> None:
+    tunnel = Tunnel()
+    tunnel.burst(64)
+    for _ in range(20):
+        tunnel.burst(16)
+        tunnel.calm()
+    assert 16 <= tunnel.size <= 32
+
+
+# Bounds.
+
+
+def test_no_tunnel_grows_over_its_ceiling() -> None:
+    tunnel = Tunnel(Shares(TUNNEL_CONCURRENCY, TOTAL_CONCURRENCY))
+    tunnel.burst(5000)
+    assert tunnel.size == TUNNEL_CONCURRENCY
+
+
+def test_all_tunnels_together_stay_within_the_total() -> None:
+    shares = Shares(100, 150)
+    clock = Clock()
+    first, second = Tunnel(shares, clock), Tunnel(shares, clock)
+    first.burst(500)
+    assert first.size == 100
+    second.burst(500)
+    assert first.size + second.size == 150
+    assert shares.ceiling(second.size) == second.size
+
+
+def test_a_tunnel_has_its_first_connections_even_where_the_total_is_used_up() -> None:
+    shares = Shares(100, 100)
+    clock = Clock()
+    greedy, late = Tunnel(shares, clock), Tunnel(shares, clock)
+    greedy.burst(500)
+    assert greedy.size == 100 - FIRST_CONCURRENCY
+    latest = Tunnel(shares, clock)
+    for tunnel in (late, latest):
+        tunnel.burst(500)
+        assert tunnel.size == FIRST_CONCURRENCY
+
+
+@pytest.mark.parametrize("how", ["closed", "decayed"])
+def test_what_is_given_back_is_for_the_others(how: str) -> None:
+    shares = Shares(100, 100)
+    clock = Clock()
+    first, second = Tunnel(shares, clock), Tunnel(shares, clock)
+    first.burst(500)
+    assert second.size == FIRST_CONCURRENCY
+    if how == "closed":
+        first.demand.close()
+    else:
+        for _ in range(20):
+            first.calm()
+    second.burst(500)
+    assert second.size == 100 - first.size
+
+
+def test_closing_twice_gives_back_once() -> None:
+    shares = Shares(100, 50)
+    tunnel = Tunnel(shares)
+    tunnel.burst(20)
+    tunnel.demand.close()
+    tunnel.demand.close()
+    assert shares.ceiling(0) == 50
+
+
+def test_after_closing_nobody_is_asked_for_anything() -> None:
+    shares = Shares(100, 50)
+    tunnel = Tunnel(shares)
+    tunnel.demand.close()
+    tunnel.burst(20)
+    tunnel.calm()
+    assert tunnel.asked == []
+    assert shares.ceiling(0) == 50
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 300) | st.sampled_from(["calm", "close"])), max_size=30))
+def test_the_total_holds_whatever_happens(events: list[tuple[int, int | str]]) -> None:
+    shares = Shares(64, 100)
+    clock = Clock()
+    tunnels = [Tunnel(shares, clock) for _ in range(3)]
+    for number, event in events:
+        tunnel = tunnels[number]
+        if event == "calm":
+            tunnel.calm()
+        elif event == "close":
+            tunnel.demand.close()
+        else:
+            clock.pass_by(WINDOW)
+            tunnel.burst(int(event))
+        assert sum(each.size for each in tunnels) <= 100
+        assert all(each.size <= 64 for each in tunnels)
+    for tunnel in tunnels:
+        tunnel.demand.close()
+    assert shares.ceiling(36) == 64
+    assert shares.ceiling(0) == 64
+    shares.change(100)
+    assert shares.ceiling(7) == 7
