@@ -14,6 +14,7 @@ from harness import (
     frame,
     frontend,
     is_reset,
+    parse_response,
     read_exactly,
     read_head,
     read_message,
@@ -64,7 +65,9 @@ def test_a_visitor_reaches_the_upstream_and_everything_is_reported():
             ]
             assert fetch(frontend(server), request("foo.localhost", "/page")).body == b"hello"
             left = client.wait_for(VisitorLeft)
-            assert client.seen(VisitorJoined) == [VisitorJoined(1, None, "GET /page HTTP/1.1")]
+            (joined,) = client.seen(VisitorJoined)
+            assert (joined.number, joined.request) == (1, "GET /page HTTP/1.1")
+            assert joined.peer.startswith(f"{LOOPBACK}:")
             assert left.number == 1
             assert left.received == len(request("foo.localhost", "/page"))
             assert left.sent > 5
@@ -79,10 +82,15 @@ def test_without_a_name_one_is_generated():
         assert server.registry.find(opened.name) is not None
 
 
-def test_a_burst_over_the_pools_size_is_served_whole():
+@pytest.mark.parametrize(
+    "settings",
+    [{"protocols": ("0.2",), "pool_size": 2}, {"protocols": ("0.3",), "limits": {"tunnel_concurrency": 4}}],
+    ids=["0.2", "0.3"],
+)
+def test_a_burst_over_the_pools_size_is_served_whole(settings):
     with (
         running_upstream(answer_hello) as port,
-        running_server(pool_size=2) as server,
+        running_server(**settings) as server,
         running_client(frontend(server), port, name="foo"),
     ):
         visitors = [gevent.spawn(fetch, frontend(server), request("foo.localhost")) for _ in range(40)]
@@ -99,7 +107,7 @@ def test_an_upstream_that_is_down_costs_a_502_and_never_the_tunnel():
             assert response.fields["x-localtunnel-error"] == "upstream_refused"
         failed = client.wait_for(UpstreamFailed, 3)
         assert failed.target == f"localhost:{port}"
-        assert failed.code == "unreachable"
+        assert failed.code == "connection_refused"
         assert client.seen(TunnelLost) == []
         with running_upstream(answer_hello, port=port):
             assert fetch(frontend(server), request("foo.localhost")).body == b"hello"
@@ -156,19 +164,31 @@ def test_a_server_that_comes_back_has_its_clients_back_under_their_names():
                 assert fetch(frontend(again), request("foo.localhost")).body == b"hello"
 
 
-def test_stopping_frees_the_name_and_resets_visitors():
-    def never_answer(sock):
+def test_stopping_frees_the_name_and_ends_every_visitor():
+    """Within an answer that is a reset, so that none looks complete; before one the server still has a word to say."""
+    begun = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"
+
+    def answer_half(sock):
+        if b"/half" in read_head(sock):
+            sock.sendall(begun)
         read_to_end(sock)
 
-    with running_upstream(never_answer) as port, running_server() as server:
-        with running_client(frontend(server), port, name="foo") as client, connect(frontend(server)) as visitor:
-            visitor.sendall(request("foo.localhost"))
-            client.wait_for(VisitorJoined)
-            assert client.client.visitors == 1
+    with running_upstream(answer_half) as port, running_server() as server:
+        with (
+            running_client(frontend(server), port, name="foo") as client,
+            connect(frontend(server)) as answered,
+            connect(frontend(server)) as waiting,
+        ):
+            answered.sendall(request("foo.localhost", "/half"))
+            assert read_exactly(answered, len(begun)) == begun
+            waiting.sendall(request("foo.localhost", "/none"))
+            client.wait_for(VisitorJoined, 2)
+            assert client.client.visitors == 2
             client.stop()
             assert client.ended() is None
-            assert is_reset(visitor)
-            assert client.wait_for(VisitorLeft).reason == "client stopped"
+            assert is_reset(answered)
+            assert parse_response(read_to_end(waiting)).fields["x-localtunnel-error"] == "upstream_closed"
+            assert [client.wait_for(VisitorLeft, count).reason for count in (1, 2)] == ["client stopped"] * 2
         wait_until(lambda: len(server.registry) == 0)
 
 

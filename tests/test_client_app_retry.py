@@ -1,4 +1,4 @@
-"""localtunnel.client.app: what follows the end of a session of LTP/0.2."""
+"""localtunnel.client.app: what follows the end of a session, in LTP/0.3 and with a server that speaks LTP/0.2 only."""
 
 import gevent
 import pytest
@@ -10,9 +10,10 @@ from harness import (
     running_server,
     unused_port,
 )
+from harness.v3 import RawBackend
 
 from localtunnel.client import app as app_module
-from localtunnel.client.events import TunnelLost, TunnelOpened
+from localtunnel.client.events import ServerNotice, TunnelLost, TunnelOpened
 from localtunnel.errors import DeadlineExceeded, NameUnavailable, RemoteFailure, Unreachable, VersionError
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -20,9 +21,15 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 SOON = {"retry_first": 0.01, "retry_longest": 0.05}
 
 
+@pytest.fixture(params=["0.2", "0.3"])
+def version(request):
+    return request.param
+
+
 @pytest.fixture
-def server():
-    with RawServer() as raw:
+def server(version):
+    """A server made of sockets. The one of LTP/0.2 closes every opening of LTP/0.3, to which the client falls back."""
+    with RawServer() if version == "0.2" else RawBackend() as raw:
         yield raw
 
 
@@ -30,6 +37,31 @@ def raw_client(server, target=1, *, opened=False, **settings):
     """Run a client at a server made of sockets, without discovery."""
     settings = {"name": "foo", "timeouts": SOON, **settings}
     return running_client((LOOPBACK, 1), target, opened=opened, backend=f"{LOOPBACK}:{server.port}", **settings)
+
+
+def fail(server):
+    """Accept a control connection and answer that the server has failed."""
+    server.accept_control()[0].sendall(frame({"error": "exception", "message": "Oops."}))
+
+
+def refuse_name(server):
+    """Accept a control connection, refuse its name, and return the name."""
+    control, message = server.accept_control()
+    control.sendall(frame({"error": "unavailable", "message": "Taken."}))
+    return message["control"]["name"]
+
+
+def refuse_first_name(server):
+    """Refuse a name as often as it takes: after a fallback the client goes back to LTP/0.3 with it once."""
+    name = refuse_name(server)
+    if isinstance(server, RawServer):
+        assert refuse_name(server) == name
+    return name
+
+
+def said(client):
+    """Return what the client reported, its fallbacks apart."""
+    return [event for event in client.events if not isinstance(event, ServerNotice)]
 
 
 def test_after_a_healthy_session_the_next_attempt_comes_at_once(server, monkeypatch):
@@ -54,7 +86,7 @@ def test_after_failures_the_wait_doubles_up_to_the_longest_and_is_jittered(serve
     monkeypatch.setattr(app_module.random, "uniform", highest)
     with raw_client(server) as client:
         for count in range(1, 6):
-            server.accept_control()[0].close()
+            fail(server)
             client.wait_for(TunnelLost, count)
         waits = [lost.retry_in for lost in client.seen(TunnelLost)]
     assert waits == [0.01, 0.02, 0.04, 0.05, 0.05]
@@ -74,7 +106,7 @@ def test_a_healthy_session_forgets_the_failures_before_it(server, monkeypatch):
     monkeypatch.setattr(app_module.random, "uniform", lambda low, high: high)
     with raw_client(server) as client:
         for _ in range(3):
-            server.accept_control()[0].close()
+            fail(server)
         client.wait_for(TunnelLost, 3)
         monkeypatch.setattr(app_module, "HEALTHY", 0.001)
         control = server.open_tunnel()
@@ -83,14 +115,18 @@ def test_a_healthy_session_forgets_the_failures_before_it(server, monkeypatch):
         gevent.sleep(0.002)
         control.close()
         client.wait_for(TunnelLost, 4)
-        server.accept_control()[0].close()
+        fail(server)
         client.wait_for(TunnelLost, 5)
         assert [lost.retry_in for lost in client.seen(TunnelLost)] == [0.01, 0.02, 0.04, 0.0, 0.01]
 
 
-def test_a_server_that_pings_no_more_is_left_and_dialled_again(server):
+def test_a_server_that_says_no_more_is_left_and_dialled_again(server, version):
+    """LTP/0.2 leaves the time to the client, LTP/0.3 has the server tell its interval."""
     with raw_client(server, timeouts={**SOON, "heartbeat": 0.1}) as client:
-        server.open_tunnel()
+        if version == "0.2":
+            server.open_tunnel()
+        else:
+            server.open_tunnel(heartbeat=0.05)
         assert client.wait_for(TunnelLost).code == "deadline"
         server.open_tunnel()
         client.wait_for(TunnelOpened, 2)
@@ -113,32 +149,24 @@ def test_a_server_that_fails_is_tried_again(server):
         client.wait_for(TunnelOpened)
 
 
-def refuse_name(server):
-    """Accept a control connection, refuse its name, and return the name."""
-    control, message = server.accept_control()
-    control.sendall(frame({"error": "unavailable", "message": "Taken."}))
-    return message["control"]["name"]
-
-
 def test_a_chosen_name_that_is_taken_ends_the_client(server):
     with raw_client(server) as client:
-        assert refuse_name(server) == "foo"
+        assert refuse_first_name(server) == "foo"
         assert isinstance(client.ended(), NameUnavailable)
-        assert client.events == []
+        assert said(client) == []
 
 
 def test_a_generated_name_that_is_taken_is_replaced_by_another(server):
     with raw_client(server, name=None) as client:
-        taken = refuse_name(server)
-        control, message = server.accept_control()
-        assert message["control"]["name"] != taken
-        control.sendall(frame({"control": {"host": "h", "concurrency": 1, "banner": ""}}))
-        assert client.wait_for(TunnelOpened).name == message["control"]["name"]
+        taken = refuse_first_name(server)
+        server.open_tunnel()
+        assert client.wait_for(TunnelOpened).name != taken
 
 
 def test_generated_names_are_not_tried_for_ever(server):
     with raw_client(server, name=None) as client:
-        names = {refuse_name(server) for _ in range(app_module.GENERATED_TRIES)}
+        names = {refuse_first_name(server)}
+        names |= {refuse_name(server) for _ in range(app_module.GENERATED_TRIES - 1)}
         assert isinstance(client.ended(), NameUnavailable)
         assert len(names) == app_module.GENERATED_TRIES
 
@@ -146,8 +174,8 @@ def test_generated_names_are_not_tried_for_ever(server):
 def test_after_a_session_a_taken_name_is_its_own_ghost_for_a_while(server):
     with raw_client(server) as client:
         server.open_tunnel().close()
-        for count in (2, 3):
-            assert refuse_name(server) == "foo"
+        for count, refuse in ((2, refuse_first_name), (3, refuse_name)):
+            assert refuse(server) == "foo"
             assert client.wait_for(TunnelLost, count).code == "unavailable"
         server.open_tunnel()
         client.wait_for(TunnelOpened, 2)
@@ -157,16 +185,30 @@ def test_the_patience_with_a_ghost_ends(server, monkeypatch):
     monkeypatch.setattr(app_module, "GHOST_PATIENCE", 0.0)
     with raw_client(server) as client:
         server.open_tunnel().close()
-        refuse_name(server)
+        refuse_first_name(server)
         assert isinstance(client.ended(), NameUnavailable)
 
 
-def test_another_version_ends_the_client(server):
+def test_another_version_ends_the_client(server, version):
     with raw_client(server) as client:
+        if version == "0.3":
+            # Once it has been met at LTP/0.3, nothing is fallen back to.
+            server.open_tunnel().close()
         server.accept_control()[0].sendall(frame({"error": "version", "message": "LTP/9.9 only."}))
         error = client.ended()
         assert isinstance(error, VersionError)
         assert str(error) == "LTP/9.9 only."
+
+
+def test_a_server_that_was_told_to_speak_0_2_only_is_met_there():
+    """Ours answers with an error where that of 2013 closes."""
+    with (
+        running_server(protocols=("0.2",)) as server,
+        running_client(server.frontend_addresses[0], 1, name="foo", timeouts=SOON) as client,
+    ):
+        assert [type(event) for event in client.events] == [ServerNotice, TunnelOpened]
+        assert "falling back to LTP/0.2" in client.events[0].text
+        assert server.registry.find("foo").tunnel.version == b"LTP/0.2"
 
 
 # Without retrying.
@@ -185,7 +227,7 @@ def test_with_retrying_an_unreachable_server_is_waited_for():
     port = unused_port()
     with running_client((LOOPBACK, port), 1, opened=False, name="foo", timeouts=SOON) as client:
         lost = client.wait_for(TunnelLost, 2)
-        assert lost.code == "unreachable"
+        assert lost.code == "connection_refused"
         assert lost.retry_in is not None
         with running_server(frontend=f"{LOOPBACK}:{port}"):
             assert not client.wait_for(TunnelOpened).resumed
@@ -200,5 +242,5 @@ def test_without_retrying_the_end_of_the_session_ends_the_client(server):
 
 def test_without_retrying_silence_ends_the_client(server):
     with raw_client(server, retry=False, timeouts={"reply": 0.1}) as client:
-        server.accept()
+        server.accept_control()
         assert isinstance(client.ended(), DeadlineExceeded)

@@ -1,17 +1,19 @@
-"""localtunnel.client.proxies: the pool of proxy connections of one session, of LTP/0.2."""
+"""localtunnel.client.proxies: the pool of proxy connections of one session."""
 
 import socket
 
 import gevent
 import pytest
 from harness import LOOPBACK, RawServer, frame, read_to_end, wait_until
+from harness.v3 import SESSION, RawBackend, assignment
 
 from localtunnel.client import proxies as proxies_module
 from localtunnel.client.proxies import Proxies
 from localtunnel.net import closing
 from localtunnel.net.dial import Address
+from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.limits import MAX_CONCURRENCY
-from localtunnel.protocol.messages import ProxyRequest
+from localtunnel.protocol.messages import Assignment, ProxyRequest
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -19,20 +21,26 @@ ASSIGNED = frame({"proxy": True})
 
 
 class Bench:
-    """A pool at a server made of sockets."""
+    """A pool at a server made of sockets, in one of the versions."""
 
-    def __init__(self, size):
-        self.server = RawServer()
+    def __init__(self, size, version=LTP_0_2):
+        self.server = RawServer() if version == LTP_0_2 else RawBackend()
         self.taken = []
+        self.assignments = []
         self.refused = []
         self.pool = Proxies(
             Address(socket.AF_INET, (LOOPBACK, self.server.port)),
-            ProxyRequest("foo", "me"),
+            version,
+            ProxyRequest("foo", "me") if version == LTP_0_2 else ProxyRequest("foo", session=SESSION),
             size,
             5.0,
-            lambda sock, first: self.taken.append((sock, first)),
+            self.take,
             self.refused.append,
         )
+
+    def take(self, sock, assignment, first):
+        self.taken.append((sock, first))
+        self.assignments.append(assignment)
 
     def close(self):
         self.pool.close()
@@ -48,8 +56,8 @@ def make(monkeypatch):
     monkeypatch.setattr(proxies_module, "RETRY_LONGEST", 0.05)
     made = []
 
-    def build(size):
-        made.append(Bench(size))
+    def build(size, version=LTP_0_2):
+        made.append(Bench(size, version))
         made[-1].pool.fill()
         return made[-1]
 
@@ -79,7 +87,8 @@ def test_as_many_are_opened_as_were_asked_for(make):
 
 @pytest.mark.parametrize(("asked", "size"), [(0, 1), (-5, 1), (MAX_CONCURRENCY + 1, MAX_CONCURRENCY)])
 def test_what_the_server_asks_for_is_bounded(asked, size):
-    pool = Proxies(Address(socket.AF_INET, (LOOPBACK, 1)), ProxyRequest("foo", "me"), asked, 5.0, print, print)
+    address = Address(socket.AF_INET, (LOOPBACK, 1))
+    pool = Proxies(address, LTP_0_2, ProxyRequest("foo", "me"), asked, 5.0, print, print)
     assert pool._size == size
 
 
@@ -115,6 +124,7 @@ def test_the_assignment_of_0_2_may_be_cut_anywhere(make, cut):
     assert bench.taken == []
     proxy.sendall(ASSIGNED[cut:] + b"x")
     wait_until(lambda: bench.taken)
+    assert bench.assignments == [None]
     sock, first = bench.taken[0]
     if first == b"":
         gevent.socket.wait_read(sock.fileno(), 5)
@@ -211,7 +221,73 @@ def test_closing_within_the_hand_over_is_safe(make):
     """The session may end in the very callback that takes a connection over."""
     bench = make(2)
     proxies = [bench.server.accept_proxy() for _ in range(2)]
-    bench.pool._taken = lambda sock, first: (bench.taken.append((sock, first)), bench.pool.close())
+    bench.pool._taken = lambda sock, assignment, first: (bench.take(sock, assignment, first), bench.pool.close())
     proxies[0].sendall(ASSIGNED)
     wait_until(lambda: bench.taken)
     assert read_to_end(proxies[1]) == b""
+
+
+# LTP/0.3.
+
+
+def test_in_0_3_the_session_is_shown_and_the_assignment_handed_on(make):
+    bench = make(1, LTP_0_3)
+    # It holds the connection to the session.
+    proxy = bench.server.accept_proxy()
+    proxy.sendall(assignment(7) + b"GET / HTTP/1.1\r\n")
+    bench.server.accept_proxy()
+    assert bench.assignments == [Assignment(7, "203.0.113.7:51234", "http")]
+    assert [first for _, first in bench.taken] == [b"GET / HTTP/1.1\r\n"]
+
+
+@pytest.mark.parametrize(("version", "sent"), [(LTP_0_2, assignment(7)), (LTP_0_3, ASSIGNED)])
+def test_an_assignment_of_the_other_version_costs_that_connection(make, version, sent):
+    bench = make(1, version)
+    proxy = bench.server.accept_proxy()
+    proxy.sendall(sent)
+    assert read_or_reset(proxy) == b""
+    bench.server.accept_proxy()
+    assert bench.taken == []
+
+
+def test_a_pool_that_grows_opens_what_is_missing(make):
+    bench = make(1, LTP_0_3)
+    bench.server.accept_proxy()
+    bench.pool.resize(3)
+    for _ in range(2):
+        bench.server.accept_proxy()
+    nobody_else_comes(bench.server)
+    assert len(bench.pool) == 3
+
+
+def test_a_pool_that_shrinks_closes_the_oldest(make):
+    bench = make(3, LTP_0_3)
+    oldest, older, newest = [bench.server.accept_proxy() for _ in range(3)]
+    bench.pool.resize(1)
+    assert [read_to_end(proxy) for proxy in (oldest, older)] == [b"", b""]
+    newest.sendall(assignment(1))
+    wait_until(lambda: bench.taken)
+    bench.server.accept_proxy()
+    nobody_else_comes(bench.server)
+
+
+def test_a_pool_of_none_and_then_of_some_is_all_fresh(make):
+    bench = make(2, LTP_0_3)
+    old = [bench.server.accept_proxy() for _ in range(2)]
+    bench.pool.resize(0)
+    bench.pool.resize(2)
+    assert [read_to_end(proxy) for proxy in old] == [b"", b""]
+    for _ in range(2):
+        bench.server.accept_proxy()
+    nobody_else_comes(bench.server)
+
+
+def test_a_pool_that_is_drained_keeps_what_it_has_and_opens_no_more(make):
+    bench = make(2, LTP_0_3)
+    first, second = [bench.server.accept_proxy() for _ in range(2)]
+    bench.pool.drain()
+    first.sendall(assignment(1))
+    wait_until(lambda: bench.taken)
+    second.close()
+    wait_until(lambda: len(bench.pool) == 0)
+    nobody_else_comes(bench.server)

@@ -1,7 +1,5 @@
 """localtunnel.client.session: one control connection of LTP/0.2, against a server made of sockets."""
 
-import re
-
 import gevent
 import pytest
 from harness import (
@@ -15,14 +13,16 @@ from harness import (
 )
 
 from localtunnel.client.config import ClientConfig, Timeouts
-from localtunnel.client.session import Session, Visits, identity, refusal
+from localtunnel.client.session import Session, refusal
 from localtunnel.client.upstream import Upstream
+from localtunnel.client.visits import Visits
 from localtunnel.errors import (
     ConnectionClosed,
     DeadlineExceeded,
     FrameError,
     MessageError,
     NameUnavailable,
+    PortRefused,
     RemoteFailure,
     TunnelExpired,
     Unreachable,
@@ -31,7 +31,8 @@ from localtunnel.errors import (
 from localtunnel.net import closing
 from localtunnel.net.address import HostPort, parse_target
 from localtunnel.protocol import limits
-from localtunnel.protocol.messages import ControlReply, ErrorReply
+from localtunnel.protocol.framing import LTP_0_2
+from localtunnel.protocol.messages import ControlReply, ControlRequest, ErrorReply
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -43,10 +44,9 @@ class Running:
 
     def __init__(self, port, **timeouts):
         config = ClientConfig(target=1, timeouts=Timeouts(**{"connect": 5.0, "reply": 5.0, **timeouts}))
-        self.events = []
         self.replies = []
-        visits = Visits(Upstream(parse_target(1), 1.0), self.events.append)
-        self.session = Session(config, "foo", ME, visits)
+        visits = Visits(Upstream(parse_target(1), 1.0), print)
+        self.session = Session(config, LTP_0_2, ControlRequest("foo", ME), visits, print)
         self._greenlet = gevent.spawn(self._run, HostPort(LOOPBACK, port))
 
     def _run(self, backend):
@@ -149,6 +149,18 @@ def test_a_server_that_closes_without_an_answer_is_told(server, running):
     assert isinstance(error, ConnectionClosed)
     assert f"127.0.0.1:{server.port}" in str(error)
     assert not session.session.opened
+    assert session.session.connected
+    assert not session.session.answered
+
+
+def test_a_part_of_an_answer_is_an_answer(server, running):
+    """The server speaks our version, so that its end is no reason to try another one."""
+    session = running()
+    control, _ = server.accept()
+    control.sendall(b"\0")
+    control.close()
+    assert isinstance(session.error(), ConnectionClosed)
+    assert session.session.answered
 
 
 @pytest.mark.parametrize("end", [lambda sock: sock.close(), closing.reset], ids=["close", "reset"])
@@ -163,7 +175,9 @@ def test_the_end_of_the_control_connection_ends_the_session_and_its_pool(server,
 
 def test_nobody_listening_is_unreachable(server, running):
     server.stop_listening()
-    assert isinstance(running().error(), Unreachable)
+    session = running()
+    assert isinstance(session.error(), Unreachable)
+    assert not session.session.connected
 
 
 @pytest.mark.parametrize(
@@ -173,6 +187,7 @@ def test_nobody_listening_is_unreachable(server, running):
         ("expired", TunnelExpired),
         ("exception", RemoteFailure),
         ("version", VersionError),
+        ("port_refused", PortRefused),
         ("something new", RemoteFailure),
     ],
 )
@@ -183,6 +198,7 @@ def test_an_error_instead_of_a_reply_is_the_sessions_end(server, running, code, 
     error = session.error()
     assert type(error) is kind
     assert str(error) == "The server's own words."
+    assert session.session.answered
     assert not session.session.opened
 
 
@@ -200,6 +216,7 @@ WRONG_REPLIES = {
     "an assignment": (frame({"proxy": True}), MessageError),
     "a ping": (frame({"control": "ping"}), MessageError),
     "an unknown message": (frame({"hello": 1}), MessageError),
+    "a word of LTP/0.3": (frame({"concurrency": 3}), MessageError),
     "a reply without a host": (frame({"control": {"concurrency": 1}}), MessageError),
     "a negative frame": (b"\xff\xff\xff\xff", FrameError),
     "no JSON": (frame(b"\x00\x01"), FrameError),
@@ -219,8 +236,13 @@ def test_a_wrong_reply_is_the_sessions_end(server, running, case):
 
 @pytest.mark.parametrize(
     "sent",
-    [frame({"control": {"host": "again"}}), frame({"proxy": True}), (limits.MAX_HEARTBEAT + 1).to_bytes(4, "big")],
-    ids=["a second reply", "an assignment", "a message over 4 KiB"],
+    [
+        frame({"control": {"host": "again"}}),
+        frame({"proxy": True}),
+        frame({"concurrency": 3}),
+        (limits.MAX_HEARTBEAT + 1).to_bytes(4, "big"),
+    ],
+    ids=["a second reply", "an assignment", "a word of LTP/0.3", "a message over 4 KiB"],
 )
 def test_what_may_not_come_on_the_open_connection_is_the_sessions_end(server, running, sent):
     session = running()
@@ -243,26 +265,3 @@ def test_a_session_that_is_killed_closes_everything(server, running):
     proxies = [server.accept_proxy() for _ in range(2)]
     session.close()
     assert [read_to_end(sock) for sock in (control, *proxies)] == [b"", b"", b""]
-
-
-def test_an_identity_is_user_host_system_and_an_instance_of_its_own():
-    one, two = identity(), identity()
-    assert re.fullmatch(r"[^;@]+@[^;]+;[A-Za-z]+;[0-9a-f]{16}", one)
-    assert one.rpartition(";")[0] == two.rpartition(";")[0]
-    assert one != two
-    assert len(one) <= limits.MAX_CLIENT_ID
-
-
-def test_an_identity_without_a_user_still_is_one(monkeypatch):
-    def fail():
-        raise KeyError("getpwuid(): uid not found")
-
-    monkeypatch.setattr("localtunnel.client.session.getpass.getuser", fail)
-    assert identity().startswith("unknown@")
-
-
-def test_a_long_host_name_leaves_the_instance_whole(monkeypatch):
-    monkeypatch.setattr("localtunnel.client.session.platform.node", lambda: "h" * 500)
-    text = identity()
-    assert len(text) == limits.MAX_CLIENT_ID
-    assert re.search(r";[0-9a-f]{16}\Z", text)

@@ -1,4 +1,4 @@
-"""localtunnel.client.visit: one visitor on its way to the upstream."""
+"""localtunnel.client.visit: one visitor on its way to the upstream, in LTP/0.2 and in LTP/0.3."""
 
 import pytest
 from harness import (
@@ -7,6 +7,7 @@ from harness import (
     pair,
     parse_response,
     read_head,
+    read_message,
     read_to_end,
     request,
     running_upstream,
@@ -16,9 +17,19 @@ from harness import (
 )
 
 from localtunnel.client.upstream import Upstream
-from localtunnel.client.visit import Visit
+from localtunnel.client.visit import Visit, failure_of, refuse_seen
+from localtunnel.errors import (
+    ConnectionRefused,
+    DeadlineExceeded,
+    NetworkError,
+    Unreachable,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from localtunnel.net import closing
 from localtunnel.net.address import parse_target
+from localtunnel.protocol.messages import Assignment
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -28,13 +39,13 @@ REQUEST = request("foo.example.com", "/page")
 class Watched:
     """A visit, its visitor's end, and what its watcher was told."""
 
-    def __init__(self, port, first=REQUEST):
-        upstream = Upstream(parse_target(port), 5.0)
+    def __init__(self, port, first=REQUEST, assignment=None, seconds=5.0):
+        upstream = Upstream(parse_target(port), seconds)
         upstream.resolve()
         sock, self.visitor = pair()
         self.told = []
         self.errors = []
-        self.visit = Visit(1, sock, first, upstream, self)
+        self.visit = Visit(1, sock, assignment, first, upstream, self)
 
     def start(self):
         self.visit.start()
@@ -98,7 +109,8 @@ def test_an_upstream_that_is_down_costs_the_visitor_a_502_and_names_nothing_loca
     assert b"127.0.0.1" not in response.body
     assert watched.told == ["failed", "ended"]
     assert str(port) in str(watched.errors[0])
-    assert watched.visit.reason == "upstream refused"
+    assert watched.visit.reason == "upstream failed"
+    assert watched.visit.peer is None
 
 
 def test_the_502_of_a_head_request_has_no_body():
@@ -171,3 +183,116 @@ def test_the_request_line_is_shown_when_it_came_along(first, line):
     assert watched.visit.request_line == line
     watched.start()
     watched.wait_for_the_end()
+
+
+def test_a_visitor_of_0_2_is_answered_when_the_upstream_is_silent():
+    with silent_listener() as (host, port):
+        watched = Watched(f"{host}:{port}", seconds=0.1).start()
+        response = parse_response(read_to_end(watched.visitor))
+        assert (response.status, response.fields["x-localtunnel-error"]) == (504, "upstream_timeout")
+        watched.wait_for_the_end()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ConnectionRefused("x"), UpstreamRefused),
+        (DeadlineExceeded("x"), UpstreamTimeout),
+        (Unreachable("x"), UpstreamUnreachable),
+        (NetworkError("x"), UpstreamUnreachable),
+    ],
+)
+def test_what_a_visitor_may_know_of_a_failure_names_no_target(error, kind):
+    failure = failure_of(error)
+    assert type(failure) is kind
+    assert str(failure) == ""
+
+
+# LTP/0.3.
+
+ASSIGNMENT = Assignment(7, "203.0.113.7:51234", "http")
+
+
+def test_got_comes_at_once_and_ready_before_the_upstreams_stream():
+    with running_upstream(answer_hello) as port:
+        watched = Watched(port, assignment=ASSIGNMENT).start()
+        assert [read_message(watched.visitor), read_message(watched.visitor)] == [{"got": 7}, {"ready": 7}]
+        answer = read_to_end(watched.visitor)
+        watched.visitor.close()
+        watched.wait_for_the_end()
+    assert parse_response(answer).body == b"hello"
+    assert watched.told == ["joined", "ended"]
+    assert watched.visit.peer == "203.0.113.7:51234"
+    # What the visit says itself is not counted as the upstream's.
+    assert (watched.visit.received, watched.visit.sent) == (len(REQUEST), len(answer))
+
+
+def test_got_does_not_wait_for_the_upstream():
+    with silent_listener() as (host, port):
+        watched = Watched(f"{host}:{port}", assignment=ASSIGNMENT).start()
+        assert read_message(watched.visitor) == {"got": 7}
+        assert watched.told == []
+        watched.visit.abort("end of the test")
+        assert is_reset(watched.visitor)
+        watched.visitor.close()
+
+
+def test_an_upstream_that_is_down_is_told_to_the_server_which_answers_the_visitor():
+    port = unused_port()
+    watched = Watched(port, assignment=ASSIGNMENT).start()
+    assert read_message(watched.visitor) == {"got": 7}
+    assert read_message(watched.visitor) == {"failed": {"id": 7, "error": "refused"}}
+    assert read_to_end(watched.visitor) == b""
+    watched.wait_for_the_end()
+    assert watched.told == ["failed", "ended"]
+    assert str(port) in str(watched.errors[0])
+
+
+def test_an_upstream_that_is_silent_is_told_as_such():
+    with silent_listener() as (host, port):
+        watched = Watched(f"{host}:{port}", assignment=ASSIGNMENT, seconds=0.1).start()
+        assert read_message(watched.visitor) == {"got": 7}
+        assert read_message(watched.visitor) == {"failed": {"id": 7, "error": "timeout"}}
+        watched.wait_for_the_end()
+
+
+def test_a_server_that_is_gone_before_ready_costs_the_upstream_a_reset():
+    ends = []
+
+    def handler(sock):
+        ends.append(is_reset(sock))
+
+    with running_upstream(handler) as port:
+        watched = Watched(port, assignment=ASSIGNMENT)
+        closing.reset(watched.visitor)
+        watched.start()
+        watched.wait_for_the_end()
+        wait_until(lambda: ends)
+    assert ends == [True]
+    assert watched.visit.reason == "server gone"
+    assert watched.told == ["ended"]
+
+
+def test_a_server_that_is_gone_before_got_ends_the_dialling():
+    with silent_listener() as (host, port):
+        watched = Watched(f"{host}:{port}", assignment=ASSIGNMENT)
+        closing.reset(watched.visitor)
+        watched.start()
+        watched.wait_for_the_end()
+    assert watched.visit.reason == "server gone"
+    assert watched.told == ["ended"]
+
+
+def test_an_assignment_that_was_seen_is_refused_in_so_many_words():
+    sock, server = pair()
+    refuse_seen(sock, ASSIGNMENT)
+    assert read_message(server) == {"failed": {"id": 7, "error": "seen"}}
+    assert read_to_end(server) == b""
+    server.close()
+
+
+def test_refusing_to_a_server_that_is_gone_closes():
+    sock, server = pair()
+    closing.reset(server)
+    refuse_seen(sock, ASSIGNMENT)
+    assert sock.fileno() == -1

@@ -1,6 +1,5 @@
 """The client: sessions one after the other, under the same name, for as long as its user wants."""
 
-import gc
 import logging
 import random
 from collections.abc import Callable
@@ -11,22 +10,28 @@ from greenlet import GreenletExit, getcurrent
 
 from localtunnel.client.config import ClientConfig
 from localtunnel.client.discovery import discover_backend
-from localtunnel.client.events import Event, TunnelLost, TunnelOpened
-from localtunnel.client.session import Session, Visits, identity
+from localtunnel.client.events import Event, ServerNotice, TunnelLost, TunnelOpened
+from localtunnel.client.identity import new_instance, user_at_host
+from localtunnel.client.session import Session
 from localtunnel.client.upstream import Upstream
+from localtunnel.client.visits import Visits
 from localtunnel.errors import (
+    ClientReplaced,
+    ConnectionClosed,
     LocaltunnelError,
     NameUnavailable,
     NetworkError,
+    PortRefused,
     ProtocolError,
     RefusedError,
     VersionError,
 )
-from localtunnel.net import closing
+from localtunnel.net import closing, descriptors
 from localtunnel.net.address import HostPort, parse_backend, parse_server, parse_target
 from localtunnel.net.deadline import Deadline
 from localtunnel.protocol import limits, names
-from localtunnel.protocol.messages import ControlReply
+from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
+from localtunnel.protocol.messages import ControlReply, ControlRequest
 
 log = logging.getLogger("localtunnel.client")
 
@@ -56,7 +61,12 @@ class Client:
         self._visits = Visits(self._upstream, report)
         self._chosen = config.name is not None
         self._name = names.check(config.name) if config.name is not None else names.generate()
-        self._identity = identity()
+        self._user = user_at_host()
+        self._instance = new_instance()
+        self._session: str | None = None
+        """The secret of the last LTP/0.3 session: with it the name is ours again at once, and LTP/0.2 is out."""
+        self._old_server = False
+        self._was_refused_at_0_2 = False
         self._failures = 0
         self._ever_opened = False
         self._ghost = Deadline(0)
@@ -73,7 +83,7 @@ class Client:
         NameUnavailable, VersionError, and with ``retry`` off whatever ended the first session.
         """
         self._runner = getcurrent()
-        gc.freeze()
+        descriptors.reserve()
         try:
             self._resolve_upstream()
             self._run_sessions()
@@ -98,17 +108,55 @@ class Client:
     def _run_sessions(self) -> NoReturn:
         tries = 1
         while True:
-            session = Session(self._config, self._name, self._identity, self._visits)
+            version = LTP_0_2 if self._old_server else LTP_0_3
+            session = Session(self._config, version, self._request(version), self._visits, self._report)
             try:
                 session.run(self._backend(), self._opened)
             except NameUnavailable as error:
+                if self._may_be_own_ghost(version):
+                    continue
                 if self._is_new_name_worth_a_try(tries):
                     tries += 1
                     self._name = names.generate()
                     continue
                 self._wait_to_retry(session, error)
             except (NetworkError, ProtocolError, RefusedError) as error:
+                if self._is_of_an_old_server(session, version, error):
+                    self._old_server = True
+                    self._report(ServerNotice("The server does not speak LTP/0.3; falling back to LTP/0.2."))
+                    continue
                 self._wait_to_retry(session, error)
+            self._old_server = False
+
+    def _request(self, version: bytes) -> ControlRequest:
+        if version == LTP_0_2:
+            return ControlRequest(self._name, f"{self._user};{self._instance}")
+        kind, port = self._config.kind, self._config.remote_port
+        return ControlRequest(
+            self._name, self._user, instance=self._instance, kind=kind, port=port, resume=self._session
+        )
+
+    def _is_of_an_old_server(self, session: Session, version: bytes, error: LocaltunnelError) -> bool:
+        """Say whether to fall back: the opening was closed without an answer, by a server never met at LTP/0.3.
+
+        A TCP tunnel has no fallback, for LTP/0.2 has none to offer.
+        """
+        if version == LTP_0_2 or self._session is not None or self._config.kind == "tcp":
+            return False
+        unanswered = isinstance(error, ConnectionClosed) and session.connected and not session.answered
+        return unanswered or isinstance(error, VersionError)
+
+    def _may_be_own_ghost(self, version: bytes) -> bool:
+        """Say whether to go back to LTP/0.3 once, for the name that a fallback was refused may be our own.
+
+        A link that is cut between an LTP/0.3 opening and its reply looks like an old server, and leaves a lease behind
+        that no LTP/0.2 request can take up.
+        """
+        if version != LTP_0_2 or self._was_refused_at_0_2:
+            return False
+        self._was_refused_at_0_2 = True
+        self._old_server = False
+        return True
 
     def _is_new_name_worth_a_try(self, tries: int) -> bool:
         return not self._chosen and not self._ever_opened and tries < GENERATED_TRIES
@@ -119,9 +167,10 @@ class Client:
         return discover_backend(self._server, Deadline(self._config.timeouts.connect))
 
     def _opened(self, reply: ControlReply) -> None:
-        self._report(
-            TunnelOpened(f"http://{reply.host}", self._name, str(self._upstream), reply.banner, self._ever_opened)
-        )
+        self._session = reply.session
+        self._was_refused_at_0_2 = False
+        url = reply.url or f"http://{reply.host}"
+        self._report(TunnelOpened(url, self._name, str(self._upstream), reply.banner, self._ever_opened))
         self._ever_opened = True
 
     def _wait_to_retry(self, session: Session, error: LocaltunnelError) -> None:
@@ -144,4 +193,4 @@ class Client:
     def _is_final(self, error: LocaltunnelError) -> bool:
         if isinstance(error, NameUnavailable):
             return not self._config.retry or self._ghost.remaining() == 0.0
-        return isinstance(error, VersionError) or not self._config.retry
+        return isinstance(error, VersionError | ClientReplaced | PortRefused) or not self._config.retry

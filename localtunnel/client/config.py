@@ -31,6 +31,8 @@ class ClientConfig(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     server: str = "localhost:8000"
     name: str | None = None
     backend: int | str | None = None
+    kind: Literal["http", "tcp"] = "http"
+    remote_port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     retry: bool = True
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     timeouts: Timeouts = Timeouts()

@@ -18,6 +18,20 @@ class TunnelOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerNotice:
+    """The server, or this client about the server, has something to say to the user."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTripMeasured:
+    """How long a message to the server and its answer take: the first time, and when it has changed a lot."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class TunnelLost:
     """The control connection ended. ``retry_in`` is in seconds; None when the client gives up."""
 
@@ -48,7 +62,7 @@ class VisitorLeft:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamFailed:
-    """The target did not accept a connection; the visitor was answered 502."""
+    """The target did not accept a connection; the visitor is answered 502 or 504, or closed if it speaks no HTTP."""
 
     number: int
     target: str
@@ -56,4 +70,4 @@ class UpstreamFailed:
     message: str
 
 
-Event = TunnelOpened | TunnelLost | VisitorJoined | VisitorLeft | UpstreamFailed
+Event = TunnelOpened | ServerNotice | RoundTripMeasured | TunnelLost | VisitorJoined | VisitorLeft | UpstreamFailed

@@ -15,9 +15,8 @@ from localtunnel.errors import LocaltunnelError, NetworkError
 from localtunnel.net.channel import Channel, client_channel
 from localtunnel.net.dial import Address, Dial
 from localtunnel.net.sockets import Socket
-from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.limits import MAX_CONCURRENCY
-from localtunnel.protocol.messages import Assigned, ErrorReply, FromServer, ProxyRequest
+from localtunnel.protocol.messages import Assigned, Assignment, ErrorReply, FromServer, ProxyRequest
 
 log = logging.getLogger("localtunnel.client")
 
@@ -26,24 +25,29 @@ RETRY_LONGEST = 5.0
 """Seconds between attempts to refill the pool, doubled for each failure in a row: the control connection is alive, so
 that the server is there, and visitors may wait."""
 
+REFILL_DELAY = 0.003
+"""Seconds from an assignment until the pool is refilled, unless it is empty: a burst's visitors come first, and
+dialling takes CPU."""
+
 SETTLED = 5.0
 """A connection that was parked for this many seconds counts as a success when it ends."""
 
 _READ = 1
 
-Taken = Callable[[Socket, bytes], None]
+Taken = Callable[[Socket, Assignment | None, bytes], None]
 
 
 class Proxies:
-    """Keeps ``size`` proxy connections parked at ``backend``.
+    """Keeps ``size`` proxy connections parked at ``backend``, in the session's ``version`` of the protocol.
 
-    ``taken(sock, first)`` takes over each one that the server assigned to a visitor; ``refused(reply)`` is told when
-    the server answers an error instead.
+    ``taken(sock, assignment, first)`` takes over each one that the server assigned to a visitor; ``refused(reply)`` is
+    told when the server answers an error instead.
     """
 
     def __init__(
         self,
         backend: Address,
+        version: bytes,
         request: ProxyRequest,
         size: int,
         timeout: float,
@@ -51,15 +55,17 @@ class Proxies:
         refused: Callable[[ErrorReply], None],
     ) -> None:
         self.backend = backend
+        self.version = version
         self.request = request
         self.timeout = timeout
-        self._size = max(1, min(size, MAX_CONCURRENCY))
+        self._size = max(1, _bounded(size))
         self._taken = taken
         self._refused = refused
-        self._open: set[_Proxy] = set()
+        self._open: dict[_Proxy, None] = {}
         self._failures = 0
         self._timer: Any = None
         self._closed = False
+        self._refilling = False
 
     def __len__(self) -> int:
         return len(self._open)
@@ -69,8 +75,23 @@ class Proxies:
         self._stop_timer()
         while not self._closed and self._timer is None and len(self._open) < self._size:
             proxy = _Proxy(self)
-            self._open.add(proxy)
+            self._open[proxy] = None
             proxy.start()
+
+    def resize(self, size: int) -> None:
+        """Keep ``size`` from here on: open what is missing, close the oldest of what is too much.
+
+        A server that takes the whole pool for dead asks for none, and then for as many as before.
+        """
+        self._size = _bounded(size)
+        for proxy in list(self._open)[: max(0, len(self._open) - self._size)]:
+            del self._open[proxy]
+            proxy.close()
+        self.fill()
+
+    def drain(self) -> None:
+        """Open no more: the server stops."""
+        self._closed = True
 
     def close(self) -> None:
         """Close everything that is parked or on its way. May be called twice."""
@@ -80,16 +101,22 @@ class Proxies:
             proxy.close()
         self._open.clear()
 
-    def taken(self, proxy: "_Proxy", sock: Socket, first: bytes) -> None:
+    def taken(self, proxy: "_Proxy", sock: Socket, assignment: Assignment | None, first: bytes) -> None:
         """``proxy`` was assigned: hand it on, and open another."""
-        self._open.discard(proxy)
+        self._open.pop(proxy, None)
         self._failures = 0
-        self.fill()
-        self._taken(sock, first)
+        self._taken(sock, assignment, first)
+        if not self._open:
+            self.fill()
+        elif not self._refilling and not self._closed:
+            self._stop_timer()
+            self._refilling = True
+            self._timer = gevent.get_hub().loop.timer(REFILL_DELAY)
+            self._timer.start(self.fill)
 
     def lost(self, proxy: "_Proxy", error: LocaltunnelError) -> None:
         """``proxy`` has ended unassigned: open another, the later the more often that happens."""
-        self._open.discard(proxy)
+        self._open.pop(proxy, None)
         log.debug("proxy connection lost", extra={"error": error.code, "detail": str(error)})
         if proxy.parked_for() >= SETTLED:
             self._failures = 0
@@ -106,9 +133,14 @@ class Proxies:
         self._refused(reply)
 
     def _stop_timer(self) -> None:
+        self._refilling = False
         if self._timer is not None:
             self._timer.close()
             self._timer = None
+
+
+def _bounded(size: int) -> int:
+    return max(0, min(size, MAX_CONCURRENCY))
 
 
 class _Proxy:
@@ -140,9 +172,9 @@ class _Proxy:
         if sock is None:
             self._proxies.lost(self, error or NetworkError("The backend could not be reached."))
             return
-        self._channel = client_channel(sock, "the server")
+        self._channel = client_channel(sock, self._proxies.version, "the server")
         try:
-            self._channel.send(self._proxies.request, header=LTP_0_2)
+            self._channel.send(self._proxies.request, header=self._proxies.version)
         except NetworkError as failure:
             self._lose(failure)
             return
@@ -156,9 +188,10 @@ class _Proxy:
         except LocaltunnelError as error:
             self._lose(error)
             return
-        if isinstance(message, Assigned):
+        if isinstance(message, Assigned | Assignment):
             self._watcher.close()
-            self._proxies.taken(self, *channel.detach())
+            sock, first = channel.detach()
+            self._proxies.taken(self, sock, message if isinstance(message, Assignment) else None, first)
         elif isinstance(message, ErrorReply):
             self.close()
             self._proxies.refused(self, message)

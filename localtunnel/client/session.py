@@ -1,24 +1,27 @@
 """One control connection: opening the tunnel, answering heartbeats, and the pool that lives as long as it does."""
 
-import getpass
-import itertools
 import logging
-import platform
-import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import gevent
+from greenlet import GreenletExit
 
 from localtunnel.client.config import ClientConfig
-from localtunnel.client.events import Event, UpstreamFailed, VisitorJoined, VisitorLeft
+from localtunnel.client.events import Event, RoundTripMeasured, ServerNotice
 from localtunnel.client.proxies import Proxies
-from localtunnel.client.upstream import Upstream
-from localtunnel.client.visit import Visit
+from localtunnel.client.stall import TICK, Stall
+from localtunnel.client.visit import refuse_seen
+from localtunnel.client.visits import Visits
 from localtunnel.errors import (
+    ClientReplaced,
     ConnectionClosed,
+    LocaltunnelError,
     MessageError,
     NameUnavailable,
-    NetworkError,
+    PortRefused,
     RefusedError,
     RemoteFailure,
     TunnelExpired,
@@ -29,71 +32,54 @@ from localtunnel.net.address import HostPort
 from localtunnel.net.channel import Channel, client_channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.dial import Address, dial, resolve
-from localtunnel.net.sockets import Socket
+from localtunnel.net.heartbeat import keep_alive
+from localtunnel.net.sockets import Socket, pending_error
 from localtunnel.protocol import limits, messages
 from localtunnel.protocol.framing import LTP_0_2
-from localtunnel.protocol.messages import ControlReply, ControlRequest, ErrorReply, FromServer, Ping, ProxyRequest
+from localtunnel.protocol.messages import (
+    Assignment,
+    Concurrency,
+    ControlReply,
+    ControlRequest,
+    Drain,
+    ErrorReply,
+    FromServer,
+    Notice,
+    Ping,
+    ProxyRequest,
+    Replaced,
+)
 
 log = logging.getLogger("localtunnel.client")
 
-
-def identity() -> str:
-    """Return who this client is, ``user@host;System;instance``: two terminals of one laptop must not be the same."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "unknown"
-    text = f"{user}@{platform.node() or 'unknown'};{platform.system()};{secrets.token_hex(8)}"
-    return "".join(char if char.isprintable() else "?" for char in text)[-limits.MAX_CLIENT_ID :]
-
-
-class Visits:
-    """The visitors that are being served: they outlive the session in which they came."""
-
-    def __init__(self, upstream: Upstream, report: Callable[[Event], None]) -> None:
-        self._upstream = upstream
-        self._report = report
-        self._numbers = itertools.count(1)
-        self._visits: set[Visit] = set()
-
-    def __len__(self) -> int:
-        return len(self._visits)
-
-    def begin(self, sock: Socket, first: bytes) -> None:
-        """Take over an assigned proxy connection."""
-        visit = Visit(next(self._numbers), sock, first, self._upstream, self)
-        self._visits.add(visit)
-        visit.start()
-
-    def abort_all(self, reason: str) -> None:
-        """Reset every visitor's connection."""
-        for visit in list(self._visits):
-            visit.abort(reason)
-
-    def visit_joined(self, visit: Visit) -> None:
-        """Report a visitor that reached the upstream."""
-        self._report(VisitorJoined(visit.number, None, visit.request_line))
-
-    def visit_failed(self, visit: Visit, error: NetworkError) -> None:
-        """Report a visitor that did not."""
-        self._report(UpstreamFailed(visit.number, str(self._upstream), error.code, str(error)))
-
-    def visit_ended(self, visit: Visit) -> None:
-        """Report and forget a visitor that has gone."""
-        self._visits.discard(visit)
-        seconds = time.monotonic() - visit.started
-        self._report(VisitorLeft(visit.number, visit.received, visit.sent, seconds, visit.reason or "closed"))
+NOTABLE_CHANGE = 2.0
+"""A round trip is worth another word when it is this many times longer or shorter than the one told last."""
 
 
 class Session:
     """One control connection, from dialling to its end; the visitors that came through it outlive it."""
 
-    def __init__(self, config: ClientConfig, name: str, client: str, visits: Visits) -> None:
+    def __init__(
+        self,
+        config: ClientConfig,
+        version: bytes,
+        request: ControlRequest,
+        visits: Visits,
+        report: Callable[[Event], None],
+    ) -> None:
         self._config = config
-        self._name = name
-        self._client = client
+        self._version = version
+        self._request = request
         self._visits = visits
+        self._report = report
         self._opened_at: float | None = None
+        self._round_trip: float | None = None
+        self._seen: OrderedDict[int, None] = OrderedDict()
+        self._stall = Stall()
+        self.connected = False
+        """Whether the backend was reached."""
+        self.answered = False
+        """Whether the server has answered the request in any way."""
 
     @property
     def opened(self) -> bool:
@@ -108,32 +94,49 @@ class Session:
     def run(self, backend: HostPort, opened: Callable[[ControlReply], None]) -> NoReturn:
         """Open the tunnel, call ``opened(reply)``, and keep it up; blocks the greenlet until it ends.
 
-        Raises the reason for the end: a NetworkError, a ProtocolError or a RefusedError. Visitors go on.
+        Raises the reason for the end: a NetworkError, a ProtocolError or a RefusedError. Visitors go on. Killed, it
+        tells the server that the name is free.
         """
         deadline = Deadline(self._config.timeouts.connect)
         sock, address = dial(resolve([backend.host], backend.port, deadline), deadline)
-        channel = client_channel(sock, f"the server at {backend}")
+        self.connected = True
+        channel = client_channel(sock, self._version, f"the server at {backend}")
         proxies: Proxies | None = None
+        timer = gevent.get_hub().loop.timer(TICK, TICK)
         try:
             reply = self._open(channel)
             channel.limit(limits.MAX_HEARTBEAT)
             self._opened_at = time.monotonic()
             opened(reply)
+            # Reaching the server may have taken longer than a stall.
+            self._stall.tick()
             proxies = self._proxies(channel, address, reply)
             proxies.fill()
-            self._answer_heartbeats(channel)
+            timer.start(self._tick, channel)
+            self._converse(channel, proxies, reply)
+        except GreenletExit:
+            self._release(channel)
+            raise
         finally:
+            timer.close()
             if proxies is not None:
                 proxies.close()
             channel.close()
 
     def _open(self, channel: Channel[FromServer]) -> ControlReply:
-        channel.send(ControlRequest(self._name, self._client), header=LTP_0_2)
-        message = channel.receive(Deadline(self._config.timeouts.reply))
+        channel.send(self._request, header=self._version)
+        try:
+            message = channel.receive(Deadline(self._config.timeouts.reply))
+        except ConnectionClosed:
+            self.answered = channel.is_mid_message
+            raise
+        self.answered = True
         if isinstance(message, ErrorReply):
             raise refusal(message)
         if not isinstance(message, ControlReply):
             raise MessageError("The server answered the control request with something else.")
+        if self._version != LTP_0_2 and message.session is None:
+            raise MessageError("The server's reply lacks the field 'session', which LTP/0.3 demands.")
         return message
 
     def _proxies(self, channel: Channel[FromServer], address: Address, reply: ControlReply) -> Proxies:
@@ -144,10 +147,49 @@ class Session:
             if error.error == messages.EXPIRED:
                 closing.wake(channel.sock)
 
-        request = ProxyRequest(self._name, self._client)
-        return Proxies(address, request, reply.concurrency, self._config.timeouts.connect, self._visits.begin, refused)
+        def taken(sock: Socket, assignment: Assignment | None, first: bytes) -> None:
+            self._take(channel, sock, assignment, first)
 
-    def _answer_heartbeats(self, channel: Channel[FromServer]) -> NoReturn:
+        client = self._request.client if self._version == LTP_0_2 else None
+        request = ProxyRequest(self._request.name, client, reply.session)
+        timeout = self._config.timeouts.connect
+        return Proxies(address, self._version, request, reply.concurrency, timeout, taken, refused)
+
+    def _take(self, channel: Channel[FromServer], sock: Socket, assignment: Assignment | None, first: bytes) -> None:
+        """Begin a visit, unless it is stale: from before a stall of ours, given up by the server, or seen before."""
+        if self._stall.seconds():
+            closing.reset(sock)
+            self._tick(channel)
+        elif assignment is None:
+            self._visits.begin(sock, None, first)
+        elif pending_error(sock):
+            closing.close(sock)
+        elif assignment.id in self._seen:
+            refuse_seen(sock, assignment)
+        else:
+            self._seen[assignment.id] = None
+            if len(self._seen) > limits.SEEN_IDS:
+                self._seen.popitem(last=False)
+            self._visits.begin(sock, assignment, first)
+
+    def _tick(self, channel: Channel[FromServer]) -> None:
+        """End the session when this machine has stood still: what is pending is stale, and connections may be dead."""
+        seconds = self._stall.seconds()
+        if seconds:
+            log.warning("this machine stood still, reconnecting", extra={"seconds": round(seconds, 1)})
+            closing.wake(channel.sock)
+        else:
+            self._stall.tick()
+
+    def _converse(self, channel: Channel[FromServer], proxies: Proxies, reply: ControlReply) -> NoReturn:
+        if self._version == LTP_0_2:
+            self._answer_pings(channel)
+        shortest, longest = limits.HEARTBEAT_BOUNDS
+        interval = min(longest, max(shortest, reply.heartbeat or limits.HEARTBEAT_INTERVAL))
+        keep_alive(channel, interval, lambda message: self._handle(message, proxies), self._measured)
+
+    def _answer_pings(self, channel: Channel[FromServer]) -> NoReturn:
+        """LTP/0.2: the server pings, we answer."""
         while True:
             message = channel.receive(Deadline(self._config.timeouts.heartbeat))
             if isinstance(message, Ping):
@@ -155,11 +197,46 @@ class Session:
             elif isinstance(message, ErrorReply):
                 raise refusal(message)
 
+    def _handle(self, message: FromServer, proxies: Proxies) -> None:
+        """LTP/0.3: what the server says besides heartbeats."""
+        match message:
+            case Concurrency(size):
+                proxies.resize(size)
+            case Drain(seconds):
+                proxies.drain()
+                self._report(ServerNotice(f"The server stops within {seconds:g} seconds; the tunnel will reconnect."))
+            case Notice(text):
+                self._report(ServerNotice(text))
+            case Replaced(text):
+                raise ClientReplaced(text)
+            case ErrorReply():
+                raise refusal(message)
+
+    def _measured(self, seconds: float) -> None:
+        last = self._round_trip
+        if last is None or not last / NOTABLE_CHANGE <= seconds <= last * NOTABLE_CHANGE:
+            self._round_trip = seconds
+            self._report(RoundTripMeasured(seconds))
+
+    def _release(self, channel: Channel[FromServer]) -> None:
+        """Say goodbye, so that the name is free at once."""
+        if self._version == LTP_0_2 or not self.opened:
+            return
+        try:
+            channel.send(messages.RELEASE)
+        except LocaltunnelError as error:
+            log.debug("goodbye not sent", extra={"error": error.code})
+
 
 def refusal(reply: ErrorReply) -> RefusedError | VersionError | ConnectionClosed:
     """Return the error that a server's error message stands for."""
     text = reply.message or f"The server answered {reply.error!r}."
     if reply.error == messages.VERSION:
         return VersionError(text)
-    kinds = {messages.UNAVAILABLE: NameUnavailable, messages.EXPIRED: TunnelExpired}
-    return kinds.get(reply.error, RemoteFailure)(text)
+    kinds: dict[str, Any] = {
+        messages.UNAVAILABLE: NameUnavailable,
+        messages.EXPIRED: TunnelExpired,
+        messages.PORT_REFUSED: PortRefused,
+    }
+    error: RefusedError = kinds.get(reply.error, RemoteFailure)(text)
+    return error

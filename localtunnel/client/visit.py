@@ -4,12 +4,25 @@ import time
 from typing import Any, Protocol
 
 from localtunnel.client.upstream import Upstream
-from localtunnel.errors import NetworkError, UpstreamRefused, VisitorError
+from localtunnel.errors import (
+    ConnectionRefused,
+    DeadlineExceeded,
+    NetworkError,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+    VisitorError,
+)
 from localtunnel.http import pages
 from localtunnel.http.request import HeadReader, RequestHead
 from localtunnel.net import closing
-from localtunnel.net.relay import Relay, SocketEnd
+from localtunnel.net.ends import SocketEnd
+from localtunnel.net.relay import Relay
 from localtunnel.net.sockets import Socket
+from localtunnel.protocol import messages
+from localtunnel.protocol.codec import encode
+from localtunnel.protocol.messages import Assignment, Failed, Got, Message, Ready
 
 
 class Watcher(Protocol):
@@ -19,17 +32,30 @@ class Watcher(Protocol):
         """The upstream is connected."""
 
     def visit_failed(self, visit: "Visit", error: NetworkError) -> None:
-        """The upstream could not be reached; the visitor has been answered."""
+        """The upstream could not be reached; the visitor has been answered, or will be by the server."""
 
     def visit_ended(self, visit: "Visit") -> None:
         """Nothing of the visit is left."""
 
 
 class Visit:
-    """Owns the proxy connection ``sock`` from its making on; ``first`` are the visitor's bytes that came along."""
+    """Owns the proxy connection ``sock`` from its making on; ``first`` are the visitor's bytes that came along.
 
-    def __init__(self, number: int, sock: Socket, first: bytes, upstream: Upstream, watcher: Watcher) -> None:
+    ``assignment`` is None in LTP/0.2, where the client itself answers a visitor whose upstream is down; in LTP/0.3 it
+    tells the server ``got``, ``ready`` or ``failed``.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        sock: Socket,
+        assignment: Assignment | None,
+        first: bytes,
+        upstream: Upstream,
+        watcher: Watcher,
+    ) -> None:
         self.number = number
+        self.assignment = assignment
         self.first = first
         self.reason: str | None = None
         self.started = time.monotonic()
@@ -38,6 +64,7 @@ class Visit:
         self._watcher = watcher
         self._relay: Relay | None = None
         self._dial: Any = None
+        self._answer = b"" if assignment is None else encode(Got(assignment.id))
 
     @property
     def received(self) -> int:
@@ -50,43 +77,64 @@ class Visit:
         return self._relay.from_b if self._relay else 0
 
     @property
+    def peer(self) -> str | None:
+        """The visitor's address, where the server tells it."""
+        return None if self.assignment is None else self.assignment.peer
+
+    @property
     def request_line(self) -> str | None:
         """The first line that the visitor sent, if it came along and is text."""
         line, end, _ = self.first.partition(b"\r\n")
         return line.decode("ascii", "replace") if end else None
 
     def start(self) -> None:
-        """Dial the upstream and relay; whatever happens, the watcher is told."""
+        """Dial the upstream and relay; whatever happens, the watcher is told.
+
+        ``got`` goes out at once, in one piece with ``ready`` where the upstream is connected at once.
+        """
         self._dial = self._upstream.dial(self._dialled)
+        if self._relay is None and self.reason is None and not self._send(b""):
+            self.abort("server gone")
 
     def abort(self, reason: str) -> None:
         """Reset both connections now. May be called twice."""
         if self._relay is not None:
             self._relay.abort(reason)
         elif self.reason is None:
-            self._dial.cancel()
+            if self._dial is not None:
+                self._dial.cancel()
             closing.reset(self._sock)
             self._ended(reason)
 
     def _dialled(self, sock: Socket | None, _: object, error: NetworkError | None) -> None:
         if sock is None:
-            self._answer(error or NetworkError("The upstream could not be reached."))
+            self._fail(error or NetworkError("The upstream could not be reached."))
+            return
+        if self.assignment is not None and not self._send(encode(Ready(self.assignment.id))):
+            closing.reset(sock)
+            self.abort("server gone")
             return
         relay = self._relay = Relay(SocketEnd(self._sock, "server"), SocketEnd(sock, "upstream"), self._ended)
         self._watcher.visit_joined(self)
         relay.start(to_b=self.first)
 
-    def _answer(self, error: NetworkError) -> None:
-        """Tell the visitor that the upstream is down; the exact error is for the client's user only."""
-        public = UpstreamRefused("The tunnel is up, but the program behind it does not accept connections.")
-        try:
-            self._sock.send(pages.error_answer(public, self._head()))
-        except OSError:
-            closing.close(self._sock)
+    def _fail(self, error: NetworkError) -> None:
+        """Let the visitor know that the upstream is down; the exact error is for the client's user only."""
+        if self.assignment is None:
+            self._send(pages.error_answer(failure_of(error), self._head()))
         else:
-            closing.linger(self._sock)
+            self._send(encode(Failed(self.assignment.id, failure_of(error).word)))
+        closing.linger(self._sock)
         self._watcher.visit_failed(self, error)
-        self._ended("upstream refused")
+        self._ended("upstream failed")
+
+    def _send(self, data: bytes) -> bool:
+        """Send ``data`` behind what is still to be said; few bytes on an idle connection, which never wait."""
+        data, self._answer = self._answer + data, b""
+        try:
+            return not data or self._sock.send(data) == len(data)
+        except OSError:
+            return False
 
     def _head(self) -> RequestHead | None:
         try:
@@ -97,3 +145,23 @@ class Visit:
     def _ended(self, reason: str) -> None:
         self.reason = reason
         self._watcher.visit_ended(self)
+
+
+def refuse_seen(sock: Socket, assignment: Assignment) -> None:
+    """Tell the server that an assignment was taken before, and close ``sock``: nobody is delivered twice."""
+    message: Message = Failed(assignment.id, messages.SEEN)
+    try:
+        sock.send(encode(message))
+    except OSError:
+        closing.close(sock)
+    else:
+        closing.linger(sock)
+
+
+def failure_of(error: NetworkError) -> UpstreamError:
+    """Return what the visitor may know of the reason why the upstream could not be connected."""
+    if isinstance(error, DeadlineExceeded):
+        return UpstreamTimeout()
+    if isinstance(error, ConnectionRefused):
+        return UpstreamRefused()
+    return UpstreamUnreachable()

@@ -1,0 +1,171 @@
+"""localtunnel.client.visits and visit: a visitor on its way to the upstream, in both versions."""
+
+import gevent
+import pytest
+from harness import (
+    LOOPBACK,
+    is_reset,
+    pair,
+    parse_response,
+    read_exactly,
+    read_message,
+    read_to_end,
+    request,
+    running_upstream,
+    silent_listener,
+    unused_port,
+    wait_until,
+)
+
+from localtunnel.client.events import UpstreamFailed, VisitorJoined, VisitorLeft
+from localtunnel.client.upstream import Upstream
+from localtunnel.client.visit import refuse_seen
+from localtunnel.client.visits import Visits
+from localtunnel.net.address import Target
+from localtunnel.protocol.messages import Assignment
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+HELLO = request("demo.localhost", "/hello")
+
+
+class Bench:
+    """Visits to ``port``; ``begin`` returns the server's end of the proxy connection."""
+
+    def __init__(self, port, host=LOOPBACK):
+        self.events, self.servers = [], []
+        upstream = Upstream(Target((host,), port, f"{host}:{port}"), 0.3)
+        upstream.resolve()
+        self.visits = Visits(upstream, self.events.append)
+
+    def begin(self, first=HELLO, number=1):
+        """Begin a visit as LTP/0.3 has it, or as LTP/0.2 when ``number`` is None."""
+        sock, server = pair()
+        self.servers.append(server)
+        assignment = None if number is None else Assignment(number, "203.0.113.7:51234")
+        self.visits.begin(sock, assignment, first)
+        return server
+
+    def kinds(self):
+        return [type(event) for event in self.events]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.visits.abort_all("end of the test")
+        for server in self.servers:
+            server.close()
+
+
+def echo(sock):
+    while data := sock.recv(65536):
+        sock.sendall(data)
+
+
+@pytest.fixture
+def port():
+    with running_upstream(echo) as listening_port:
+        yield listening_port
+
+
+def test_a_visit_of_0_3_says_got_and_ready_and_then_only_bytes(port):
+    with Bench(port) as bench:
+        server = bench.begin()
+        assert (read_message(server), read_message(server)) == ({"got": 1}, {"ready": 1})
+        assert read_exactly(server, len(HELLO)) == HELLO
+        server.sendall(b"more")
+        assert read_exactly(server, 4) == b"more"
+        server.shutdown(1)
+        assert read_to_end(server) == b""
+        wait_until(lambda: not len(bench.visits))
+        joined, left = bench.events
+        assert joined == VisitorJoined(1, "203.0.113.7:51234", "GET /hello HTTP/1.1")
+        assert (left.received, left.sent, left.reason) == (len(HELLO) + 4, len(HELLO) + 4, "closed")
+
+
+def test_a_visit_of_0_2_says_nothing_of_its_own(port):
+    with Bench(port) as bench:
+        server = bench.begin(number=None)
+        assert read_exactly(server, len(HELLO)) == HELLO
+        assert bench.events == [VisitorJoined(1, None, "GET /hello HTTP/1.1")]
+
+
+@pytest.mark.parametrize("host", [LOOPBACK, "255.255.255.255"], ids=["refused", "unreachable"])
+def test_failures_of_0_3_are_for_the_server_to_tell(host):
+    with Bench(unused_port(), host) as bench:
+        server = bench.begin()
+        assert read_message(server) == {"got": 1}
+        word = "refused" if host == LOOPBACK else "unreachable"
+        assert read_message(server) == {"failed": {"id": 1, "error": word}}
+        assert read_to_end(server) == b""
+        assert bench.kinds() == [UpstreamFailed, VisitorLeft]
+
+
+def test_got_is_said_while_the_upstream_is_dialled_and_a_timeout_after_it():
+    with silent_listener() as address, Bench(address[1]) as bench:
+        server = bench.begin()
+        assert read_message(server) == {"got": 1}
+        assert bench.events == []
+        assert read_message(server) == {"failed": {"id": 1, "error": "timeout"}}
+        assert bench.events[0].code == "deadline"
+
+
+def test_a_failure_of_0_2_is_answered_by_the_client_itself():
+    with Bench(unused_port()) as bench:
+        server = bench.begin(number=None)
+        response = parse_response(read_to_end(server))
+        assert (response.status, response.fields["x-localtunnel-error"]) == (502, "upstream_refused")
+        assert LOOPBACK not in response.body.decode()
+        assert bench.kinds() == [UpstreamFailed, VisitorLeft]
+
+
+@pytest.mark.parametrize("number", [1, None], ids=["0.3", "0.2"])
+def test_aborting_resets_both_connections(number):
+    """The one visitor is joined, the other one's upstream is still being dialled."""
+    resets = []
+    with (
+        running_upstream(lambda sock: resets.append(is_reset(sock))) as port,
+        silent_listener() as address,
+        Bench(port) as joined,
+        Bench(address[1]) as dialling,
+    ):
+        servers = [joined.begin(number=number), dialling.begin(number=number)]
+        wait_until(lambda: VisitorJoined in joined.kinds())
+        for bench in (joined, dialling):
+            bench.visits.abort_all("test")
+            bench.visits.abort_all("again")
+            assert len(bench.visits) == 0
+            assert [event.reason for event in bench.events if type(event) is VisitorLeft] == ["test"]
+        assert all(is_reset(server) for server in servers)
+        wait_until(lambda: resets)
+    assert resets == [True]
+
+
+def test_a_server_that_has_gone_ends_the_visit_before_it_begins(port):
+    with Bench(port) as bench:
+        sock, server = pair()
+        sock.shutdown(1)
+        server.close()
+        bench.visits.begin(sock, Assignment(1, "v"), HELLO)
+        assert bench.kinds() == [VisitorLeft]
+        assert len(bench.visits) == 0
+
+
+def test_each_visit_has_a_number_and_ends_by_itself(port):
+    with Bench(port) as bench:
+        first, second = bench.begin(number=1), bench.begin(number=2)
+        first.close()
+        wait_until(lambda: len(bench.visits) == 1)
+        assert [event.number for event in bench.events] == [1, 2, 1]
+        assert read_message(second) == {"got": 2}
+
+
+def test_an_assignment_that_was_seen_is_refused_and_the_connection_closed():
+    sock, server = pair()
+    with server:
+        server.sendall(HELLO)
+        refuse_seen(sock, Assignment(9, "v"))
+        assert read_message(server) == {"failed": {"id": 9, "error": "seen"}}
+        assert read_to_end(server) == b""
+    gevent.idle()
