@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from localtunnel.server.app import Server as Server
     from localtunnel.server.config import ServerConfig as ServerConfig
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = ["Client", "ClientConfig", "Server", "ServerConfig", "__version__"]
 

@@ -1,11 +1,17 @@
 """Settings: flag > environment > file > default, and whose fault a wrong one is."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from localtunnel.cli.config import MAX_FILE, client_config, server_config
 from localtunnel.client.config import ClientConfig
 from localtunnel.errors import ConfigError, LocaltunnelError, UsageError
 from localtunnel.server.config import ServerConfig
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -49,6 +55,7 @@ def test_every_flag_of_the_server_arrives_with_its_type():
         "--domain": "Example.com.",
         "--frontend": ":80",
         "--backend": "[::1]:81",
+        "--tcp-ports": "20000-20999",
         "--pool-size": "7",
         "--grace": "2.5",
         "--log-level": "debug",
@@ -58,6 +65,7 @@ def test_every_flag_of_the_server_arrives_with_its_type():
         domain="example.com",
         frontend=":80",
         backend="[::1]:81",
+        tcp_ports="20000-20999",
         pool_size=7,
         grace=2.5,
         log_level="debug",
@@ -72,6 +80,64 @@ def test_every_flag_and_variable_of_the_client_arrives():
         target="8080", name="demo", backend="8001", retry=False, server="example.com", log_level="error"
     )
     assert client_config({}, {"LT_NAME": "null"}).name == "null"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "expected"),
+    [
+        ({}, "", ("http", None)),
+        ({"tcp": True}, "", ("tcp", None)),
+        ({"tcp": True, "--remote-port": "20022"}, "remote_port = 20000", ("tcp", 20022)),
+        ({"tcp": True}, "remote_port = 20022", ("tcp", 20022)),
+        ({}, 'kind = "tcp"\nremote_port = 20022', ("tcp", 20022)),
+        ({"--remote-port": "20022"}, 'kind = "tcp"', ("tcp", 20022)),
+        # What a file says about TCP tunnels means nothing to one for HTTP.
+        ({"http": True}, 'kind = "tcp"\nremote_port = 20022', ("http", None)),
+        ({}, "remote_port = 20022", ("http", None)),
+    ],
+)
+def test_the_kind_of_tunnel_and_its_port(arguments, text, expected, written):
+    config = client_config({"--config": written(text), "http": False, "tcp": False, **arguments}, {})
+    assert (config.kind, config.remote_port) == expected
+
+
+def test_a_port_for_a_tunnel_that_is_not_tcp_is_a_usage_error(written):
+    path = written('kind = "tcp"')
+    text = message(UsageError, client_config, {"--config": path, "http": True, "--remote-port": "20022"})
+    assert text == "--remote-port: only a TCP tunnel has a public port of its own; write lt-client tcp."
+
+
+@pytest.mark.parametrize("target", ["http://localhost:8080", "HTTP://app"])
+def test_a_url_is_no_target_of_a_tcp_tunnel(target, written):
+    text = message(UsageError, client_config, {"tcp": True, "<target>": target})
+    assert text.startswith(f"<target>: {target!r} is not a target of a TCP tunnel")
+    path = written(f'target = "{target}"')
+    text = message(ConfigError, client_config, {"tcp": True, "--config": path})
+    assert text.startswith(f"{path}: target: {target!r} is not a target of a TCP tunnel")
+    # The stronger layer is the one that counts.
+    assert client_config({"tcp": True, "--config": path, "<target>": "22"}, {}).target == "22"
+    assert client_config({"--config": path}, {}).target == target
+
+
+@pytest.mark.parametrize("target", ["22", ":22", "app:22", "[::1]:22"])
+def test_every_other_form_is_a_target_of_a_tcp_tunnel(target):
+    assert client_config({"tcp": True, "<target>": target}, {"HOME": "/nonexistent"}).target == target
+
+
+def test_the_servers_protocols_are_read(written):
+    assert server_config({"--config": written('protocols = ["0.3"]')}, {}).protocols == ("0.3",)
+
+
+def test_only_a_range_of_ports_makes_the_settings_wait_for_gevent():
+    """The client and every wrong setting would wait for it as well."""
+    code = (
+        "import sys; from localtunnel.cli.config import client_config, server_config; "
+        "client_config({'tcp': True, '<target>': '22'}, {}); server_config({'--tcp-ports': ''}, {}); "
+        "print('gevent' in sys.modules); "
+        "server_config({'--tcp-ports': '20000-20999'}, {})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_tables_of_a_file_are_read(written):
@@ -103,12 +169,29 @@ def test_an_empty_variable_counts_as_unset():
         ("--frontend", "host", "is not an address to listen on"),
         ("--backend", "", "is not an address to listen on"),
         ("--domain", "http://example.com", "is not a domain"),
+        ("--tcp-ports", "20000", "'20000' is not a range of ports; write it as FIRST-LAST, such as 20000-20999."),
+        ("--tcp-ports", "20999-20000", "is not a range of ports"),
+        ("--tcp-ports", "60000-70000", "is not a range of ports"),
+        ("--tcp-ports", "0-10", "is not a range of ports"),
+        ("--tcp-ports", "a-b", "is not a range of ports"),
     ],
 )
 def test_a_wrong_flag_is_a_usage_error_that_names_it(flag, value, expected):
     text = message(UsageError, server_config, {flag: value})
     assert text.startswith(f"{flag}: ")
     assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("ssh", "expected whole number, got string 'ssh'."),
+        ("0", "expected whole number at least 1 and at most 65535, got 0."),
+        ("65536", "expected whole number at least 1 and at most 65535, got 65536."),
+    ],
+)
+def test_a_wrong_public_port_is_a_usage_error(value, expected):
+    assert message(UsageError, client_config, {"tcp": True, "--remote-port": value}) == f"--remote-port: {expected}"
 
 
 @pytest.mark.parametrize(("flag", "value"), [("<target>", "app"), ("--server", "a b"), ("--backend", "0")])
@@ -144,6 +227,15 @@ def test_a_wrong_variable_is_a_config_error_that_names_it(variable, value):
         ("log_level = 'loud'", "log_level: expected one of debug, info, warning, error, got 'loud'"),
         ("log_level = []", "log_level: expected one of debug, info, warning, error, got array"),
         ("domain = ", "not valid TOML"),
+        ("tcp_ports = 20000", "tcp_ports: expected string, got whole number"),
+        ("tcp_ports = '20000:20999'", "tcp_ports: '20000:20999' is not a range of ports; write it as FIRST-LAST"),
+        ("protocols = '0.3'", "protocols: expected array, got string"),
+        ("protocols = ['0.3', '0.4']", "protocols: in the array, expected one of 0.2, 0.3, got '0.4'."),
+        ("protocols = [0.3]", "protocols: in the array, expected one of 0.2, 0.3, got 0.3."),
+        ("protocols = []", "protocols: a server without a version would refuse every client; name at least one"),
+        ("[timeouts]\nlease = 0", "[timeouts] lease: expected number above 0 and at most 86400, got 0."),
+        ("[limits]\ntunnel_concurrency = 3", "[limits] tunnel_concurrency: expected whole number at least 4"),
+        ("[limits]\ntotal_concurrency = 0", "[limits] total_concurrency: expected whole number at least 1, got 0."),
     ],
 )
 def test_a_wrong_file_is_a_config_error_that_names_file_table_and_key(text, expected, written):

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from localtunnel.cli.output import MAX_BANNER_LINES, MAX_SHOWN, Json, Piped, Quiet, Terminal, clean
 from localtunnel.cli.writer import MAX_LINES, LineWriter, Stream
-from localtunnel.client.events import TunnelLost, TunnelOpened, UpstreamFailed, VisitorJoined, VisitorLeft
+from localtunnel.client.events import (
+    RoundTripMeasured,
+    ServerNotice,
+    TunnelLost,
+    TunnelOpened,
+    UpstreamFailed,
+    VisitorJoined,
+    VisitorLeft,
+)
 
 URL = "http://demo.example.com"
 OPENED = TunnelOpened(url=URL, name="demo", target="localhost:8080", banner="Welcome.\nBe kind.", resumed=False)
@@ -20,7 +28,20 @@ LOST = TunnelLost(code="closed", message="The server closed the connection.", re
 JOINED = VisitorJoined(number=1, peer="203.0.113.7:51234", request="GET / HTTP/1.1")
 LEFT = VisitorLeft(number=1, received=10, sent=20, seconds=0.5, reason="closed")
 FAILED = UpstreamFailed(number=2, target="localhost:8080", code="unreachable", message="localhost:8080 refused.")
-EVERYTHING = [OPENED, JOINED, LEFT, FAILED, LOST, AGAIN]
+SLOW = UpstreamFailed(number=2, target="localhost:8080", code="deadline", message="localhost:8080 did not answer.")
+NOTICE = ServerNotice("The server stops within 30 seconds.")
+EVERYTHING = [
+    OPENED,
+    RoundTripMeasured(0.0421),
+    JOINED,
+    LEFT,
+    FAILED,
+    SLOW,
+    NOTICE,
+    RoundTripMeasured(0.2),
+    LOST,
+    AGAIN,
+]
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x1b[31mred\x1b[0m\x9b1mbold\r\u202egnp\u2028\x00end"
 
 
@@ -45,8 +66,12 @@ def test_terminal_shows_banner_url_target_and_one_line_per_connection():
         "Be kind.",
         "URL     http://demo.example.com",
         "Target  localhost:8080",
+        "Round trip  42 ms",
         "12:00:00  #1  203.0.113.7:51234  GET / HTTP/1.1",
         "12:00:00  #2  502: localhost:8080 refused.",
+        "12:00:00  #2  504: localhost:8080 did not answer.",
+        "12:00:00  The server stops within 30 seconds.",
+        "12:00:00  round trip 200 ms",
         "12:00:00  lost: The server closed the connection; retrying in 2.3 s",
         "12:00:00  connected again: http://demo.example.com",
     ]
@@ -56,6 +81,32 @@ def test_a_connection_of_which_nothing_is_known_has_its_line_too():
     out = Lines()
     Terminal(out, clock)(VisitorJoined(number=3, peer=None, request=None))
     assert out == ["12:00:00  #3  visitor  connected"]
+
+
+def test_a_tcp_tunnel_has_connections_and_no_statuses():
+    out = Lines()
+    renderer = Terminal(out, clock)
+    renderer(TunnelOpened("tcp://example.com:20022", "demo", "localhost:22", "", False))
+    renderer(VisitorJoined(number=1, peer="203.0.113.7:51234", request=None))
+    renderer(UpstreamFailed(number=2, target="localhost:22", code="connection_refused", message="It refused."))
+    renderer(UpstreamFailed(number=3, target="localhost:22", code="deadline", message="It is slow."))
+    assert out == [
+        "URL     tcp://example.com:20022",
+        "Target  localhost:22",
+        "12:00:00  #1  203.0.113.7:51234  connected",
+        "12:00:00  #2  closed: It refused.",
+        "12:00:00  #3  closed: It is slow.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.0003, "0.3 ms"), (0.00994, "9.9 ms"), (0.00996, "10 ms"), (0.0426, "43 ms"), (1.5, "1500 ms")],
+)
+def test_a_round_trip_is_shown_as_exactly_as_it_is_worth(seconds, expected):
+    out = Lines()
+    Terminal(out, clock)(RoundTripMeasured(seconds))
+    assert out == [f"Round trip  {expected}"]
 
 
 @pytest.mark.parametrize(
@@ -109,9 +160,13 @@ def test_json_has_one_object_per_event():
     objects = [json.loads(line) for line in out]
     assert [each["event"] for each in objects] == [
         "tunnel_opened",
+        "round_trip_measured",
         "visitor_joined",
         "visitor_left",
         "upstream_failed",
+        "upstream_failed",
+        "server_notice",
+        "round_trip_measured",
         "tunnel_lost",
         "tunnel_opened",
         "failed",
@@ -124,6 +179,7 @@ def test_json_has_one_object_per_event():
         "banner": "Welcome.\nBe kind.",
         "resumed": False,
     }
+    assert objects[1] == {"event": "round_trip_measured", "seconds": 0.0421}
     assert objects[-1] == {"event": "failed", "code": "unavailable", "message": "The name is taken.", "exit_code": 5}
 
 
@@ -146,6 +202,7 @@ def test_nothing_from_elsewhere_reaches_the_terminal_as_a_sequence(renderer_of):
     renderer(TunnelOpened(HOSTILE, HOSTILE, HOSTILE, f"{HOSTILE}\nhello", False))
     renderer(VisitorJoined(1, HOSTILE, HOSTILE))
     renderer(UpstreamFailed(1, HOSTILE, "unreachable", HOSTILE))
+    renderer(ServerNotice(HOSTILE))
     renderer(TunnelLost("closed", HOSTILE, 1.0))
     assert out
     for line in out:

@@ -44,9 +44,13 @@ def run_main(capfd, main, *argv):
         (["-x", "80"], "-x is not an option."),
         (["--zzz", "80"], "--zzz is not an option."),
         (["htp", "8080"], "'htp' is not a command; did you mean http?"),
+        (["tpc", "22"], "'tpc' is not a command; did you mean tcp?"),
         (["xyz", "8080"], "'xyz' is not a command."),
         (["80", "90"], "'90' is one word too many: there is one target, '80'."),
         (["http", "80", "90"], "'90' is one word too many: there is one target, '80'."),
+        (["tcp", "80", "90"], "'90' is one word too many: there is one target, '80'."),
+        (["tcp", "22", "--remote-prot=1"], "--remote-prot is not an option; did you mean --remote-port?"),
+        (["tcp", "22", "--remote-port"], "--remote-port needs a value: --remote-port=N."),
         (["--name"], "--name needs a value: --name=NAME."),
         (["80", "-n"], "--name needs a value: --name=NAME."),
         (["--quiet=3", "80"], "--quiet takes no value."),
@@ -55,14 +59,16 @@ def run_main(capfd, main, *argv):
         (["--n", "80"], "--n is the beginning of --name and --no-retry; write it out."),
         (["--", "80"], "'--' was not understood"),
         ([], "No target: "),
-        (["http"], "No target: "),
+        (["http"], "No target: name the port or the address of the local server, as in lt-client 8080."),
+        (["tcp"], "No target: name the port or the address of the local server, as in lt-client tcp 22."),
+        (["tcp", "--remote-port", "20022"], "No target: "),
     ],
 )
 def test_a_client_line_that_is_not_understood(capfd, argv, sentence):
     code, out, err = run_main(capfd, client.main, *argv)
     assert (code, out) == (exit_codes.USAGE, "")
     assert err.startswith(f"lt-client: {sentence}")
-    assert "Usage:\n  lt-client [http] [options] [<target>]\n" in err
+    assert "Usage:\n  lt-client [http | tcp] [options] [<target>]\n" in err
     assert err.endswith("lt-client --help explains the options.\n")
 
 
@@ -86,6 +92,15 @@ def test_a_server_line_that_is_not_understood(capfd, argv, sentence):
     [
         ("lt-server", ["--pool-size=abc"], "--pool-size: expected whole number, got string 'abc'."),
         ("lt-server", ["--frontend=a"], "--frontend: 'a' is not an address to listen on: it has no port."),
+        ("lt-server", ["--tcp-ports=20000"], "--tcp-ports: '20000' is not a range of ports; write it as FIRST-LAST"),
+        ("lt-client", ["--remote-port=20022", "8080"], "--remote-port: only a TCP tunnel has a public port of its own"),
+        ("lt-client", ["http", "--remote-port=20022", "80"], "--remote-port: only a TCP tunnel has a public port"),
+        ("lt-client", ["tcp", "--remote-port=ssh", "22"], "--remote-port: expected whole number, got string 'ssh'."),
+        (
+            "lt-client",
+            ["tcp", "http://localhost:22"],
+            "<target>: 'http://localhost:22' is not a target of a TCP",
+        ),
         ("lt-client", ["app"], "<target>: 'app' is not a target: it has no port."),
         ("lt-client", ["--json", "--quiet", "80"], "--json and --quiet exclude each other; give one of them."),
     ],
@@ -159,12 +174,21 @@ ENDS = [
     (errors.AddressError, 3),
     (errors.NameUnavailable, 5),
     (errors.NameInvalid, 5),
+    (errors.PortRefused, 5),
+    (errors.ClientReplaced, 5),
+    (errors.RefusedError, 6),
+    (errors.TunnelExpired, 6),
     (errors.RemoteFailure, 6),
+    (errors.NetworkError, 6),
     (errors.Unreachable, 6),
+    (errors.ConnectionRefused, 6),
     (errors.ConnectionClosed, 6),
     (errors.DeadlineExceeded, 6),
-    (errors.VersionError, 7),
+    (errors.ProtocolError, 7),
     (errors.HeaderError, 7),
+    (errors.VersionError, 7),
+    (errors.FrameError, 7),
+    (errors.MessageError, 7),
     (errors.ListenError, 8),
     (KeyboardInterrupt, 130),
     (ValueError, 1),
@@ -184,6 +208,26 @@ def test_each_error_ends_with_its_code(capfd, error, code):
         assert err == f"lt-client: internal error: ValueError: It went wrong. {program.REPORT}\n"
     else:
         assert err == "lt-client: It went wrong.\n"
+
+
+def tree(error):
+    """``error`` and every class below it."""
+    yield error
+    for kind in error.__subclasses__():
+        yield from tree(kind)
+
+
+def test_every_error_has_its_code_above():
+    """A class that is new in the tree has to be thought of: no program may end with 1 for what is no fault of ours."""
+    without = {errors.LocaltunnelError, *tree(errors.VisitorError)}
+    assert {error for error, _ in ENDS if issubclass(error, errors.LocaltunnelError)} == {
+        error for error in tree(errors.LocaltunnelError) if error not in without
+    }
+
+
+@pytest.mark.parametrize("error", list(tree(errors.VisitorError)))
+def test_what_a_visitor_is_answered_never_ends_a_program(error):
+    assert exit_codes.exit_code(error("It went wrong.")) == exit_codes.INTERNAL_ERROR
 
 
 def test_the_table_of_codes_is_the_documented_one():

@@ -16,7 +16,14 @@ from localtunnel.http.request import RequestHead
 
 TEXT, JSON, HTML = "*/*", "application/json", "text/html"
 HOSTILE = "<script>alert('1')</script>&\"\x1b[2J\r\nSet-Cookie: a=b"
-ERRORS = errors.VisitorError.__subclasses__()
+
+
+def kinds(parent: type[errors.VisitorError]) -> list[type[errors.VisitorError]]:
+    """Return every kind of ``parent`` that is raised: one that has kinds of its own only holds them together."""
+    return [kind for child in parent.__subclasses__() for kind in kinds(child) or [child]]
+
+
+ERRORS = kinds(errors.VisitorError)
 
 every_error = pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.code)
 every_form = pytest.mark.parametrize("accept", [TEXT, JSON, HTML], ids=["text", "json", "html"])

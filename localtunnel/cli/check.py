@@ -57,14 +57,20 @@ def _faults(struct: type[msgspec.Struct], values: Mapping[str, Any], table: tupl
         if key not in fields:
             yield Fault(path, f"unknown key{nearest(key, list(fields))}")
         elif not _is_table(fields[key]):
-            try:
-                msgspec.convert(value, fields[key])
-            except msgspec.ValidationError:
+            if not _fits(value, fields[key]):
                 yield Fault(path, _wanted(fields[key], value))
         elif isinstance(value, Mapping):
             yield from _faults(fields[key], value, path)
         else:
             yield Fault(path, f"expected table, got {_kind_of(value)}.")
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    try:
+        msgspec.convert(value, annotation)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _is_table(annotation: Any) -> bool:
@@ -75,19 +81,36 @@ def _wanted(annotation: Any, value: Any) -> str:
     if typing.get_origin(annotation) is typing.Literal:
         choices = ", ".join(str(choice) for choice in typing.get_args(annotation))
         return f"expected one of {choices}, got {_shown(value)}."
+    if typing.get_origin(annotation) is tuple:
+        return _wanted_array(typing.get_args(annotation)[0], value)
     info = inspect.type_info(annotation)
     kinds = _kinds(info)
     wanted = " or ".join(kinds)
     if not any(kind in kinds for kind in _FITS.get(type(value), ())):
         shown = f" {_shown(value)}" if isinstance(value, str) else ""
         return f"expected {wanted}, got {_kind_of(value)}{shown}."
-    bounds = [f"{words} {bound}" for name, words in _BOUNDS if (bound := getattr(info, name, None)) is not None]
+    bounds = [
+        f"{words} {bound}"
+        for member in _members(info)
+        for name, words in _BOUNDS
+        if (bound := getattr(member, name, None)) is not None
+    ]
     return f"expected {wanted} {' and '.join(bounds)}, got {_shown(value)}."
 
 
+def _wanted_array(item: Any, value: Any) -> str:
+    if not isinstance(value, list):
+        return f"expected array, got {_kind_of(value)}."
+    wrong = next(each for each in value if not _fits(each, item))
+    return f"in the array, {_wanted(item, wrong)}"
+
+
+def _members(info: inspect.Type) -> tuple[inspect.Type, ...]:
+    return info.types if isinstance(info, inspect.UnionType) else (info,)
+
+
 def _kinds(info: inspect.Type) -> list[str]:
-    members = info.types if isinstance(info, inspect.UnionType) else (info,)
-    return [_KINDS[type(member)] for member in members if type(member) in _KINDS]
+    return [_KINDS[type(member)] for member in _members(info) if type(member) in _KINDS]
 
 
 def _kind_of(value: Any) -> str:

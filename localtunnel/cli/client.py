@@ -1,5 +1,6 @@
 """``lt-client``: gives a local server a public address for as long as it runs."""
 
+import gc
 import os
 import signal
 import sys
@@ -18,17 +19,22 @@ USAGE = """\
 lt-client: gives a local server a public address.
 
 Usage:
-  lt-client [http] [options] [<target>]
+  lt-client [http | tcp] [options] [<target>]
+
+Commands:
+  http                    A web server, which gets a public URL. The same as no command at all.
+  tcp                     Any other server that speaks TCP, such as SSH: it gets a public port.
 
 Targets:
   8080                    Port 8080 of this machine, IPv4 first, then IPv6.
   HOST:8080               Port 8080 of another machine; [IPV6]:8080 and http://HOST:8080 work as well.
-                          The target may be left out when the settings file names one.
+                          The target may be left out when the settings file names one. tcp takes no http://.
 
 Options:
   -s --server=HOST[:PORT]  The server's frontend.
   -n --name=NAME           The name to ask for: the first label of the public host. Else a generated one.
   --subdomain=NAME         The same as --name.
+  --remote-port=N          The public port to ask for, with tcp. Else the server chooses one.
   --backend=[HOST:]PORT    The server's backend. Else the server is asked for it.
   --config=FILE            A TOML file with settings; conf/client.toml explains every key.
   --json                   One JSON object per line on stdout for everything that happens.
@@ -41,15 +47,16 @@ Options:
 Examples:
   lt-client 8080
   lt-client --server=example.com --name=demo 8080
+  lt-client --server=example.com tcp --remote-port=20022 22
 
 Environment, weaker than an option and stronger than the file:
   LT_SERVER, LT_NAME, LT_CONFIG, LT_LOG_LEVEL, NO_COLOR.
 
-Exit codes: 0 clean, 1 internal error, 2 usage, 3 config, 4 authentication, 5 name refused, 6 unreachable,
-7 version mismatch, 130 Ctrl-C.
+Exit codes: 0 clean, 1 internal error, 2 usage, 3 config, 4 authentication, 5 name or port refused,
+6 unreachable, 7 version mismatch, 130 Ctrl-C.
 """
 
-COMMANDS = ("http",)
+COMMANDS = ("http", "tcp")
 
 VERSION_TIMEOUT = 2.0
 """How long ``--version`` waits for the server, in seconds: its own version is what the user asked for first."""
@@ -79,7 +86,9 @@ def _command(argv: list[str]) -> int:
         _show_versions(settings.server)
         return exit_codes.CLEAN
     if settings.target == "":
-        raise usage.refusal(USAGE, "No target: name the port or the address of the local server, as in lt-client 8080.")
+        example = "lt-client tcp 22" if settings.kind == "tcp" else "lt-client 8080"
+        sentence = f"No target: name the port or the address of the local server, as in {example}."
+        raise usage.refusal(USAGE, sentence)
     return _tunnel(settings, as_json=arguments["--json"], quiet=arguments["--quiet"])
 
 
@@ -95,13 +104,17 @@ def _show_versions(server: str) -> None:
 
 def _tunnel(settings: "ClientConfig", *, as_json: bool, quiet: bool) -> int:
     """Run the client with the output that was asked for; the writer has written everything before this returns."""
+    from localtunnel.cli import log
     from localtunnel.cli.writer import LineWriter
     from localtunnel.client.app import Client
 
     writer = LineWriter()
     try:
         report, failed = _output(writer, as_json=as_json, quiet=quiet)
+        log.take_over_hub()
         client = Client(settings, report)
+        # What is loaded now stays: the cyclic collector need not look at it again.
+        gc.freeze()
         try:
             return _until_signal(client)
         except LocaltunnelError as error:

@@ -7,8 +7,8 @@ code  constant               meaning
 1     INTERNAL_ERROR         a fault of localtunnel itself
 2     USAGE                  the command line was not understood
 3     CONFIG                 a setting in a file or in the environment is wrong
-4     AUTHENTICATION         the server wants credentials or refuses them; LTP/0.2 has none
-5     NAME_REFUSED           the name is taken or not allowed
+4     AUTHENTICATION         the server wants credentials or refuses them; no version of LTP here has any
+5     NAME_REFUSED           the name, or the public port, is taken, not allowed, or another run's by now
 6     UNREACHABLE            the server cannot be reached or failed; with ``--no-retry`` only
 7     VERSION_MISMATCH       the two programs do not speak the same protocol
 8     CANNOT_LISTEN          an address to listen on is taken or not this machine's
@@ -38,6 +38,8 @@ _TABLE: tuple[tuple[type[BaseException], int], ...] = (
     (errors.ConfigError, CONFIG),
     (errors.NameUnavailable, NAME_REFUSED),
     (errors.NameInvalid, NAME_REFUSED),
+    (errors.PortRefused, NAME_REFUSED),
+    (errors.ClientReplaced, NAME_REFUSED),
     (errors.RefusedError, UNREACHABLE),
     (errors.ProtocolError, VERSION_MISMATCH),
     (errors.ListenError, CANNOT_LISTEN),

@@ -39,6 +39,18 @@ def configure(level: str, log_format: str, environ: Mapping[str, str], stream: T
     logger.setLevel(level.upper())
 
 
+def take_over_hub() -> None:
+    """Log what dies in gevent's hub or in a greenlet that nobody waits for, instead of its printing to stderr."""
+    from gevent import get_hub
+
+    def log_exception(context: object, kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+        logging.getLogger(LOGGER).error(
+            "internal error", extra={"where": repr(context)}, exc_info=(kind, error, traceback)
+        )
+
+    get_hub().print_exception = log_exception
+
+
 class TextFormatter(logging.Formatter):
     """``2026-07-01T12:00:00.123Z info    server.app listening frontend=127.0.0.1:8000``."""
 

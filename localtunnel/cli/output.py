@@ -23,12 +23,15 @@ from collections.abc import Callable
 
 from localtunnel.client.events import (
     Event,
+    RoundTripMeasured,
+    ServerNotice,
     TunnelLost,
     TunnelOpened,
     UpstreamFailed,
     VisitorJoined,
     VisitorLeft,
 )
+from localtunnel.errors import DeadlineExceeded
 
 Put = Callable[[str], None]
 
@@ -40,6 +43,9 @@ MAX_BANNER_LINES = 20
 
 SHORTEST_WAIT = 0.05
 """Seconds below which a wait, rounded for the eye, would read as 0.0."""
+
+SHORT_TRIP = 0.00995
+"""Seconds below which a round trip has a digit behind the point: above, the digit says nothing that stays true."""
 
 # Control, format (among them those that turn the direction of writing), lone surrogates, private use, line separators.
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
@@ -70,18 +76,23 @@ class Terminal:
         self._put = out
         self._clock = clock
         self._url: str | None = None
+        self._round_trip_shown = False
 
     def __call__(self, event: Event) -> None:
         match event:
             case TunnelOpened():
                 self._opened(event)
+            case ServerNotice():
+                self._timed(clean(event.text))
+            case RoundTripMeasured():
+                self._measured(event.seconds)
             case TunnelLost():
                 self._lost(event)
             case VisitorJoined():
                 parts = [f"#{event.number}", event.peer or "visitor", event.request or "connected"]
                 self._timed("  ".join(clean(part) for part in parts))
             case UpstreamFailed():
-                self._timed(f"#{event.number}  502: {clean(event.message)}")
+                self._timed(f"#{event.number}  {self._answer_to(event)}: {clean(event.message)}")
             case VisitorLeft():
                 # A connection has one line, its first: a WebSocket must not be invisible for as long as it lives.
                 return
@@ -96,6 +107,21 @@ class Terminal:
         self._show_url(url)
         self._put(f"Target  {clean(event.target)}")
         self._url = url
+
+    def _measured(self, seconds: float) -> None:
+        """Show the first one among what is said once about the tunnel, and a change as something that happened."""
+        shown = f"{seconds * 1000:.1f} ms" if seconds < SHORT_TRIP else f"{seconds * 1000:.0f} ms"
+        if self._round_trip_shown:
+            self._timed(f"round trip {shown}")
+        else:
+            self._put(f"Round trip  {shown}")
+        self._round_trip_shown = True
+
+    def _answer_to(self, event: UpstreamFailed) -> str:
+        """Return what the visitor got instead of the target: an HTTP status, or nothing but the end."""
+        if self._url is not None and self._url.startswith("tcp:"):
+            return "closed"
+        return "504" if event.code == DeadlineExceeded.code else "502"
 
     def _lost(self, event: TunnelLost) -> None:
         if event.retry_in is None:

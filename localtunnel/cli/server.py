@@ -19,7 +19,9 @@ Options:
   --frontend=ADDR      Where visitors connect: PORT, :PORT, HOST:PORT or [IPV6]:PORT.
   --backend=ADDR       Where clients connect, in the same forms.
   --config=FILE        A TOML file with settings; conf/server.toml explains every key.
-  --pool-size=N        Idle connections that each client is asked to keep ready.
+  --tcp-ports=RANGE    Public ports for TCP tunnels, as FIRST-LAST. Without it there are no TCP tunnels.
+  --pool-size=N        Idle connections that each client of LTP/0.2 is asked to keep ready. What newer clients
+                       keep follows their visitors.
   --grace=S            Seconds that open connections are given to finish when the server stops.
   --log-level=L        debug, info, warning or error.
   --log-format=FORMAT  text or json.
@@ -61,5 +63,6 @@ def _serve(arguments: Mapping[str, Any]) -> int:
     # The server brings gevent with it, which none of the checks above had to wait for.
     from localtunnel.server.app import Server
 
+    log.take_over_hub()
     stopped_by = Server(settings).run()
     return exit_codes.INTERRUPTED if stopped_by == signal.SIGINT else exit_codes.CLEAN

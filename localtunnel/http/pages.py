@@ -67,6 +67,28 @@ _HELP = {
         "Load the page again in a moment, or tell the owner of the tunnel.",
         "Start your local server on the port that lt-client forwards to. The tunnel itself stays open.",
     ),
+    errors.UpstreamUnreachable.code: _Help(
+        "The server behind the tunnel cannot be reached",
+        "The tunnel is open, but its client finds no way to the server behind it.",
+        "Load the page again in a moment, or tell the owner of the tunnel.",
+        "See whether the machine that lt-client forwards to is switched on and connected, and whether its name is"
+        " written correctly: lt-client has printed the reason. The tunnel itself stays open.",
+    ),
+    errors.UpstreamClosed.code: _Help(
+        "The server behind the tunnel did not answer",
+        "The server behind the tunnel closed the connection without an answer.",
+        "Load the page again in a moment, or tell the owner of the tunnel. If you were sending a form, look first"
+        " whether it has arrived: it may have been received.",
+        "Your local server took the connection and ended it without a response. See whether it crashed or started"
+        " again, and whether it speaks HTTP rather than HTTPS on that port.",
+    ),
+    errors.UpstreamTimeout.code: _Help(
+        "The server behind the tunnel does not answer",
+        "The tunnel is open, but the server behind it did not accept the connection in time.",
+        "Load the page again in a moment, or tell the owner of the tunnel.",
+        "Your local server, or a firewall before it, does not react to new connections. See whether it is overloaded"
+        " or stopped, and whether lt-client forwards to the right machine. The tunnel itself stays open.",
+    ),
 }
 _OTHER = _Help(
     "The request failed",
