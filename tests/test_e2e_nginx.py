@@ -27,7 +27,11 @@ MEGABYTE = 1 << 20
 LARGE = 100 * MEGABYTE
 
 VISITORS = 200
-POOL = 8
+POOLS = {
+    "0.2": 'protocols = ["0.2"]\npool_size = 8\n',
+    "0.3": 'protocols = ["0.3"]\n[limits]\ntunnel_concurrency = 8\n',
+}
+"""A pool of 8 connections, as large as the server may make it."""
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +107,8 @@ def test_requests_on_one_connection_are_all_answered(url: str) -> None:
     assert both.stdout == b"1 200\n0 200\n"
 
 
-def test_200_visitors_at_once_pass_a_pool_of_8() -> None:
+@pytest.mark.parametrize("settings", POOLS.values(), ids=POOLS)
+def test_200_visitors_at_once_pass_a_pool_of_8(settings: str) -> None:
     """None is answered before all of them have reached the upstream, so that all 200 are joined at the same time."""
     arrived = 0
     all_arrived = Event()
@@ -119,7 +124,7 @@ def test_200_visitors_at_once_pass_a_pool_of_8() -> None:
 
     with (
         running_upstream(answer) as port,
-        ServerProcess(f"--pool-size={POOL}", config="[timeouts]\npool_wait = 30.0\n") as server,
+        ServerProcess(config=f"{settings}\n[timeouts]\npool_wait = 30.0\n") as server,
         ClientProcess(port, server=server.frontend, name="demo") as client,
     ):
         client.wait_until_open()

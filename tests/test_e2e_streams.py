@@ -37,9 +37,10 @@ WEBSOCKET_ID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """What a server appends to the client's key (RFC 6455 1.3)."""
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
-    with ServerProcess() as running:
+@pytest.fixture(scope="module", params=["0.2", "0.3"])
+def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    """A server that speaks one version, to which the client falls back if need be."""
+    with ServerProcess(config=f'protocols = ["{request.param}"]\n') as running:
         yield running
 
 
@@ -237,3 +238,19 @@ def test_both_directions_carry_bytes_at_the_same_time(server: ServerProcess) -> 
 
         assert response.body == REST
         assert uploaded.get(timeout=CAP) == REST
+
+
+def test_upstream_that_reads_to_the_end_learns_of_it_in_0_3() -> None:
+    """LTP/0.2 holds the visitor's end back from its clients, and such an upstream would wait for long."""
+
+    def answer(sock: socket.socket) -> None:
+        _, _, early = read_head(sock).partition(b"\r\n\r\n")
+        body = early + read_to_end(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n%d" % len(body))
+
+    with ServerProcess() as server, tunnel(server, answer) as (frontend, host), connect(frontend) as visitor:
+        visitor.sendall(request(host, method="POST", fields="Transfer-Encoding: chunked\r\n"))
+        visitor.sendall(REST)
+        visitor.shutdown(socket.SHUT_WR)
+        with at_most(CAP, "the answer"):
+            assert parse_response(read_to_end(visitor)).body == b"%d" % len(REST)

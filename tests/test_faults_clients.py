@@ -29,7 +29,10 @@ FRONTEND_PORT, BACKEND_PORT, TARGET_PORT = 8000, 8001, 8002
 """Ports in a namespace of the test's own, where nothing else listens."""
 
 
-def test_name_of_a_killed_client_is_free_at_once() -> None:
+STRANGER = "stranger@elsewhere;Plan 9"
+
+
+def test_name_of_a_killed_client_is_its_users_again_at_once_and_nobody_elses() -> None:
     """At once: long before the heartbeat, which is 5 s, could have told the server anything."""
     with ServerProcess() as server, running_upstream(answer_hello) as port:
         with ClientProcess(port, server=server.frontend, name="demo") as first:
@@ -39,9 +42,25 @@ def test_name_of_a_killed_client_is_free_at_once() -> None:
             closed = server.wait_for_record("tunnel closed", cap=1)
         assert closed["reason"] == "control connection closed"
 
+        with RawClient(server.backend, "demo", STRANGER) as stranger:
+            assert stranger.reply["error"] == "unavailable"
+        assert fetch(server.frontend, request("demo.localhost")).status == 503
         with ClientProcess(port, server=server.frontend, name="demo") as second:
             assert second.wait_until_open() == f"http://demo.localhost:{server.frontend[1]}"
             assert fetch(server.frontend, request("demo.localhost")).body == b"hello"
+
+
+def test_name_of_a_killed_client_of_0_2_is_free_for_anybody_at_once() -> None:
+    with ServerProcess(config='protocols = ["0.2"]\n') as server, running_upstream(answer_hello) as port:
+        with ClientProcess(port, server=server.frontend, name="demo") as first:
+            first.wait_until_open()
+            first.signal(signal.SIGKILL)
+            first.wait()
+            server.wait_for_record("tunnel closed", cap=1)
+        assert fetch(server.frontend, request("demo.localhost")).status == 404
+
+        with RawClient(server.backend, "demo", STRANGER) as stranger:
+            stranger.serve_one_visitor(server.frontend)
 
 
 def test_death_of_a_replaced_tunnel_leaves_its_successor_alone() -> None:
@@ -117,7 +136,8 @@ def test_blackholed_tunnel_ends_and_comes_back() -> None:
             since = time.monotonic()
             wait_until(lambda: '"no heartbeat"' in server.stderr, what="the end of the tunnel")
             assert time.monotonic() - since < 3
-            assert fetch(frontend, request("demo.localhost")).status == 404
+            # The name is kept for its client.
+            assert fetch(frontend, request("demo.localhost")).status == 503
             client.wait_for_event("tunnel_lost")
 
             net.mend()

@@ -74,7 +74,7 @@ def limit(program: Program, spare: int) -> int:
 def flood(address: Address, data: bytes) -> Iterator[list[socket.socket]]:
     """Hold ``FLOOD`` connections open, each of which has sent ``data``; in the end they are reset.
 
-    A visitor that only ends its side may still wait for its answer, and is not given up so soon (0.2).
+    A visitor that only ends its side may still wait for its answer, and in LTP/0.2 is not given up so soon.
     """
     connections = [connect(address) for _ in range(FLOOD)]
     try:

@@ -24,11 +24,20 @@ from harness import (
     unused_port,
     wait_until,
 )
+from harness.v3 import Peer
 from networks import tcp_states
 
 VISITORS = 5_000
 AT_ONCE = 50
 """Visitors at a time: more than the pool's size, so that some of them wait."""
+
+SETTINGS = """\
+[timeouts]
+lease = 1.0
+[limits]
+tunnel_concurrency = 16
+"""
+"""A name is given back soon, and a pool is as large as it becomes before anything is counted."""
 
 ABORTED = 300
 REFUSED = 300
@@ -106,11 +115,12 @@ LEAVING = (leave_without_a_word, leave_within_the_head, leave_within_the_respons
 
 
 def lose_raw_tunnel(backend: Address, number: int) -> None:
-    """Open a tunnel with a proxy connection, and lose both as a killed process would."""
-    client = RawClient(backend, f"raw-{number}", f"raw@test;Linux;{number}")
+    """Open a tunnel with a proxy connection, and lose both as a killed process would; every other one is of LTP/0.3."""
+    name = f"raw-{number}"
+    client = Peer(backend, name, beat=False) if number % 2 else RawClient(backend, name)
     assert "control" in client.reply
     proxy = client.park()
-    end = reset if number % 2 else socket.socket.close
+    end = reset if number % 4 < 2 else socket.socket.close
     end(client.control)
     end(proxy)
 
@@ -189,7 +199,7 @@ def misbehave(frontend: Address, times: int) -> None:
 def test_everything_is_given_back() -> None:
     with (
         running_upstream(answer) as port,
-        ServerProcess() as server,
+        ServerProcess(config=SETTINGS) as server,
         ClientProcess(port, server=server.frontend, name="demo") as client,
         ClientProcess(unused_port(), server=server.frontend, name="down") as down,
     ):
@@ -200,7 +210,7 @@ def test_everything_is_given_back() -> None:
         # Some things are opened on first use and stay.
         in_parallel(visit, ((server.frontend,) for _ in range(AT_ONCE)))
         misbehave(server.frontend, AT_ONCE)
-        visit_refused(server.frontend)
+        in_parallel(visit_refused, ((server.frontend,) for _ in range(AT_ONCE)))
         before, parked = watch.settled(), watch.parked()
 
         in_parallel(visit, ((server.frontend,) for _ in range(VISITORS)))

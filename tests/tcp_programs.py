@@ -1,0 +1,126 @@
+"""Programs behind a TCP tunnel, each in a directory and on a port of its own: OpenSSH, PostgreSQL and Redis.
+
+Each listens on 127.0.0.1 when its context manager has entered, and has ended when that is left. Everything that waits
+for a program does so in a thread, so that the hub of the test goes on.
+"""
+
+import os
+import pwd
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gevent
+from beside import end, environment
+
+LIMIT = 30.0
+"""Seconds that one run of a program may take."""
+
+UNPRIVILEGED = "nobody"
+"""Who runs PostgreSQL, which refuses to be run by root."""
+
+
+def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end and return what it wrote; fails after LIMIT."""
+    finished: subprocess.CompletedProcess[str] = gevent.get_hub().threadpool.apply(
+        subprocess.run,
+        (command,),
+        {"env": environment(), "capture_output": True, "text": True, "timeout": LIMIT, "check": False, **options},
+    )
+    return finished
+
+
+@contextmanager
+def running(command: list[str], port: int, log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server until the block has ended; it takes connections on ``port`` when the block begins."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options
+        )
+    try:
+        with gevent.Timeout(LIMIT, AssertionError(f"{command[0]} does not listen: {log.read_text()}")):
+            while not _listens(port):
+                assert process.poll() is None, log.read_text()
+                gevent.sleep(0.02)
+        yield process
+    finally:
+        end(process)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def sshd(directory: Path, port: int) -> Iterator[list[str]]:
+    """OpenSSH with keys of its own. Yields the options with which ssh may log in as the user of the test."""
+    for name in ("host", "user"):
+        made = run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name))
+        assert made.returncode == 0, made.stderr
+    (directory / "authorized").write_text((directory / "user.pub").read_text())
+    known = (directory / "host.pub").read_text()
+    (directory / "known").write_text(f"tunnel {known}")
+    lines = [
+        f"Port {port}",
+        "ListenAddress 127.0.0.1",
+        f"HostKey {directory / 'host'}",
+        f"AuthorizedKeysFile {directory / 'authorized'}",
+        f"PidFile {directory / 'sshd.pid'}",
+        "PasswordAuthentication no",
+        "PermitRootLogin yes",
+        "StrictModes no",
+        "UsePAM no",
+    ]
+    (directory / "sshd_config").write_text("\n".join(lines) + "\n")
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    command = ["/usr/sbin/sshd", "-D", "-e", "-f", str(directory / "sshd_config")]
+    settings = {
+        "IdentityFile": directory / "user",
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": directory / "known",
+        "HostKeyAlias": "tunnel",
+        "StrictHostKeyChecking": "yes",
+        "BatchMode": "yes",
+    }
+    with running(command, port, directory / "sshd.log"):
+        yield ["-F", "none", *(f"-o{key}={value}" for key, value in settings.items())]
+
+
+@contextmanager
+def redis(directory: Path, port: int) -> Iterator[None]:
+    """Redis that keeps nothing."""
+    command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(directory)]
+    with running(command, port, directory / "redis.log"):
+        yield
+
+
+@contextmanager
+def postgresql(directory: Path, port: int) -> Iterator[None]:
+    """A PostgreSQL cluster of the test's own, whose user ``test`` needs no password."""
+    binaries = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    cluster = directory / "cluster"
+    options: dict[str, Any] = {"cwd": directory}
+    if os.geteuid() == 0:
+        user = pwd.getpwnam(UNPRIVILEGED)
+        options |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        _let_enter(directory, user.pw_uid)
+    made = run(str(binaries / "initdb"), "-D", str(cluster), "-U", "test", "-A", "trust", "--no-sync", **options)
+    assert made.returncode == 0, made.stderr
+    command = [str(binaries / "postgres"), "-D", str(cluster), "-h", "127.0.0.1", "-p", str(port), "-F"]
+    command += ["-c", f"unix_socket_directories={directory}"]
+    with running(command, port, directory.parent / "postgresql.log", **options):
+        yield
+
+
+def _let_enter(directory: Path, uid: int) -> None:
+    """Give ``directory`` to ``uid``, and let it pass through what is above: pytest's own directories are closed."""
+    os.chown(directory, uid, -1)
+    for parent in directory.parents:
+        mode = parent.stat().st_mode
+        if not mode & 0o001:
+            parent.chmod(mode | 0o001)

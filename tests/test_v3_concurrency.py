@@ -1,0 +1,156 @@
+"""Pools that follow the demand: a burst makes them larger, calm makes them smaller, and ceilings hold."""
+
+import re
+
+import gevent
+import pytest
+from gevent.event import Event
+from harness import (
+    backend,
+    fetch,
+    frontend,
+    read_head,
+    request,
+    running_client,
+    running_server,
+    running_upstream,
+    wait_until,
+)
+from harness.v3 import Peer, parked
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+BURST = 64
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+
+
+class Gate:
+    """An upstream that answers nobody before it is opened, so that all visitors of a burst are there together."""
+
+    def __init__(self):
+        self.open = Event()
+        self.waiting = 0
+
+    def __call__(self, sock):
+        if read_head(sock):
+            self.waiting += 1
+            self.open.wait()
+            sock.sendall(OK)
+
+
+@pytest.fixture
+def gate():
+    upstream = Gate()
+    with running_upstream(upstream) as upstream.port:
+        yield upstream
+
+
+def visit(server, count, name="demo"):
+    """Send ``count`` visitors at once; return their greenlets."""
+    return [gevent.spawn(fetch, frontend(server), request(f"{name}.localhost")) for _ in range(count)]
+
+
+def burst(server, gate, count=BURST, name="demo"):
+    """Send ``count`` visitors, let them all in, and wait until all have been served."""
+    gate.waiting = 0
+    gate.open.clear()
+    visitors = visit(server, count, name)
+    wait_until(lambda: gate.waiting == count, what=f"{count} visitors are at the upstream")
+    gate.open.set()
+    assert {visitor.get().status for visitor in visitors} == {200}
+
+
+def size_of(server, name="demo"):
+    return server.registry.find(name).tunnel.size
+
+
+def waiting(server):
+    """Return how many visitors wait for a connection, as the tunnels' repr says."""
+    return sum(int(re.search(r"waiting=(\d+)", repr(tunnel))[1]) for tunnel in server.registry.tunnels())
+
+
+def test_a_pool_begins_with_four(gate):
+    with running_server() as server, running_client(frontend(server), gate.port, name="demo"):
+        assert size_of(server) == 4
+        wait_until(lambda: parked(server) == 4)
+
+
+def test_a_burst_makes_the_pool_larger_than_itself_and_the_next_one_waits_for_nothing(gate):
+    with running_server() as server, running_client(frontend(server), gate.port, name="demo"):
+        burst(server, gate)
+        assert size_of(server) > BURST
+        wait_until(lambda: parked(server) == size_of(server), what="the client has opened as many")
+        longest = 0
+        gate.waiting = 0
+        gate.open.clear()
+        visitors = visit(server, BURST)
+        while gate.waiting < BURST:
+            longest = max(longest, waiting(server))
+            gevent.sleep(0)
+        assert longest == 0
+        gate.open.set()
+        assert {visitor.get().status for visitor in visitors} == {200}
+
+
+def test_a_pool_shrinks_when_it_is_calm_and_the_client_closes_what_is_too_much(gate, monkeypatch):
+    monkeypatch.setattr("localtunnel.server.demand.DECAY_AFTER", 0.1)
+    monkeypatch.setattr("localtunnel.server.app.TICK", 0.02)
+    with running_server() as server, running_client(frontend(server), gate.port, name="demo"):
+        burst(server, gate, 32)
+        assert size_of(server) > 32
+        sizes = []
+        while not sizes or sizes[-1] > 4:
+            sizes.append(size_of(server))
+            gevent.sleep(0.01)
+        assert sizes == sorted(sizes, reverse=True)
+        assert len(set(sizes)) > 3
+        wait_until(lambda: parked(server) == 4, what="the client has closed the others")
+        burst(server, gate, 4)
+
+
+def test_a_client_by_hand_is_told_every_size(gate):
+    """The rule of PROTOCOL.md: a window with more visitors than the pool has makes it that many and a quarter more."""
+    with running_server(timeouts={"pool_wait": 0.3}) as server, Peer(backend(server)) as peer:
+        assert peer.reply["control"]["concurrency"] == 4
+        visitors = visit(server, 10)
+        wait_until(lambda: len(peer.said("concurrency")) == 3)
+        assert peer.said("concurrency") == [6, 8, 11]
+        assert {visitor.get().status for visitor in visitors} == {503}
+
+
+def test_one_tunnel_stays_below_its_ceiling(gate):
+    with (
+        running_server(limits={"tunnel_concurrency": 16}) as server,
+        running_client(frontend(server), gate.port, name="demo"),
+    ):
+        burst(server, gate)
+        assert size_of(server) == 16
+        wait_until(lambda: parked(server) == 16)
+        burst(server, gate)
+        assert size_of(server) == 16
+
+
+def test_all_tunnels_together_stay_below_the_total(gate):
+    names = ["one", "two", "three"]
+    with running_server(limits={"total_concurrency": 40}) as server:
+        clients = [running_client(frontend(server), gate.port, name=name) for name in names]
+        with clients[0], clients[1]:
+            with clients[2]:
+                for name in names:
+                    burst(server, gate, 30, name)
+                    assert sum(size_of(server, name) for name in names) <= 40
+                assert size_of(server, "one") == 40 - 4 - 4
+                wait_until(lambda: sum(parked(server, name) for name in names) == 40)
+            wait_until(lambda: server.registry.find("three") is None)
+            # What the third one has given back is there for the others.
+            burst(server, gate, 30, "two")
+            assert size_of(server, "two") == 8
+
+
+def test_a_server_that_stops_has_the_client_open_no_more(gate):
+    with running_server() as server, Peer(backend(server)) as peer:
+        stopping = gevent.spawn(server.stop, 0.2)
+        wait_until(lambda: peer.said("drain"))
+        assert peer.said("drain") == [0.2]
+        stopping.join()
+        wait_until(peer.ended)

@@ -1,0 +1,64 @@
+"""A pool that died in silence: the server finds out by a missed ``got``, and has the client park fresh connections."""
+
+import gevent
+import pytest
+from harness import (
+    LOOPBACK,
+    backend,
+    fetch,
+    frontend,
+    read_head,
+    read_to_end,
+    request,
+    running_client,
+    running_server,
+    running_upstream,
+    wait_until,
+)
+from harness.link import Link
+from harness.v3 import Peer, RawBackend, frame, park, parked
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+NOWHERE = (LOOPBACK, 9)
+
+
+def answer(sock):
+    if read_head(sock):
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+
+def test_a_missed_got_renews_the_pool_once():
+    with running_server(timeouts={"pool_wait": 1.0}) as server, Peer(backend(server)) as peer:
+        park(server, peer, 3)
+        visitors = [gevent.spawn(fetch, frontend(server), request("demo.localhost")) for _ in range(2)]
+        assert {visitor.get().status for visitor in visitors} == {503}
+        assert peer.said("concurrency") == [0, 4]
+
+
+def test_a_client_that_is_asked_for_none_and_then_for_some_parks_fresh_ones():
+    with (
+        RawBackend() as raw,
+        running_client(NOWHERE, 9, opened=False, name="demo", backend=raw.port),
+    ):
+        control = raw.open_tunnel(3)
+        old = [raw.accept_proxy() for _ in range(3)]
+        control.sendall(frame({"concurrency": 0}) + frame({"concurrency": 3}))
+        assert [read_to_end(proxy) for proxy in old] == [b"", b"", b""]
+        assert len({raw.accept_proxy() for _ in range(3)}) == 3
+
+
+def test_a_visitor_is_served_although_every_parked_connection_is_dead():
+    with running_upstream(answer) as port, running_server() as server:
+        link = Link(backend(server))
+        try:
+            with running_client(frontend(server), port, name="demo", backend=link.port):
+                wait_until(lambda: parked(server) == 4)
+                dead = [line for line in link.lines if line.is_parked]
+                assert len(dead) == 4
+                for line in dead:
+                    line.silence()
+                assert fetch(frontend(server), request("demo.localhost")).body == b"ok"
+                wait_until(lambda: sum(line.is_parked and not line.silent for line in link.lines) == 4)
+        finally:
+            link.close()
