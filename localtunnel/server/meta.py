@@ -66,7 +66,7 @@ class Meta:
         """Counts only: names of tunnels are nobody else's business."""
         metrics = {
             "uptime_seconds": round(time.monotonic() - self._started, 3),
-            "tunnels": len(self._registry),
+            "tunnels": len(self._registry.tunnels()),
             "joins": len(self._joins),
             "visitors_total": self.visitors,
             "assignments_repeated_total": self._joins.repeated,

@@ -43,7 +43,7 @@ class Claim:
 class Registry:
     """Names in memory. ``claim`` may wait and may fail, so that a registry of several machines can take its place.
 
-    ``freed(claim)`` is called when a claim has ended for good and nobody has followed it.
+    ``freed(claim)`` is called when a claim has ended for good; one that was resumed has handed its port on before.
     """
 
     def __init__(self, domain: str, freed: Callable[[Claim], None] = lambda claim: None) -> None:
