@@ -33,17 +33,8 @@ class Deadline:
 
 def wait_readable(sock: socket.socket, deadline: Deadline) -> None:
     """Block the greenlet until ``sock`` can be read, has ended or has failed. Raises DeadlineExceeded."""
-    _wait(gevent.socket.wait_read, sock, deadline)
-
-
-def wait_writable(sock: socket.socket, deadline: Deadline) -> None:
-    """Block the greenlet until ``sock`` can be written or has failed. Raises DeadlineExceeded."""
-    _wait(gevent.socket.wait_write, sock, deadline)
-
-
-def _wait(wait: Callable[..., None], sock: socket.socket, deadline: Deadline) -> None:
     try:
-        wait(sock.fileno(), timeout=deadline.check())
+        gevent.socket.wait_read(sock.fileno(), timeout=deadline.check())
     except TimeoutError:
         deadline.check()
         raise DeadlineExceeded(f"Nothing was heard within {deadline.seconds:g} seconds.") from None

@@ -30,7 +30,6 @@ class Tunnel:
         self.name = name
         self.kind = kind
         self.version = version
-        self.opened = time.monotonic()
         self.ended: str | None = None
         self.joins = Joins()
         self.listeners: list[Listener] = []
