@@ -13,7 +13,7 @@ from harness.relays import BULK, DIGEST, MB, Bound, digest_to_end, send_and_fini
 
 from localtunnel.net import closing
 from localtunnel.net.ends import SocketEnd
-from localtunnel.net.relay import BUFFER_SIZE
+from localtunnel.net.pump import BUFFER_SIZE
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -21,6 +21,8 @@ class End(Protocol):
     label: str
     watcher: Any
     """gevent's io watcher for it, which whoever owns the end starts and stops; closed with the end."""
+    has_pending: bool
+    """Whether bytes lie ready to be read that no watcher will tell of: those of a record already decrypted."""
 
     def try_read(self, buffer: bytearray) -> int:
         """Read into ``buffer``: the number of bytes, 0 at the end. Raises BlockingIOError when there is nothing."""
@@ -45,6 +47,8 @@ class SocketEnd:
     """
 
     __slots__ = ("label", "sock", "try_read", "try_write", "watcher")
+
+    has_pending = False
 
     def __init__(self, sock: socket.socket, label: str, watcher: Any = None) -> None:
         self.sock = sock

@@ -1,8 +1,4 @@
-"""The pump: bytes between two ends until both directions have ended. The product's hot loop.
-
-It runs in the hub, one read and one write per readiness event, with one buffer for all relays, so that an open
-connection owns no greenlet and no buffer. An end that cannot take more stops the reading of the other (back pressure),
-with at most one buffer's worth held in between.
+"""Bytes between two ends, untouched, until both directions have ended; ``net.pump`` moves them.
 
 How a direction ends (RFC 9293 3.6, half-close): EOF on one end becomes a FIN on the other, and the reverse direction
 goes on. A reset on one end resets the other, so that a truncated stream never looks complete. An end that refuses bytes
@@ -16,19 +12,14 @@ from typing import Any
 import gevent
 
 from localtunnel.net import closing
-from localtunnel.net.ends import READ, WRITE, End
-
-BUFFER_SIZE = 256 * 1024
-"""What one readiness event moves at most: larger reads gained nothing on bulk, smaller ones lost a third."""
+from localtunnel.net.ends import End
+from localtunnel.net.pump import Side
 
 HELD_EOF_IDLE = 60.0
 """Seconds without an answer after which a held EOF is passed on after all: nobody waits for it any longer."""
 
 HELD_EOF_ANSWERED = 5.0
 """The same once the other end has answered something: most likely all of it, on a connection that it keeps alive."""
-
-_buffer = bytearray(BUFFER_SIZE)
-_view = memoryview(_buffer)
 
 
 class Relay:
@@ -50,9 +41,10 @@ class Relay:
         hold_eof: bool = False,
         on_unanswered: Callable[[], None] | None = None,
     ) -> None:
-        self._a = _Side(a, self)
-        self._b = _Side(b, self)
+        self._a = Side(a)
+        self._b = Side(b)
         self._a.other, self._b.other = self._b, self._a
+        self._a.owner = self._b.owner = self
         self._on_end = on_end
         self._hold_eof = hold_eof
         self._on_unanswered = on_unanswered
@@ -91,7 +83,11 @@ class Relay:
 
     # What the sides tell.
 
-    def read_ended(self, side: "_Side") -> None:
+    def received(self, side: Side, data: memoryview) -> memoryview:
+        """Pass on what came as it is."""
+        return data
+
+    def read_ended(self, side: Side) -> None:
         """``side`` reached EOF: pass it on once everything before it has been written."""
         if self._is_unanswered(side):
             return
@@ -100,7 +96,7 @@ class Relay:
         elif not side.other.backlog:
             self.all_written(side.other)
 
-    def all_written(self, side: "_Side") -> None:
+    def all_written(self, side: Side) -> None:
         """Everything read from the other side, which has ended, was written to ``side``."""
         if side is self._b and self._is_holding():
             return
@@ -117,7 +113,7 @@ class Relay:
         if side.discarding:
             self._start_timer(closing.LINGER, self._finish, f"{side.other.end.label} closed early")
 
-    def read_failed(self, side: "_Side", error: OSError) -> None:
+    def read_failed(self, side: Side, error: OSError) -> None:
         """``side`` was reset, or timed out."""
         if self._is_unanswered(side):
             return
@@ -128,7 +124,7 @@ class Relay:
         reason = "timed out" if error.errno == errno.ETIMEDOUT else "reset"
         self.abort(f"{side.end.label} {reason}")
 
-    def write_failed(self, side: "_Side") -> None:
+    def write_failed(self, side: Side) -> None:
         """``side`` takes no more bytes. What it still has to say is passed on; what was for it is dropped."""
         side.backlog = b""
         side.writable = False
@@ -140,12 +136,13 @@ class Relay:
 
     # The ends of a relay.
 
-    def _is_unanswered(self, side: "_Side") -> bool:
+    def _is_unanswered(self, side: Side) -> bool:
         if self._on_unanswered is None or side is not self._b or side.count or not self._a.writable:
             return False
         self._stop_timer()
         self._b.close(reset=False)
-        self._a.release()
+        self._a.unbind()
+        self._a.closed = True
         on_unanswered = self._on_unanswered
         self._forget_owner()
         on_unanswered()
@@ -195,107 +192,3 @@ class Relay:
 
 def _ignore(reason: str) -> None:
     """Take the place of a callback that has been called."""
-
-
-class _Side:
-    """One end within a relay: what is still to be written to it, and whether it can still be read and written."""
-
-    __slots__ = ("_watcher", "backlog", "closed", "count", "discarding", "end", "other", "reading", "relay", "writable")
-
-    other: "_Side"
-    relay: Relay
-
-    def __init__(self, end: End, relay: Relay) -> None:
-        self.end = end
-        self.relay = relay
-        self.backlog: bytes | memoryview = b""
-        self.closed = False
-        self.count = 0
-        self.discarding = False
-        self.reading = True
-        self.writable = True
-        self._watcher = end.watcher
-
-    def watch(self) -> None:
-        """Wait for just the events that this side can use now."""
-        events = READ if self.reading and not self.other.backlog else 0
-        if self.backlog:
-            events |= WRITE
-        watcher = self._watcher
-        if watcher.active:
-            if watcher.events == events:
-                return
-            watcher.stop()
-        if events:
-            watcher.events = events
-            watcher.start(self._ready)
-
-    def _ready(self) -> None:
-        if self.backlog:
-            self.flush()
-        if self.reading and not self.other.backlog:
-            self._read()
-
-    def _read(self) -> None:
-        other = self.other
-        try:
-            size = self.end.try_read(_buffer)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self.relay.read_failed(self, error)
-            return
-        if size == 0:
-            self.reading = False
-            self.watch()
-            self.relay.read_ended(self)
-            return
-        self.count += size
-        if self.discarding:
-            return
-        try:
-            sent = other.end.try_write(_view[:size])
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self.relay.write_failed(other)
-            return
-        if sent < size:
-            other.backlog = bytes(_view[sent:size])
-            self.watch()
-            other.watch()
-
-    def flush(self) -> None:
-        """Write the backlog, or as much of it as goes."""
-        try:
-            sent = self.end.try_write(self.backlog)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.relay.write_failed(self)
-            return
-        if sent < len(self.backlog):
-            self.backlog = memoryview(self.backlog)[sent:]
-            return
-        self.backlog = b""
-        self.watch()
-        if self.other.reading:
-            self.other.watch()
-        else:
-            self.relay.all_written(self)
-
-    def release(self) -> None:
-        """Stop watching, and leave the end open for somebody else."""
-        self.closed = True
-        self.reading = False
-        self.backlog = b""
-        self._watcher.stop()
-        del self.other, self.relay
-
-    def close(self, *, reset: bool) -> None:
-        """Stop watching and close the end."""
-        self.release()
-        if reset:
-            self.end.reset()
-        else:
-            self.end.close()

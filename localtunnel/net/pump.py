@@ -1,0 +1,185 @@
+"""The pump: one read and one write per readiness event, in the hub. The product's hot loop.
+
+One buffer serves every connection, so that an open one owns no greenlet and no buffer. A side that cannot take more
+stops the reading of the other (back pressure), with at most one buffer's worth held in between. What an end of input
+or a failure means is decided by the owner of the two sides: ``net.relay`` for bytes, ``server.exchange`` for HTTP.
+"""
+
+from typing import Protocol
+
+from localtunnel.net.ends import READ, WRITE, End
+
+BUFFER_SIZE = 256 * 1024
+"""What one readiness event moves at most: larger reads gained nothing on bulk, smaller ones lost a third."""
+
+buffer = bytearray(BUFFER_SIZE)
+"""What every read in the hub goes to; whoever reads has done with it before the callback returns."""
+
+view = memoryview(buffer)
+
+
+class Owner(Protocol):
+    """Who put two sides beside each other, and decides how a direction ends."""
+
+    def received(self, side: "Side", data: memoryview) -> bytes | memoryview:
+        """Return what is to be written to the other side instead of ``data``; called where ``side.filtered``.
+
+        It may set ``side.reading`` to False, to take no more after this, and it may close both sides.
+        """
+
+    def read_ended(self, side: "Side") -> None:
+        """``side`` has reached its end of input; ``side.reading`` is False by now."""
+
+    def read_failed(self, side: "Side", error: OSError) -> None:
+        """``side`` was reset, or timed out."""
+
+    def all_written(self, side: "Side") -> None:
+        """Everything that was read from the other side, which is not read any more, was written to ``side``."""
+
+    def write_failed(self, side: "Side") -> None:
+        """``side`` takes no more bytes."""
+
+
+class Side:
+    """One end and its part of the pump: what is still to be written to it, and whether it can be read and written.
+
+    It may serve one owner after the other: each binds it, and sets what it wants of it.
+    """
+
+    __slots__ = (
+        "_watcher",
+        "backlog",
+        "closed",
+        "count",
+        "discarding",
+        "end",
+        "filtered",
+        "other",
+        "owner",
+        "reading",
+        "writable",
+    )
+
+    other: "Side"
+    owner: Owner
+
+    def __init__(self, end: End) -> None:
+        self.end = end
+        self.backlog: bytes | memoryview = b""
+        self.closed = False
+        self.count = 0
+        self.discarding = False
+        self.filtered = False
+        self.reading = True
+        self.writable = True
+        self._watcher = end.watcher
+
+    def watch(self) -> None:
+        """Wait for just the events that this side can use now."""
+        events = READ if self.reading and not self.other.backlog else 0
+        if self.backlog:
+            events |= WRITE
+        watcher = self._watcher
+        if watcher.active:
+            if watcher.events == events:
+                return
+            watcher.stop()
+        if events:
+            watcher.events = events
+            watcher.start(self._ready)
+            if self.end.has_pending and events & READ:
+                watcher.feed(READ, self._ready)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write ``data``, or keep what does not go now as the backlog, of which there is none yet. Then ``watch``."""
+        try:
+            sent = self.end.try_write(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.owner.write_failed(self)
+            return
+        if sent < len(data):
+            self.backlog = bytes(data[sent:])
+
+    def flush(self) -> None:
+        """Write the backlog, or as much of it as goes."""
+        try:
+            sent = self.end.try_write(self.backlog)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.owner.write_failed(self)
+            return
+        if sent < len(self.backlog):
+            self.backlog = memoryview(self.backlog)[sent:]
+            return
+        self.backlog = b""
+        self.watch()
+        if self.other.reading:
+            self.other.watch()
+        else:
+            self.owner.all_written(self)
+
+    def unbind(self) -> None:
+        """Stop watching, and leave the end open for somebody else."""
+        self.reading = False
+        self.backlog = b""
+        self._watcher.stop()
+        del self.other, self.owner
+
+    def close(self, *, reset: bool) -> None:
+        """Stop watching and close the end."""
+        self.closed = True
+        self.unbind()
+        if reset:
+            self.end.reset()
+        else:
+            self.end.close()
+
+    def _ready(self) -> None:
+        if self.backlog:
+            self.flush()
+        if self.reading and not self.other.backlog:
+            self._read()
+            if self.end.has_pending and self.reading and not self.other.backlog:
+                self._watcher.feed(READ, self._ready)
+
+    def _read(self) -> None:
+        try:
+            size = self.end.try_read(buffer)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.owner.read_failed(self, error)
+            return
+        if size == 0:
+            self.reading = False
+            self.watch()
+            self.owner.read_ended(self)
+            return
+        self.count += size
+        if self.discarding:
+            return
+        data: bytes | memoryview = view[:size]
+        if self.filtered:
+            data = self.owner.received(self, view[:size])
+            if not data:
+                return
+        self._pass_on(data)
+
+    def _pass_on(self, data: bytes | memoryview) -> None:
+        other = self.other
+        try:
+            sent = other.end.try_write(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.owner.write_failed(other)
+            return
+        if sent < len(data):
+            other.backlog = bytes(data[sent:])
+            self.watch()
+            other.watch()
+        elif not self.reading:
+            self.owner.all_written(other)
