@@ -1,32 +1,23 @@
-"""localtunnel.http.request: every head of the corpus in every cut, the limits, and whatever hypothesis thinks of."""
+"""localtunnel.http.request: every request of the corpus in every cut, the limits, and whatever hypothesis thinks of."""
 
-import itertools
-import json
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
+from harness.messages import Message, cut, messages, parameters, plain, scan, single_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localtunnel.errors import BadRequest, NoHost, VisitorError
 from localtunnel.http.authority import shown
-from localtunnel.http.request import HeadReader, RequestHead, parse_head
+from localtunnel.http.request import HeadReader, RequestHead, parse_head, read_head
 from localtunnel.protocol import limits
 
-CORPUS = Path(__file__).parent / "corpus" / "requests"
-VALID = sorted((CORPUS / "valid").glob("*.http"))
-INVALID = sorted((CORPUS / "invalid").glob("*.http"))
+VALID = messages("valid/requests")
+INVALID = messages("invalid/requests")
+INVALID_HEADS = [message for message in INVALID if not message.fails_in_body]
+INVALID_BODIES = [message for message in INVALID if message.fails_in_body]
 TRAILING = [b"\r\n", b"\x16\x03\x01", b"\n\n", b"body" * 50_000, b"GET /next HTTP/1.1\r\nHost: other.localhost\r\n\r\n"]
 PLAIN = b"GET / HTTP/1.1\r\nHost: demo.localhost\r\n\r\n"
-
-every_valid = pytest.mark.parametrize("path", VALID, ids=lambda path: path.stem)
-every_invalid = pytest.mark.parametrize("path", INVALID, ids=lambda path: path.stem)
-
-
-def expectation(path: Path) -> dict[str, Any]:
-    return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
 
 
 def outcome(chunks: list[bytes], max_bytes: int = limits.MAX_HEAD_BYTES) -> RequestHead | str | None:
@@ -42,10 +33,6 @@ def outcome(chunks: list[bytes], max_bytes: int = limits.MAX_HEAD_BYTES) -> Requ
     return None
 
 
-def single_bytes(data: bytes) -> list[bytes]:
-    return [data[at : at + 1] for at in range(len(data))]
-
-
 def head_with(*lines: str, start: str = "GET / HTTP/1.1") -> bytes:
     return "\r\n".join([start, "Host: demo.localhost", *lines, "", ""]).encode("latin-1")
 
@@ -55,59 +42,117 @@ def padded(size: int) -> bytes:
     return head_with("X-Padding: " + "a" * (size - len(head_with("X-Padding: "))))
 
 
-@every_valid
-def test_valid_heads_are_understood(path: Path) -> None:
-    data = path.read_bytes()
-    head = HeadReader().feed(data)
-    assert head is not None
-    seen = json.loads(json.dumps({name: getattr(head, name) for name in head.__struct_fields__}))
-    assert seen == {**expectation(path), "size": len(data)}
-
-
-@every_valid
-def test_valid_heads_byte_by_byte(path: Path) -> None:
-    data = path.read_bytes()
+@parameters(VALID)
+def test_valid_heads_are_understood(message: Message) -> None:
     reader = HeadReader()
-    heads = [reader.feed(byte) for byte in single_bytes(data)]
-    assert heads == [None] * (len(data) - 1) + [HeadReader().feed(data)]
-    assert reader.data == data
+    head = reader.feed(message.data)
+    expected = message.head_as_expected()
+    assert plain(head, expected) == expected
+    assert reader.rest == message.data[head.size :]
+    assert head.line + b"".join(line for _, _, line in head.fields) + b"\r\n" == message.head.removeprefix(b"\r\n")
 
 
-@every_valid
-@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5])
-def test_valid_heads_cut_near_the_blank_line(path: Path, cut: int) -> None:
-    data = path.read_bytes()
-    assert outcome([data[:-cut], data[-cut:]]) == outcome([data])
+@parameters(VALID)
+def test_valid_heads_byte_by_byte(message: Message) -> None:
+    reader = HeadReader()
+    heads = [reader.feed(byte) for byte in single_bytes(message.head)]
+    assert heads == [None] * (len(message.head) - 1) + [HeadReader().feed(message.data)]
+    assert reader.data == message.head
+    assert reader.rest == b""
 
 
-@every_valid
+@parameters(VALID)
+@pytest.mark.parametrize("back", [1, 2, 3, 4, 5])
+def test_valid_heads_cut_near_the_blank_line(message: Message, back: int) -> None:
+    assert outcome([message.head[:-back], message.head[-back:]]) == outcome([message.head])
+
+
+@parameters(VALID)
 @pytest.mark.parametrize("trailing", TRAILING, ids=range(len(TRAILING)))
-def test_what_follows_a_head_is_kept_and_not_read(path: Path, trailing: bytes) -> None:
-    data = path.read_bytes()
+def test_what_follows_a_head_is_kept_and_not_read(message: Message, trailing: bytes) -> None:
     reader = HeadReader()
-    head = reader.feed(data + trailing)
-    assert head == HeadReader().feed(data)
-    assert reader.data == data + trailing
-    assert reader.data[head.size :] == trailing
+    head = reader.feed(message.head + trailing)
+    assert head == HeadReader().feed(message.data)
+    assert reader.data == message.head + trailing
+    assert reader.rest == trailing
 
 
-@every_invalid
-def test_invalid_heads_are_refused_and_the_sentence_says_why(path: Path) -> None:
-    expected = expectation(path)
-    with pytest.raises(VisitorError, match=re.escape(expected["says"])) as caught:
-        HeadReader().feed(path.read_bytes())
-    assert caught.value.code == expected["error"]
-    assert re.fullmatch(r'(?s)["A-Z].*\.', str(caught.value)), "not a whole sentence"
-    assert str(caught.value).isprintable()
-    assert len(str(caught.value)) < 400
+@parameters(VALID)
+@pytest.mark.parametrize("trailing", [b"", *TRAILING], ids=range(len(TRAILING) + 1))
+def test_valid_bodies_end_where_they_end(message: Message, trailing: bytes) -> None:
+    head = parse_head(message.head)
+    rest = message.data[head.size :] + trailing
+    for pieces in ([rest], [memoryview(rest)], single_bytes(rest[: message.body_size + 10])):
+        body = head.body()
+        assert scan(body, pieces) == message.body_size
+        assert body.done
+        assert not body.until_close
 
 
-@every_invalid
-def test_invalid_heads_byte_by_byte_and_with_trailing_data(path: Path) -> None:
-    data = path.read_bytes()
-    expected = expectation(path)["error"]
-    assert outcome(single_bytes(data)) == expected
-    assert [outcome([data + trailing]) for trailing in TRAILING] == [expected] * len(TRAILING)
+@parameters(VALID)
+def test_no_body_is_done_before_its_last_byte(message: Message) -> None:
+    body = parse_head(message.head).body()
+    assert body.done == (message.body_size == 0)
+    if message.body_size:
+        assert scan(body, [message.data[len(message.head) : -1]]) == message.body_size - 1
+        assert not body.done
+
+
+@pytest.mark.parametrize("before", [0, 7])
+def test_requests_that_follow_each_other_in_one_buffer(before: int) -> None:
+    stream = b"".join(message.data for message in VALID)
+    buffer = bytearray(before) + stream + b"\r\n\r\n"
+    start, end = before, before + len(stream)
+    for message in VALID:
+        head = read_head(buffer, start, end)
+        assert head == parse_head(message.head)
+        start += head.size
+        start += head.body().feed(memoryview(buffer)[start:end])
+    assert start == end
+    assert read_head(buffer, start, end) is None
+
+
+def test_a_head_in_a_buffer_ends_with_what_was_received() -> None:
+    buffer = bytearray(PLAIN)
+    assert read_head(buffer, 0, len(PLAIN) - 1) is None
+    assert read_head(buffer, 0, len(PLAIN), len(PLAIN)) == parse_head(PLAIN)
+    with pytest.raises(BadRequest, match=f"larger than {len(PLAIN) - 1} bytes"):
+        read_head(buffer, 0, len(PLAIN), len(PLAIN) - 1)
+    with pytest.raises(BadRequest, match="an HTTP/2 preface arrived"):
+        read_head(bytearray(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 0, 24)
+
+
+def assert_sentence(error: VisitorError, expected: dict[str, str]) -> None:
+    assert error.code == expected["error"]
+    assert re.fullmatch(r'(?s)["A-Z].*\.', str(error)), "not a whole sentence"
+    assert str(error).isprintable()
+    assert len(str(error)) < 400
+
+
+@parameters(INVALID_HEADS)
+def test_invalid_heads_are_refused_and_the_sentence_says_why(message: Message) -> None:
+    with pytest.raises(VisitorError, match=re.escape(message.expected["says"])) as caught:
+        HeadReader().feed(message.data)
+    assert_sentence(caught.value, message.expected)
+
+
+@parameters(INVALID_HEADS)
+def test_invalid_heads_byte_by_byte_and_with_trailing_data(message: Message) -> None:
+    expected = message.expected["error"]
+    assert outcome(single_bytes(message.data)) == expected
+    assert [outcome([message.data + trailing]) for trailing in TRAILING] == [expected] * len(TRAILING)
+
+
+@parameters(INVALID_BODIES)
+def test_invalid_bodies_are_refused_in_every_cut(message: Message) -> None:
+    reader = HeadReader()
+    head = reader.feed(message.data)
+    rest = reader.rest
+    for pieces in ([rest], [memoryview(rest)], single_bytes(rest), *([rest + trailing] for trailing in TRAILING)):
+        body = head.body()
+        with pytest.raises(BadRequest, match=re.escape(message.expected["says"])) as caught:
+            scan(body, pieces)
+        assert_sentence(caught.value, message.expected)
 
 
 @pytest.mark.parametrize("first", [b"\x16", b"PRI * HTTP/2", b"LTP/"])
@@ -209,7 +254,7 @@ def test_shown(data: bytes, text: str) -> None:
 
 # Whatever arrives
 
-ACCEPTED, REFUSED = ([path.read_bytes() for path in paths if path.stat().st_size < 1000] for paths in (VALID, INVALID))
+ACCEPTED, REFUSED = ([message.data for message in found if len(message.data) < 1000] for found in (VALID, INVALID))
 PIECES = [
     *(
         b"\r\n",
@@ -246,17 +291,15 @@ hostile = st.binary(max_size=200) | st.lists(st.sampled_from(PIECES), max_size=2
 @settings(max_examples=400, deadline=None)
 @given(hostile, st.lists(st.integers(0, 400)), st.integers(20, 300))
 def test_any_bytes_end_in_the_same_way_however_they_are_cut(data: bytes, cuts: list[int], max_bytes: int) -> None:
-    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    chunks = [data[start:end] for start, end in itertools.pairwise(places)]
     whole = outcome([data], max_bytes)
-    assert outcome(chunks, max_bytes) == whole
+    assert outcome(cut(data, cuts), max_bytes) == whole
     assert outcome(single_bytes(data), max_bytes) == whole
 
 
 @settings(max_examples=400, deadline=None)
 @given(mangled())
 def test_what_is_accepted_is_strict_http(data: bytes) -> None:
-    """A second reader, of a few lines and without httptools, agrees with every head that is accepted."""
+    """A second reader, of a few lines, agrees with every head that is accepted."""
     head = outcome([data])
     if not isinstance(head, RequestHead):
         return

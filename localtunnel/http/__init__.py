@@ -1,7 +1,10 @@
 """HTTP/1.x as the two programs need it, without a socket, without gevent and without a clock.
 
-head         the bytes of a request up to and including the blank line; a body is never looked at
+head         the bytes of a request or a response up to and including the blank line
 head reader  collects what arrives and gives the head back once it is whole, or refuses it
+field        one line of a head or a trailer: its name, its value, and the line as it came
+framing      what a head says of where its message ends, and whether the connection goes on
+scanner      is shown a body's bytes as they pass and finds its end; it moves none of them
 authority    a host and an optional port, as the Host field and an absolute target carry them
 target       what stands between method and version: ``/path?query``, ``http://host/path`` or ``*``
 answer       a complete response as bytes, after which the connection is closed

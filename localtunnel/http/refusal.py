@@ -1,14 +1,32 @@
-"""Why a head was refused, in one sentence: read only once something is wrong, so that clearness comes before speed."""
+"""Why a message was refused, in one sentence: read only once something is wrong, so that clearness comes before speed.
+
+A request that is refused ends in ``errors.BadRequest``, a response in ``errors.UpstreamInvalid``; the sentences are the
+same, and ``Kind`` tells the two apart.
+"""
 
 import re
-from collections.abc import Iterator
+from typing import NoReturn
+
+from msgspec import Struct
 
 from localtunnel import errors
 from localtunnel.http.authority import shown
+from localtunnel.protocol import limits
 
-BARE_LINE_END = (
-    "The request's head contains a carriage return or a line feed on its own; every line has to end in both (CRLF)."
-)
+
+class Kind(Struct, frozen=True):
+    """A request or a response: what the sentences call it, and the error that they are raised in."""
+
+    noun: str
+    error: type[errors.VisitorError]
+
+    def refuse(self, sentence: str) -> NoReturn:
+        """Raise this kind's error with ``sentence``."""
+        raise self.error(sentence)
+
+
+REQUEST = Kind("request", errors.BadRequest)
+RESPONSE = Kind("response", errors.UpstreamInvalid)
 
 _OTHER_PROTOCOLS = {
     b"\x16": "This port speaks plain HTTP, but a TLS handshake arrived; use http:// in the URL, not https://.",
@@ -21,6 +39,7 @@ LONGEST_PREFIX = max(map(len, _OTHER_PROTOCOLS))
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VERSION = re.compile(rb"HTTP/[0-9.]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_BARE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
 def refuse_other_protocols(received: bytes | bytearray) -> None:
@@ -30,12 +49,59 @@ def refuse_other_protocols(received: bytes | bytearray) -> None:
     """
     for prefix, sentence in _OTHER_PROTOCOLS.items():
         if received.startswith(prefix):
-            raise errors.BadRequest(sentence)
+            REQUEST.refuse(sentence)
 
 
-def request_line_fault(head: bytes) -> str:
-    """Say what is wrong with the request line that ``head`` begins with."""
-    line = head.partition(b"\n")[0].removesuffix(b"\r")
+def refuse_bare_line_end(kind: Kind, part: str) -> NoReturn:
+    """Refuse the ``part`` of the message ("head", "trailer") in which a line does not end in CRLF."""
+    kind.refuse(
+        f"The {kind.noun}'s {part} contains a carriage return or a line feed on its own; every line has to end in both "
+        "(CRLF)."
+    )
+
+
+def refuse_size(kind: Kind, max_bytes: int) -> NoReturn:
+    """Refuse a head that is longer than ``max_bytes``."""
+    kind.refuse(f"The {kind.noun}'s head is larger than {max_bytes} bytes; send fewer or shorter fields.")
+
+
+def refuse_fields(section: bytes, kind: Kind, part: str) -> NoReturn:
+    """Refuse ``section``, field lines that are no valid ones, for its first fault (RFC 9112, section 5)."""
+    if _BARE_LINE_END.search(section):
+        refuse_bare_line_end(kind, part)
+    lines = section.split(b"\r\n")[:-2]
+    if len(lines) > limits.MAX_HEAD_FIELDS:
+        kind.refuse(
+            f"The {kind.noun} has {len(lines)} fields, but at most {limits.MAX_HEAD_FIELDS} are accepted; send fewer."
+        )
+    for line in lines:
+        _check_line(line, kind, part)
+    kind.refuse(f"The {kind.noun}'s {part} does not end with an empty line.")
+
+
+def _check_line(line: bytes, kind: Kind, part: str) -> None:
+    """Refuse ``line`` if it is not a field line."""
+    where = f"the {kind.noun}'s {part}"
+    name, colon, value = line.partition(b":")
+    if line[:1] in (b" ", b"\t"):
+        kind.refuse(f"A line of {where} begins with white space; put each field on one line.")
+    if not colon:
+        kind.refuse(f"A line of {where} is {shown(line)}; a field needs a name and a colon.")
+    if name != name.rstrip(b" \t"):
+        kind.refuse(f"There is white space before the colon in {shown(line)}; remove it.")
+    if not _TOKEN.fullmatch(name):
+        kind.refuse(f"{shown(name)} is not a valid name of a field in {where}.")
+    if _CONTROL.search(value):
+        kind.refuse(f"The {kind.noun}'s field {shown(name)} contains a control character; remove it.")
+
+
+def refuse_request_line(head: bytes) -> NoReturn:
+    """Refuse a request for the request line that ``head`` begins with."""
+    refuse_other_protocols(head)
+    REQUEST.refuse(_request_line_fault(head.partition(b"\n")[0].removesuffix(b"\r")))
+
+
+def _request_line_fault(line: bytes) -> str:
     if not line:
         return "More than one empty line comes before the request line; send the request line first."
     if _CONTROL.search(line) or b"\t" in line:
@@ -55,21 +121,10 @@ def request_line_fault(head: bytes) -> str:
     return f"The request's target is {shown(target)}; a fragment (from # on) is not sent to a server."
 
 
-def split_fields(section: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name and value of the field lines in ``section``, which ends with the blank line.
-
-    Raises ``errors.BadRequest`` at the first line that is not a field line (RFC 9112, section 5).
-    """
-    for line in section.split(b"\r\n")[:-2]:
-        name, colon, value = line.partition(b":")
-        if line[:1] in (b" ", b"\t"):
-            raise errors.BadRequest("A line of the request's head begins with white space; put each field on one line.")
-        if not colon:
-            raise errors.BadRequest(f"A line of the request's head is {shown(line)}; a field needs a name and a colon.")
-        if name != name.rstrip(b" \t"):
-            raise errors.BadRequest(f"There is white space before the colon in {shown(line)}; remove it.")
-        if not _TOKEN.fullmatch(name):
-            raise errors.BadRequest(f"{shown(name)} is not a valid name of a field in the request's head.")
-        if _CONTROL.search(value):
-            raise errors.BadRequest(f"The request's field {shown(name)} contains a control character; remove it.")
-        yield name, value
+def refuse_status_line(head: bytes) -> NoReturn:
+    """Refuse a response for the status line that ``head`` begins with."""
+    line = head.partition(b"\n")[0].removesuffix(b"\r")
+    RESPONSE.refuse(
+        f"The response begins with {shown(line)}; it has to begin with HTTP/1.1 or HTTP/1.0, one space and a status of "
+        "three digits."
+    )

@@ -1,26 +1,126 @@
-"""A complete HTTP/1.1 response as bytes (RFC 9112, section 4). The connection is closed after it."""
+"""The head of an upstream's response, by the same strict rules as a request's: refused, and never repaired.
+
+A response whose end the server and a visitor's cache see in two places can be made to answer somebody else's request
+(response splitting), all the more since the connection to the upstream is used again.
+"""
 
 import re
-from http import HTTPStatus
 
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
+from msgspec import Struct
+
+from localtunnel.http import refusal
+from localtunnel.http.body import NO_BODY, UNTIL_CLOSE, Body, Chunked, Counted
+from localtunnel.http.collecting import Collector
+from localtunnel.http.fields import Field, parse_fields, values_of
+from localtunnel.http.framing import FRAMING, NO_OPTIONS, is_websocket, keeps_alive, read_length, read_options
+from localtunnel.http.refusal import RESPONSE
+from localtunnel.protocol import limits
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
+"""RFC 9112, section 4. The space before an empty reason is a MUST there, but several servers leave it out, and nobody
+reads such a line in another way. A status from 600 on is sent by some as well, and passes."""
+
+_OK = 200
+_SWITCHING_PROTOCOLS = 101
+_WITHOUT_BODY = frozenset({204, 304})
 
 
-def render(status: int, fields: list[tuple[str, str]], body: bytes, *, head_only: bool = False) -> bytes:
-    """Return status line, ``fields``, ``Content-Length``, ``Connection: close`` and the body.
+class ResponseHead(Struct, frozen=True, gc=False):
+    """What the edge knows of one response."""
 
-    ``head_only`` leaves the body out and keeps its length, as the answer to HEAD does (RFC 9110, section 9.3.2). There
-    is no Date, since this package has no clock: pass one in where it matters. Raises ``ValueError`` for a status that
-    is unknown or has no body, and for a field that could end its line and begin another (header injection).
+    status: int
+    """100 to 999. Below 200 it is interim: another head follows, but for 101 (RFC 9110, section 15.2)."""
+    reason: bytes
+    version: tuple[int, int]
+    """(1, 0) or (1, 1)."""
+    size: int
+    """Bytes up to and including the blank line: the body begins there."""
+    fields: list[Field] = []
+    """Every field, in the order of the head."""
+    length: int | None = None
+    """The Content-Length; None without one. The answer to HEAD and a 304 carry one and have no body."""
+    chunked: bool = False
+    options: frozenset[bytes] = NO_OPTIONS
+    """The options of the Connection fields, in lower case."""
+    keep_alive: bool = True
+    """Whether the upstream would take another request on this connection, if the body's end can be seen."""
+    upgrade: bool = False
+    """Whether this is the 101 that turns the connection into a WebSocket."""
+
+    def body(self, method: str) -> Body:
+        """Return a fresh scanner for the body of this answer to ``method`` (RFC 9112, section 6.3).
+
+        It raises ``errors.UpstreamInvalid``. After a 101, what follows is no body, but the other protocol.
+        """
+        if method == "HEAD" or self.status < _OK or self.status in _WITHOUT_BODY:
+            return NO_BODY
+        if self.chunked:
+            return Chunked(RESPONSE)
+        if self.length is None:
+            return UNTIL_CLOSE
+        return Counted(self.length) if self.length else NO_BODY
+
+
+class ResponseReader(Collector):
+    """Collects the bytes of one connection until the response's head is whole, or refuses them.
+
+    A new one takes the ``rest`` of this one for the head that follows an interim response.
     """
-    if status < HTTPStatus.OK or status in _WITHOUT_BODY:
-        raise ValueError(f"A response with the status {status} has no body.")
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
-    for name, value in [*fields, ("Content-Length", str(len(body))), ("Connection", "close")]:
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise ValueError(f"The field {name!r} with the value {value!r} cannot be sent.")
-        lines.append(f"{name}: {value}")
-    head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
-    return head if head_only else head + body
+
+    def __init__(self, max_bytes: int = limits.MAX_HEAD_BYTES) -> None:
+        super().__init__(RESPONSE, max_bytes)
+
+    def feed(self, data: bytes | memoryview) -> ResponseHead | None:
+        """Take ``data``; return the head once it is whole, None while more is needed.
+
+        Raises ``errors.UpstreamInvalid`` for what is not HTTP/1.x or is too large.
+        """
+        head = self.collect(data)
+        return None if head is None else parse_response(head)
+
+
+def read_response(
+    buffer: bytearray, start: int, end: int, max_bytes: int = limits.MAX_HEAD_BYTES
+) -> ResponseHead | None:
+    """Parse the head that begins at ``start`` of the ``end`` bytes received in ``buffer``, in one step.
+
+    Returns None if it is not whole: a ResponseReader then takes ``buffer[start:end]`` and what follows. Raises as
+    ``ResponseReader.feed`` does.
+    """
+    blank = buffer.find(b"\r\n\r\n", start, end)
+    if blank < 0:
+        return None
+    if blank + 4 - start > max_bytes:
+        refusal.refuse_size(RESPONSE, max_bytes)
+    return parse_response(bytes(buffer[start : blank + 4]))
+
+
+def parse_response(head: bytes) -> ResponseHead:
+    """Parse a whole head, ``head`` being its bytes up to and including the blank line.
+
+    Raises ``errors.UpstreamInvalid``.
+    """
+    line = _STATUS_LINE.match(head)
+    if line is None:
+        refusal.refuse_status_line(head)
+    minor, digits, reason = line.groups(b"")
+    version = (1, 1) if minor == b"1" else (1, 0)
+    status = int(digits)
+    fields = parse_fields(head[line.end() :], RESPONSE)
+    found = values_of(fields, FRAMING)
+    length, chunked = read_length(found, version, RESPONSE)
+    if chunked and (status < _OK or status == 204):
+        RESPONSE.refuse(f"The response has the status {status} and a Transfer-Encoding, which it must not have.")
+    options = read_options(found.get(b"connection"))
+    return ResponseHead(
+        status,
+        reason,
+        version,
+        len(head),
+        fields,
+        length,
+        chunked,
+        options,
+        keeps_alive(options, version),
+        status == _SWITCHING_PROTOCOLS and is_websocket(found, options),
+    )

@@ -10,7 +10,7 @@ from gevent.pool import Group
 from greenlet import GreenletExit
 
 from localtunnel.errors import DeadlineExceeded, HeaderError, LocaltunnelError, ProtocolError, VersionError
-from localtunnel.http.response import render
+from localtunnel.http.render import render
 from localtunnel.net import closing
 from localtunnel.net.channel import Channel, server_channel
 from localtunnel.net.deadline import Deadline

@@ -1,0 +1,205 @@
+"""Where a body ends: scanners that are shown the bytes of a message as they pass, and move none of them.
+
+Every scanner has the same three things. ``feed(data)`` takes the next bytes and returns how many of them belong to the
+body: all of them, or those up to its end. ``done`` tells that the end has been seen. ``until_close`` tells that it is
+the end of the connection, which the caller sees and the scanner does not. The work is linear in the bytes, however
+finely they arrive.
+"""
+
+import re
+from typing import NoReturn
+
+from localtunnel.http import refusal
+from localtunnel.http.authority import shown
+from localtunnel.http.claims import is_claim
+from localtunnel.http.fields import parse_fields
+from localtunnel.http.refusal import Kind
+
+MAX_CHUNK_EXTENSION = 256
+"""Bytes of the extensions of one chunk: hardly anybody sends any, and those that are known take up to 100."""
+
+MAX_TRAILER = 16 * 1024
+"""Bytes of a trailer section, its empty line included: real ones carry a checksum or a status, below 1 KiB."""
+
+_CHUNK_DIGITS = 15
+"""Hexadecimal digits of a chunk's size: 2^60 bytes, which no signed 64-bit counter of an upstream overflows at."""
+
+_SIZE = rb"[0-9A-Fa-f]{1,%d}" % _CHUNK_DIGITS
+_EXTENSION = rb"(?:;[\t\x20-\x7e\x80-\xff]{0,%d})?" % (MAX_CHUNK_EXTENSION - 1)
+"""RFC 9112, section 7.1.1. White space before the first semicolon is valid there, but readers differ on it."""
+
+_FIRST_SIZE = re.compile(rb"(%b)%b\r\n" % (_SIZE, _EXTENSION))
+_FIRST_SIZE_BEGUN = re.compile(rb"(?:%b%b\r?)?" % (_SIZE, _EXTENSION))
+_NEXT_SIZE = re.compile(rb"\r\n(%b)%b\r\n" % (_SIZE, _EXTENSION))
+_NEXT_SIZE_BEGUN = re.compile(rb"\r?|\r\n(?:%b%b\r?)?" % (_SIZE, _EXTENSION))
+_MAX_SIZE_LINE = len(b"\r\n") + _CHUNK_DIGITS + MAX_CHUNK_EXTENSION + len(b"\r\n")
+_BARE_LINE_END = re.compile(rb"\r(?=[^\n])|(?<!\r)\n")
+
+_NOT_IN_A_TRAILER = frozenset(
+    b"""
+    authorization connection content-encoding content-length content-range content-type cookie expect host keep-alive
+    max-forwards proxy-authenticate proxy-authorization proxy-connection set-cookie te trailer transfer-encoding upgrade
+    www-authenticate
+    """.split()
+)
+"""Fields that frame, route or authenticate: a reader that merges a trailer into the head would take them for ones that
+this program has checked (RFC 9110, section 6.5.1). The same goes for claims of who the visitor is."""
+
+
+class Counted:
+    """A body of a known length. ``remaining`` is how many of its bytes have not passed yet."""
+
+    __slots__ = ("done", "remaining")
+    until_close = False
+
+    def __init__(self, length: int) -> None:
+        self.remaining = length
+        self.done = not length
+
+    def feed(self, data: memoryview | bytes) -> int:
+        """Return how many bytes of ``data`` belong to the body."""
+        size = len(data)
+        remaining = self.remaining
+        if size < remaining:
+            self.remaining = remaining - size
+            return size
+        self.remaining = 0
+        self.done = True
+        return remaining
+
+
+class UntilClose:
+    """The body of a response that ends with its connection (RFC 9112, section 6.3)."""
+
+    __slots__ = ()
+    until_close = True
+    done = False
+
+    def feed(self, data: memoryview | bytes) -> int:
+        """Return how many bytes of ``data`` belong to the body: all of them."""
+        return len(data)
+
+
+class NoBody:
+    """The body of a message that has none. ``NO_BODY`` is the only one that is needed."""
+
+    __slots__ = ()
+    until_close = False
+    done = True
+
+    def feed(self, data: memoryview | bytes) -> int:
+        """Return 0: whatever follows belongs to something else."""
+        return 0
+
+
+NO_BODY = NoBody()
+UNTIL_CLOSE = UntilClose()
+
+
+class Chunked:
+    """A chunked body, with its trailer section (RFC 9112, section 7.1).
+
+    ``remaining`` is how many bytes of the present chunk's data have not passed yet: those hold nothing to look at.
+    """
+
+    __slots__ = ("_begun", "_in_trailer", "_kind", "_line", "_line_begun", "done", "remaining")
+    until_close = False
+
+    def __init__(self, kind: Kind) -> None:
+        self.done = False
+        self.remaining = 0
+        self._kind = kind
+        self._line = _FIRST_SIZE
+        self._line_begun = _FIRST_SIZE_BEGUN
+        self._in_trailer = False
+        self._begun = bytearray()
+        """What has passed of a size line, or of the trailer section, whose end has not."""
+
+    def feed(self, data: memoryview | bytes) -> int:
+        """Return how many bytes of ``data`` belong to the body.
+
+        Raises the error of the message's kind for what is not chunked coding: for a chunk as soon as no valid one
+        begins so, for a trailer field when the whole section has been seen. Nothing may be fed after that.
+        """
+        size = len(data)
+        position = 0
+        while not self.done:
+            left = size - position
+            if self.remaining > left:
+                self.remaining -= left
+                return size
+            position += self.remaining
+            self.remaining = 0
+            if position == size:
+                break
+            position = self._read_trailer(data, position) if self._in_trailer else self._read_size(data, position)
+        return position
+
+    def _read_size(self, data: memoryview | bytes, position: int) -> int:
+        """Read the line end after the last chunk's data and the next chunk's size line, as far as they are there.
+
+        Returns the position behind what was read.
+        """
+        begun = self._begun
+        known = len(begun)
+        line = None if known else self._line.match(data, position)
+        if line is None:
+            begun += data[position : position + _MAX_SIZE_LINE - known]
+            line = self._line.match(begun)
+            if line is None:
+                if self._line_begun.fullmatch(begun) is None:
+                    self._refuse_size()
+                return position + len(begun) - known
+            end = position + line.end() - known
+        else:
+            end = line.end()
+        self.remaining = int(line[1], 16)
+        self._in_trailer = not self.remaining
+        self._line = _NEXT_SIZE
+        self._line_begun = _NEXT_SIZE_BEGUN
+        begun.clear()
+        return end
+
+    def _refuse_size(self) -> NoReturn:
+        begun = bytes(self._begun)
+        if self._line is _NEXT_SIZE and not (begun + b"\n").startswith(b"\r\n"):
+            self._kind.refuse(
+                f"A chunk of the {self._kind.noun}'s body has other bytes after its data than a line end (CRLF); its "
+                "size is wrong."
+            )
+        self._kind.refuse(
+            f"A chunk of the {self._kind.noun}'s body begins with {shown(begun.lstrip())}; it has to begin with its "
+            "size in hexadecimal digits and a line end (CRLF)."
+        )
+
+    def _read_trailer(self, data: memoryview | bytes, position: int) -> int:
+        """Read the trailer section, which is nothing but an empty line as a rule; return the position behind it."""
+        begun = self._begun
+        known = len(begun)
+        begun += data[position : position + MAX_TRAILER + 1 - known]
+        if begun.startswith(b"\r\n"):
+            size = len(b"\r\n")
+            self.done = True
+        else:
+            # The end may straddle the border between two feeds; what lies further back has been searched before.
+            end = begun.find(b"\r\n\r\n", max(known - 3, 0))
+            size = end + 4 if end >= 0 else len(begun)
+            self.done = end >= 0
+        if _BARE_LINE_END.search(begun, max(known - 1, 0), size):
+            refusal.refuse_bare_line_end(self._kind, "trailer")
+        if size > MAX_TRAILER:
+            self._kind.refuse(f"The {self._kind.noun}'s trailer is larger than {MAX_TRAILER} bytes; send fewer fields.")
+        if self.done:
+            self._check_trailer(bytes(begun[:size]))
+            begun.clear()
+        return position + size - known
+
+    def _check_trailer(self, section: bytes) -> None:
+        for name, _, _ in parse_fields(section, self._kind, "trailer"):
+            plain = name.replace(b"_", b"-")
+            if plain in _NOT_IN_A_TRAILER or is_claim(plain):
+                self._kind.refuse(f"The {self._kind.noun}'s trailer carries {shown(name)}, which belongs in the head.")
+
+
+Body = Counted | Chunked | UntilClose | NoBody
+"""Any of the scanners."""

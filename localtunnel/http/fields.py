@@ -1,0 +1,79 @@
+"""The field section of a message: of a request's head, of a response's and of a trailer, read by the same strict rules.
+
+This runs for every message, so that it is made of the fewest steps: one pass in C that leaves nothing but line ends of
+a valid section, one that cuts it into lines, and a table that knows the usual names. Whatever fails one of them is read
+again by ``refusal``, which finds the words.
+"""
+
+import re
+
+from localtunnel.http import refusal
+from localtunnel.http.refusal import Kind
+from localtunnel.protocol import limits
+
+Field = tuple[bytes, bytes, bytes]
+"""Name in lower case, value without white space around it, and the whole line as it came, CRLF included."""
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NOT_CONTROL = b"\t" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)
+_USUAL_NAMES = b"""
+    Accept Accept-Charset Accept-Encoding Accept-Language Accept-Ranges Access-Control-Allow-Credentials
+    Access-Control-Allow-Headers Access-Control-Allow-Methods Access-Control-Allow-Origin Access-Control-Request-Headers
+    Access-Control-Request-Method Age Allow Alt-Svc Authorization Cache-Control Connection Content-Disposition
+    Content-Encoding Content-Language Content-Length Content-Location Content-Range Content-Security-Policy Content-Type
+    Cookie DNT Date ETag Expect Expires Forwarded Host If-Match If-Modified-Since If-None-Match If-Range
+    If-Unmodified-Since Keep-Alive Last-Modified Link Location Origin Pragma Priority Proxy-Connection Range Referer
+    Referrer-Policy Retry-After Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform Sec-Fetch-Dest Sec-Fetch-Mode
+    Sec-Fetch-Site Sec-Fetch-User Sec-GPC Sec-WebSocket-Accept Sec-WebSocket-Extensions Sec-WebSocket-Key
+    Sec-WebSocket-Protocol Sec-WebSocket-Version Server Server-Timing Set-Cookie Strict-Transport-Security TE Trailer
+    Transfer-Encoding Upgrade Upgrade-Insecure-Requests User-Agent Vary Via WWW-Authenticate X-Content-Type-Options
+    X-Forwarded-For X-Forwarded-Host X-Forwarded-Proto X-Frame-Options X-Powered-By X-Real-IP X-Request-ID
+    X-Requested-With X-XSS-Protection sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform
+""".split()
+
+
+class _Names(dict[bytes, bytes]):
+    """Lower-case names by the usual ways to write them. Another one is checked each time, and never kept."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        if _TOKEN.fullmatch(name) is None:
+            raise KeyError(name)
+        return name.lower()
+
+
+_NAMES = _Names({spelling: name.lower() for name in _USUAL_NAMES for spelling in (name, name.title(), name.lower())})
+
+
+def parse_fields(section: bytes, kind: Kind, part: str = "head") -> list[Field]:
+    """Return the fields of ``section``, which is field lines and the empty line after them, and nothing else.
+
+    Raises the error of ``kind`` for what RFC 9112, section 5 does not allow, and for what it lets a recipient repair: a
+    line that does not end in CRLF, white space before a colon, a folded line, an empty name, a control character; also
+    for more than ``limits.MAX_HEAD_FIELDS``. ``part`` is what the sentence calls the section.
+    """
+    lines = section.splitlines(True)
+    # With every other byte taken out, a section is valid only if one CRLF for each line is left: a CR or LF on its own,
+    # or in the wrong order, would have begun a line more.
+    if section.translate(None, _NOT_CONTROL) != b"\r\n" * len(lines) or lines[-1:] != [b"\r\n"]:
+        refusal.refuse_fields(section, kind, part)
+    lines.pop()
+    if len(lines) > limits.MAX_HEAD_FIELDS:
+        refusal.refuse_fields(section, kind, part)
+    fields = []
+    try:
+        for line in lines:
+            # Without a colon, the line end stays in the name, which is then no token.
+            name, _, value = line.partition(b":")
+            fields.append((_NAMES[name], value.strip(), line))
+    except KeyError:
+        refusal.refuse_fields(section, kind, part)
+    return fields
+
+
+def values_of(fields: list[Field], names: frozenset[bytes]) -> dict[bytes, list[bytes]]:
+    """Return the values of the fields that ``names`` (lower case) holds, in their order, by name."""
+    found: dict[bytes, list[bytes]] = {}
+    for name, value, _ in fields:
+        if name in names:
+            found.setdefault(name, []).append(value)
+    return found

@@ -1,0 +1,93 @@
+"""Reads tests/corpus/: HTTP messages as bytes, each with what must come of it. The schema is in tests/corpus/README.md.
+
+Imported by itself: the modules that need no corpus read no files.
+"""
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CORPUS = Path(__file__).parents[1] / "corpus"
+USUAL = {"length": None, "chunked": False, "options": [], "keep_alive": True, "upgrade": False}
+"""What a valid head reads as where the file beside it does not say otherwise."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One file of the corpus, and the object beside it."""
+
+    name: str
+    data: bytes
+    expected: dict[str, Any]
+
+    @property
+    def body_size(self) -> int:
+        """Bytes behind the head, of a valid message."""
+        return self.expected.get("body", 0)
+
+    @property
+    def head(self) -> bytes:
+        """The head of a valid message."""
+        return self.data[: len(self.data) - self.body_size]
+
+    @property
+    def fails_in_body(self) -> bool:
+        """Whether it is an invalid message with a valid head."""
+        return self.expected.get("in") == "body"
+
+    def head_as_expected(self) -> dict[str, Any]:
+        """Return what ``plain`` has to return for the head of a valid message."""
+        members = {
+            name: value for name, value in self.expected.items() if name not in ("body", "method", "until_close")
+        }
+        if "method" in self.expected and "target" in self.expected:
+            members["method"] = self.expected["method"]
+        return {**USUAL, **members, "size": len(self.head)}
+
+
+def messages(folder: str) -> list[Message]:
+    """Return the messages of ``folder``, such as ``valid/requests``, in the order of their names."""
+    paths = sorted((CORPUS / folder).glob("*.http"))
+    return [
+        Message(path.stem, path.read_bytes(), json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+        for path in paths
+    ]
+
+
+def parameters(found: list[Message]) -> pytest.MarkDecorator:
+    """Return the mark that runs a test for each of ``found``, which it takes as ``message``."""
+    return pytest.mark.parametrize("message", found, ids=lambda message: message.name)
+
+
+def plain(head: Any, names: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of ``head`` that ``names`` has, as JSON would have them."""
+    seen = {name: getattr(head, name) for name in names}
+    seen["options"] = sorted(option.decode("latin-1") for option in head.options)
+    seen["version"] = list(head.version)
+    if "reason" in seen:
+        seen["reason"] = head.reason.decode("latin-1")
+    return seen
+
+
+def single_bytes(data: bytes) -> list[bytes]:
+    return [data[at : at + 1] for at in range(len(data))]
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    """Return ``data`` in pieces, cut at those of ``places`` that lie in it."""
+    borders = sorted({0, len(data), *(place for place in places if place < len(data))})
+    return [data[start:end] for start, end in itertools.pairwise(borders)]
+
+
+def scan(body: Any, pieces: list[bytes]) -> int:
+    """Feed ``pieces`` to a scanner until it is done or they are; return how many bytes it took for its own."""
+    taken = 0
+    for piece in pieces:
+        taken += body.feed(piece)
+        if body.done:
+            break
+    return taken
