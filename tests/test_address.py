@@ -9,10 +9,12 @@ from localtunnel.net.address import (
     LOOPBACK,
     Bind,
     HostPort,
+    PublicUrl,
     Target,
     parse_backend,
     parse_bind,
     parse_domain,
+    parse_public,
     parse_server,
     parse_target,
 )
@@ -180,3 +182,38 @@ def test_any_text_is_parsed_or_refused(parse, text):
 def test_every_ipv6_address_survives_its_own_text(host, port):
     address = HostPort(str(host), port)
     assert parse_backend(str(address), "unused") == address
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://example.com", PublicUrl("https", "example.com", 443)),
+        ("http://example.com/", PublicUrl("http", "example.com", 80)),
+        ("HTTPS://Example.com.:8443", PublicUrl("https", "example.com", 8443)),
+        ("https://example.com:80", PublicUrl("https", "example.com", 80)),
+    ],
+)
+def test_public(text, expected):
+    assert parse_public(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "it does not begin with http:// or https://"),
+        ("example.com", "it does not begin with http:// or https://"),
+        ("ftp://example.com", "it does not begin with http:// or https://"),
+        ("https://", "it does not begin with http:// or https://"),
+        ("https://:443", "it has no host"),
+        ("https://example.com/tunnels", "it may not carry a path, a query or a fragment"),
+        ("https://user@example.com", "is not a host"),
+        ("https://example.com:0", "nothing can be connected to on port 0"),
+        ("https://example.com:70000", "a port is a number from 0 to 65535"),
+        ("https://192.0.2.7", "names cannot stand before a number"),
+        ("https://[::1]", "it is not a host name"),
+    ],
+)
+def test_no_public_url(text, reason):
+    with pytest.raises(AddressError) as caught:
+        parse_public(text)
+    assert reason in str(caught.value)

@@ -8,6 +8,7 @@ parse_server  HOST, HOST:PORT, [IPV6], [IPV6]:PORT, http:// before these  no
 parse_backend PORT, :PORT, HOST:PORT, [IPV6]:PORT                         no
 parse_target  PORT, :PORT, HOST:PORT, [IPV6]:PORT, http:// before a host  no
 parse_domain  a name without a port                                       none
+parse_public  http:// or https:// before a name, and perhaps a port       no
 ============  ==========================================================  ==================
 
 A host is an IPv4 address, an IPv6 address in brackets (RFC 3986 3.2.2) or a name of letters, digits, hyphens and
@@ -26,6 +27,9 @@ LOOPBACK = ("127.0.0.1", "::1")
 
 HTTP_PORT = 80
 """The port of ``http://HOST`` (RFC 9110 4.2.1)."""
+
+SCHEME_PORTS = {"http": HTTP_PORT, "https": 443}
+"""The port that goes without saying in a URL of each scheme (RFC 9110 4.2)."""
 
 MAX_PORT = 65535
 """Ports are 16 bits."""
@@ -64,6 +68,14 @@ class Target(NamedTuple):
 
     def __str__(self) -> str:
         return self.text
+
+
+class PublicUrl(NamedTuple):
+    """Where visitors reach a server: the scheme, the host and the port that they use."""
+
+    scheme: str
+    host: str
+    port: int
 
 
 def parse_bind(text: int | str) -> Bind:
@@ -124,6 +136,19 @@ def parse_domain(text: str) -> str:
     return name
 
 
+def parse_public(text: str) -> PublicUrl:
+    """Return where visitors reach the server, its host as ``parse_domain`` has it. Raises ``AddressError``."""
+    fault = _Fault(text, "a public URL", "http:// or https://, the server's domain, and a port if it is unusual")
+    scheme, _, rest = text.partition("://")
+    scheme = scheme.lower()
+    if scheme not in SCHEME_PORTS or not rest:
+        raise fault.because("it does not begin with http:// or https://")
+    host, port = _split(_bare_authority(rest, fault), fault, lone_word_is_port=False)
+    if host is None:
+        raise fault.because("it has no host")
+    return PublicUrl(scheme, parse_domain(host), SCHEME_PORTS[scheme] if port is None else _connectable(port, fault))
+
+
 class _Fault(NamedTuple):
     """Makes the error for one text: what it was meant to be and which forms would have been understood."""
 
@@ -142,6 +167,11 @@ def _without_scheme(text: int | str, fault: _Fault) -> int | str:
     scheme, _, rest = text.partition("://")
     if scheme.lower() != "http":
         raise fault.because("only http:// may stand before a host")
+    return _bare_authority(rest, fault)
+
+
+def _bare_authority(rest: str, fault: _Fault) -> str:
+    """Return the authority that ``rest``, which follows a scheme, consists of."""
     authority = rest.removesuffix("/")
     if any(character in authority for character in "/?#"):
         raise fault.because("it may not carry a path, a query or a fragment")
