@@ -13,6 +13,7 @@ LocaltunnelError
 │   ├── NameUnavailable         unavailable           another client has the name
 │   ├── NameInvalid             invalid_name          not a name that a tunnel may have
 │   ├── PortRefused             port_refused          no such public port for a TCP tunnel
+│   ├── OptionRefused           option_refused        an option of the tunnel is wrong, or cannot be kept
 │   ├── ClientReplaced          replaced              another run of the client took the session over
 │   ├── TunnelExpired           expired               a proxy request for a tunnel that is not there
 │   └── RemoteFailure           exception             the server failed, and said so
@@ -26,12 +27,17 @@ LocaltunnelError
     ├── NoHost                  no_host               400
     ├── BadRequest              bad_request           400
     ├── RequestTimeout          request_timeout       408
+    ├── Unauthorized            unauthorized          401
+    ├── Forbidden               forbidden             403
+    ├── TooManyRequests         too_many_requests     429
     ├── TunnelNotFound          tunnel_not_found      404
     ├── PoolExhausted           pool_exhausted        503
+    ├── ServerFull              server_full           503
     └── UpstreamError
         ├── UpstreamRefused     upstream_refused      502
         ├── UpstreamUnreachable upstream_unreachable  502
         ├── UpstreamClosed      upstream_closed       502
+        ├── UpstreamInvalid     upstream_invalid      502
         └── UpstreamTimeout     upstream_timeout      504
 
 The message of an error is a whole sentence fit for the person who reads it: what went wrong, then what to do about it.
@@ -117,6 +123,12 @@ class PortRefused(RefusedError):
     code = "port_refused"
 
 
+class OptionRefused(RefusedError):
+    """An option of a tunnel has a value that it cannot have, or the server would not keep it."""
+
+    code = "option_refused"
+
+
 class ClientReplaced(RefusedError):
     """Another run of this client took the session over; this one must not fight for it."""
 
@@ -172,11 +184,15 @@ class ListenError(NetworkError):
 
 
 class VisitorError(LocaltunnelError):
-    """What the frontend answers a visitor itself. ``status`` is the HTTP status, ``retry_after`` seconds or None."""
+    """What the frontend answers a visitor itself. ``status`` is the HTTP status, ``retry_after`` seconds or None.
+
+    ``fields`` are names and values that the answer carries besides what every such answer has.
+    """
 
     code = "visitor_error"
     status = 500
     retry_after: int | None = None
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 class NoHost(VisitorError):
@@ -200,6 +216,33 @@ class RequestTimeout(VisitorError):
     status = 408
 
 
+class Unauthorized(VisitorError):
+    """The tunnel asks for a user and a password (RFC 7617), and the request carries none, or others."""
+
+    code = "unauthorized"
+    status = 401
+    fields = (("WWW-Authenticate", 'Basic realm="localtunnel", charset="UTF-8"'),)
+
+
+class Forbidden(VisitorError):
+    """The visitor's address is none of those that the tunnel lets in."""
+
+    code = "forbidden"
+    status = 403
+
+
+class TooManyRequests(VisitorError):
+    """The visitor, or the tunnel, has had its share for the moment. ``retry_after`` is each error's own."""
+
+    code = "too_many_requests"
+    status = 429
+    retry_after = 1
+
+    def __init__(self, message: str = "", *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class TunnelNotFound(VisitorError):
     """No tunnel has the name that the Host field carries."""
 
@@ -213,6 +256,14 @@ class PoolExhausted(VisitorError):
     code = "pool_exhausted"
     status = 503
     retry_after = 1
+
+
+class ServerFull(VisitorError):
+    """The server has as many connections of visitors as its owner allows."""
+
+    code = "server_full"
+    status = 503
+    retry_after = 5
 
 
 class UpstreamError(VisitorError):
@@ -244,6 +295,15 @@ class UpstreamClosed(UpstreamError):
 
     code = "upstream_closed"
     word = "closed"
+
+
+class UpstreamInvalid(UpstreamError):
+    """The upstream's answer is not HTTP/1.x as RFC 9112 has it, or its head is too large.
+
+    The one of these that the server finds, not the client: it has a sentence, about the answer and not the target.
+    """
+
+    code = "upstream_invalid"
 
 
 class UpstreamTimeout(UpstreamError):

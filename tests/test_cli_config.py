@@ -12,6 +12,15 @@ from localtunnel.errors import ConfigError, LocaltunnelError, UsageError
 from localtunnel.server.config import ServerConfig
 
 ROOT = Path(__file__).parent.parent
+PROXIES = """
+public_url = "https://example.com"
+trusted_proxies = ["10.0.0.0/8", "::1"]
+proxy_protocol = true
+[limits]
+visitors = 0
+address_connection_rate = 5
+exempt = []
+"""
 
 
 @pytest.fixture
@@ -55,6 +64,8 @@ def test_every_flag_of_the_server_arrives_with_its_type():
         "--domain": "Example.com.",
         "--frontend": ":80",
         "--backend": "[::1]:81",
+        "--edge": "join",
+        "--public-url": "https://example.com:8443/",
         "--tcp-ports": "20000-20999",
         "--pool-size": "7",
         "--grace": "2.5",
@@ -65,6 +76,8 @@ def test_every_flag_of_the_server_arrives_with_its_type():
         domain="example.com",
         frontend=":80",
         backend="[::1]:81",
+        edge="join",
+        public_url="https://example.com:8443/",
         tcp_ports="20000-20999",
         pool_size=7,
         grace=2.5,
@@ -146,6 +159,24 @@ def test_tables_of_a_file_are_read(written):
     assert config.timeouts.preamble == ServerConfig().timeouts.preamble
 
 
+def test_what_is_known_of_proxies_is_read(written):
+    config = server_config({"--config": written(PROXIES), "--domain": "Example.com."}, {})
+    assert (config.domain, config.public_url) == ("example.com", "https://example.com")
+    assert config.trusted_proxies == ("10.0.0.0/8", "::1")
+    assert config.proxy_protocol is True
+    assert (config.limits.visitors, config.limits.address_connection_rate, config.limits.exempt) == (0, 5.0, ())
+
+
+def test_a_public_url_is_held_against_the_domain_of_any_origin(written):
+    path = written('domain = "example.org"')
+    text = message(UsageError, server_config, {"--config": path, "--public-url": "https://example.com"})
+    assert text == (
+        "--public-url: its host is example.com, but tunnels get their hosts below example.org; set domain to the same"
+        " name."
+    )
+    assert server_config({"--config": path, "--public-url": "https://Example.org"}, {}).domain == "example.org"
+
+
 def test_the_clients_variables_mean_nothing_to_the_server():
     assert server_config({}, {"LT_SERVER": "???", "LT_NAME": "???"}) == ServerConfig()
 
@@ -169,6 +200,13 @@ def test_an_empty_variable_counts_as_unset():
         ("--frontend", "host", "is not an address to listen on"),
         ("--backend", "", "is not an address to listen on"),
         ("--domain", "http://example.com", "is not a domain"),
+        ("--edge", "https", "expected one of http, join, got 'https'."),
+        ("--public-url", "example.com", "is not a public URL: it does not begin with http:// or https://."),
+        (
+            "--public-url",
+            "https://example.com/",
+            "its host is example.com, but tunnels get their hosts below localhost",
+        ),
         ("--tcp-ports", "20000", "'20000' is not a range of ports; write it as FIRST-LAST, such as 20000-20999."),
         ("--tcp-ports", "20999-20000", "is not a range of ports"),
         ("--tcp-ports", "60000-70000", "is not a range of ports"),
@@ -233,6 +271,22 @@ def test_a_wrong_variable_is_a_config_error_that_names_it(variable, value):
         ("protocols = ['0.3', '0.4']", "protocols: in the array, expected one of 0.2, 0.3, got '0.4'."),
         ("protocols = [0.3]", "protocols: in the array, expected one of 0.2, 0.3, got 0.3."),
         ("protocols = []", "protocols: a server without a version would refuse every client; name at least one"),
+        ("edge = true", "edge: expected one of http, join, got True."),
+        ("public_url = 'https://a/b'", "public_url: 'https://a/b' is not a public URL: it may not carry a path"),
+        (
+            "public_url = 'http://a.test'",
+            "public_url: its host is a.test, but tunnels get their hosts below localhost",
+        ),
+        ("trusted_proxies = '10.0.0.1'", "trusted_proxies: expected array, got string"),
+        ("trusted_proxies = [1]", "trusted_proxies: in the array, expected string, got whole number"),
+        ("trusted_proxies = ['10.0.0.1/8']", "trusted_proxies: '10.0.0.1/8' has bits right of its prefix; write"),
+        ("proxy_protocol = true", "proxy_protocol: nobody could connect, since trusted_proxies names no proxy"),
+        ("proxy_protocol = 1", "proxy_protocol: expected boolean, got whole number"),
+        ("[limits]\nvisitors = -1", "[limits] visitors: expected whole number at least 0, got -1."),
+        ("[limits]\naddress_request_rate = -0.5", "[limits] address_request_rate: expected number at least 0 and at"),
+        ("[limits]\ntunnel_request_rate = inf", "[limits] tunnel_request_rate: expected number at least 0 and at most"),
+        ("[limits]\nexempt = ['home']", "[limits] exempt: 'home' is not an IP address or network; write it as"),
+        ("[limits]\nexempt = '::1'", "[limits] exempt: expected array, got string"),
         ("[timeouts]\nlease = 0", "[timeouts] lease: expected number above 0 and at most 86400, got 0."),
         ("[limits]\ntunnel_concurrency = 3", "[limits] tunnel_concurrency: expected whole number at least 4"),
         ("[limits]\ntotal_concurrency = 0", "[limits] total_concurrency: expected whole number at least 1, got 0."),
@@ -289,3 +343,88 @@ def test_a_named_file_replaces_the_users_file(written, tmp_path):
     other = written("retry = false", "other.toml")
     config = client_config({"--config": other}, {"HOME": str(tmp_path)})
     assert (config.name, config.retry) == (None, False)
+
+
+OPTIONS = {
+    "--domain": "www.example.org",
+    "--protect": "ann:secret",
+    "--allow-ip": ["10.0.0.0/8", "::1"],
+    "--host-header": "rewrite",
+    "--request-header-add": ["X-A: b", "X-C: d"],
+    "--request-header-remove": ["Cookie"],
+    "--response-header-add": ["X-E: f"],
+    "--cors": True,
+    "--server-timing": True,
+}
+
+
+def test_every_option_of_the_tunnel_arrives():
+    assert client_config({"<target>": "8080", **OPTIONS}, {}) == ClientConfig(
+        target="8080",
+        domain="www.example.org",
+        protect="ann:secret",
+        allow_ip=("10.0.0.0/8", "::1"),
+        host_header="rewrite",
+        request_header_add=("X-A: b", "X-C: d"),
+        request_header_remove=("Cookie",),
+        response_header_add=("X-E: f",),
+        cors=True,
+        server_timing=True,
+    )
+
+
+def test_a_list_on_the_command_line_takes_the_place_of_the_files(written):
+    path = written('allow_ip = ["10.0.0.1"]\nprotect = "file:secret"')
+    assert client_config({"--config": path, "--allow-ip": []}, {}).allow_ip == ("10.0.0.1",)
+    config = client_config({"--config": path, "--allow-ip": ["::1"]}, {"LT_PROTECT": "ann:secret"})
+    assert (config.allow_ip, config.protect) == (("::1",), "ann:secret")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "reason"),
+    [
+        ("--domain", "www.example.org:80", "not a domain"),
+        ("--protect", "hush", "expected USER:PASSWORD"),
+        ("--protect", "ann:" + "hush" * 100, "404 characters"),
+        ("--allow-ip", ["10.0.0.0/8", "10.0.0.0/33"], "'10.0.0.0/33' is not a network"),
+        ("--allow-ip", ["1" * 1025], "with at least 1 characters and with at most 1024 characters"),
+        ("--host-header", "http://app", "'http://app' is no host"),
+        ("--host-header", "", "expected string with at least 1 characters"),
+        ("--request-header-add", ["X-A"], "'X-A' has no colon"),
+        ("--request-header-add", ["Host: a"], "host_header"),
+        ("--request-header-remove", ["X A"], "'X A' is not the name of a field"),
+        ("--response-header-add", ["Content-Length: 0"], "Content-Length is about the connection"),
+    ],
+)
+def test_a_malformed_option_is_told_before_anything_is_connected(flag, value, reason, written):
+    text = message(UsageError, client_config, {flag: value})
+    assert text.startswith(f"{flag}: ")
+    assert reason in text
+    assert "hush" not in text
+    key = flag.removeprefix("--").replace("-", "_")
+    path = written(f"{key} = {value!r}")
+    assert message(ConfigError, client_config, {"--config": path}).startswith(f"{path}: {key}: ")
+
+
+def test_a_malformed_password_in_the_environment_names_its_variable():
+    text = message(ConfigError, client_config, {}, {"LT_PROTECT": "hush"})
+    assert text.startswith("LT_PROTECT: expected USER:PASSWORD")
+
+
+@pytest.mark.parametrize("flag", OPTIONS)
+def test_a_tcp_tunnel_has_no_options_but_allow_ip(flag, written):
+    arguments = {"tcp": True, flag: OPTIONS[flag]}
+    if flag == "--allow-ip":
+        assert client_config(arguments, {}).allow_ip == ("10.0.0.0/8", "::1")
+        return
+    text = message(UsageError, client_config, arguments)
+    assert text == f"{flag}: only an HTTP tunnel can have this; leave it out, or leave tcp out."
+
+
+def test_what_a_file_says_of_http_means_nothing_to_a_tcp_tunnel_but_the_password_does(written):
+    path = written('kind = "tcp"\ncors = true\ndomain = "www.example.org"\nallow_ip = ["::1"]')
+    config = client_config({"--config": path}, {})
+    assert (config.cors, config.domain, config.allow_ip) == (False, None, ("::1",))
+    path = written('kind = "tcp"\nprotect = "ann:secret"')
+    assert "only an HTTP tunnel" in message(ConfigError, client_config, {"--config": path})
+    assert "only an HTTP tunnel" in message(ConfigError, client_config, {"tcp": True}, {"LT_PROTECT": "ann:secret"})

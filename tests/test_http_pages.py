@@ -30,9 +30,14 @@ every_form = pytest.mark.parametrize("accept", [TEXT, JSON, HTML], ids=["text", 
 
 
 def request(
-    accept: str = TEXT, method: str = "GET", host: str = "demo.localhost", port: int | None = 8000
+    accept: str = TEXT,
+    method: str = "GET",
+    host: str = "demo.localhost",
+    port: int | None = 8000,
+    target: str = "/",
 ) -> RequestHead:
-    return RequestHead(method, "/", (1, 1), host, port, accept, 0)
+    fields = [(b"accept", accept.encode(), b"")]
+    return RequestHead(method, target.encode(), (1, 1), host, port, 0, fields=fields)
 
 
 class _Wire:
@@ -146,7 +151,7 @@ def html_pages() -> list[bytes]:
     return [
         *(pages.error_answer(kind(HOSTILE), hostile, domain="localhost") for kind in ERRORS),
         pages.landing(HOSTILE, hostile),
-        pages.meta_not_found(RequestHead("GET", f"/{HOSTILE}", (1, 1), "localhost", None, HTML, 0)),
+        pages.meta_not_found(request(HTML, target=f"/{HOSTILE}")),
         pages.meta_method_not_allowed(hostile),
     ]
 
@@ -245,8 +250,7 @@ def test_meta_answer() -> None:
 
 @every_form
 def test_meta_not_found(accept: str) -> None:
-    head = RequestHead("GET", "/meta/nothing?x", (1, 1), "localhost", 8000, accept, 0)
-    response, body = read(pages.meta_not_found(head))
+    response, body = read(pages.meta_not_found(request(accept, target="/meta/nothing?x")))
     assert response.status == 404
     assert response.getheader("X-Localtunnel-Error") == "not_found"
     assert "no page at /meta/nothing here" in body

@@ -10,7 +10,7 @@ import pytest
 from msgspec.inspect import type_info
 
 from localtunnel.errors import MessageError, upstream_error
-from localtunnel.protocol import codec, limits, messages
+from localtunnel.protocol import codec, limits, messages, options
 from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, VERSIONS
 from localtunnel.protocol.messages import Message
 from localtunnel.protocol.states import TABLES, State
@@ -111,6 +111,9 @@ OBSERVABLE = {
     "PARKED_AGE",
     "FIRST_CONCURRENCY",
     "TUNNEL_CONCURRENCY",
+    "MAX_OPTION_ITEMS",
+    "MAX_OPTION_TEXT",
+    "MAX_TEXT",
 }
 """What a peer can find out by trying. The table may hold more."""
 
@@ -204,8 +207,8 @@ def test_the_list_of_messages() -> None:
 
 
 SECTIONS = {
-    "Control request": ("Control request", {"instance", "kind", "port", "resume"}),
-    "Control reply": ("Control reply", {"url", "session", "heartbeat"}),
+    "Control request": ("Control request", {"instance", "kind", "port", "resume", "options"}),
+    "Control reply": ("Control reply", {"url", "session", "heartbeat", "options"}),
     "Proxy request": ("Proxy request", {"session"}),
     "Assigned and assignment": ("Assignment", {"id", "peer", "kind"}),
     "Got, ready and failed (LTP/0.3)": ("Failed", {"id", "error"}),
@@ -264,13 +267,28 @@ def describe(kind: Any) -> tuple[str, str]:
             return "integer", f"at least {ge}" if most is None else f"{ge} to {most}"
         case msgspec.inspect.StrType(min_length=least, max_length=most):
             return "string", "" if most is None else f"{least} to {most}" if least else str(most)
+        case msgspec.inspect.BoolType():
+            return "boolean", ""
+        case msgspec.inspect.DictType():
+            return "object", ""
+        case msgspec.inspect.VarTupleType(msgspec.inspect.StrType(max_length=longest), max_length=most):
+            return "array of strings", "" if most is None else f"{most} of {longest}"
     raise AssertionError(f"no words for {kind}")
+
+
+def test_options() -> None:
+    table = rows(section("Options (LTP/0.3)"), "Option", "Type", "Limit", "What the server does")
+    struct: Any = type_info(options.Options)
+    assert [(code(row[0]), row[1], row[2]) for row in table] == [
+        (field.name, *describe(field.type)) for field in struct.fields
+    ]
+    assert not any(field.required for field in struct.fields)
 
 
 def test_error_codes() -> None:
     table = rows(section("Errors"), "Code", "Sent when", "What the client does")
-    in_code = {messages.UNAVAILABLE, messages.EXPIRED, messages.EXCEPTION, messages.VERSION, messages.PORT_REFUSED}
-    assert {code(row[0]) for row in table} == in_code
+    plain = {messages.UNAVAILABLE, messages.EXPIRED, messages.EXCEPTION, messages.VERSION}
+    assert {code(row[0]) for row in table} == plain | {messages.PORT_REFUSED, messages.OPTION_REFUSED}
 
 
 def test_words_of_failed() -> None:

@@ -20,7 +20,14 @@ _KINDS: dict[type[inspect.Type], str] = {
     inspect.BoolType: "boolean",
 }
 _FITS = {int: ("whole number", "number"), float: ("number",), str: ("string",), bool: ("boolean",)}
-_BOUNDS = (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most"))
+_BOUNDS = (
+    ("gt", "above {}"),
+    ("ge", "at least {}"),
+    ("lt", "below {}"),
+    ("le", "at most {}"),
+    ("min_length", "with at least {} characters"),
+    ("max_length", "with at most {} characters"),
+)
 
 
 class Fault(NamedTuple):
@@ -90,7 +97,7 @@ def _wanted(annotation: Any, value: Any) -> str:
         shown = f" {_shown(value)}" if isinstance(value, str) else ""
         return f"expected {wanted}, got {_kind_of(value)}{shown}."
     bounds = [
-        f"{words} {bound}"
+        words.format(bound)
         for member in _members(info)
         for name, words in _BOUNDS
         if (bound := getattr(member, name, None)) is not None

@@ -34,8 +34,17 @@ Options:
   -s --server=HOST[:PORT]  The server's frontend.
   -n --name=NAME           The name to ask for: the first label of the public host. Else a generated one.
   --subdomain=NAME         The same as --name.
+  --domain=HOST            A public host of your own that leads here as well, if the server allows it.
   --remote-port=N          The public port to ask for, with tcp. Else the server chooses one.
   --backend=[HOST:]PORT    The server's backend. Else the server is asked for it.
+  --protect=USER:PASSWORD  Ask visitors for this (HTTP Basic). Others here can see it in ps; LT_PROTECT hides it.
+  --allow-ip=NETWORK       Let in visitors from this address or network alone. May be repeated.
+  --host-header=HOST       The Host that your server gets: preserve (the default), rewrite (to its own) or a value.
+  --request-header-add=FIELD     Give requests the field "Name: value" instead of their own. May be repeated.
+  --request-header-remove=NAME   Take this field out of requests. May be repeated.
+  --response-header-add=FIELD    Give responses the field "Name: value" instead of their own. May be repeated.
+  --cors                   Let web pages of any origin in: add what browsers ask for, and answer preflights.
+  --server-timing          Tell visitors, in Server-Timing, where the time of each request went.
   --config=FILE            A TOML file with settings; conf/client.toml explains every key.
   --json                   One JSON object per line on stdout for everything that happens.
   --quiet                  Only the URL on stdout, and only errors on stderr.
@@ -50,10 +59,10 @@ Examples:
   lt-client --server=example.com tcp --remote-port=20022 22
 
 Environment, weaker than an option and stronger than the file:
-  LT_SERVER, LT_NAME, LT_CONFIG, LT_LOG_LEVEL, NO_COLOR.
+  LT_SERVER, LT_NAME, LT_PROTECT, LT_CONFIG, LT_LOG_LEVEL, NO_COLOR.
 
-Exit codes: 0 clean, 1 internal error, 2 usage, 3 config, 4 authentication, 5 name or port refused,
-6 unreachable, 7 version mismatch, 130 Ctrl-C.
+Exit codes: 0 clean, 1 internal error, 2 usage, 3 config, 4 authentication, 5 name, port or option
+refused, 6 unreachable, 7 version mismatch, 130 Ctrl-C.
 """
 
 COMMANDS = ("http", "tcp")

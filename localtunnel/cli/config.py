@@ -15,7 +15,16 @@ import msgspec
 from localtunnel.cli import check
 from localtunnel.client.config import ClientConfig
 from localtunnel.errors import ConfigError, LocaltunnelError, UsageError
-from localtunnel.net.address import parse_backend, parse_bind, parse_domain, parse_server, parse_target
+from localtunnel.http import option_values
+from localtunnel.http.networks import Networks
+from localtunnel.net.address import (
+    parse_backend,
+    parse_bind,
+    parse_domain,
+    parse_public,
+    parse_server,
+    parse_target,
+)
 from localtunnel.server.config import ServerConfig
 
 FILE_VARIABLE = "LT_CONFIG"
@@ -45,7 +54,8 @@ class Setting(NamedTuple):
 class Schema(Generic[_Config]):
     """What a command can be told: the struct, what can stand outside its file, and what its types cannot say.
 
-    ``forms`` has a callable for each key whose value has a form of its own; it raises ``ConfigError`` for others.
+    ``forms`` has a callable for each key whose value has a form of its own; it raises ``ConfigError`` or ``ValueError``
+    for others. A key within a table is written ``table.key``.
     """
 
     struct: type[_Config]
@@ -78,6 +88,8 @@ SERVER = Schema(
         Setting("domain", ("--domain",)),
         Setting("frontend", ("--frontend",)),
         Setting("backend", ("--backend",)),
+        Setting("edge", ("--edge",)),
+        Setting("public_url", ("--public-url",)),
         Setting("tcp_ports", ("--tcp-ports",)),
         Setting("pool_size", ("--pool-size",)),
         Setting("grace", ("--grace",)),
@@ -88,8 +100,11 @@ SERVER = Schema(
         "domain": parse_domain,
         "frontend": parse_bind,
         "backend": parse_bind,
+        "public_url": parse_public,
+        "trusted_proxies": Networks.parse,
         "tcp_ports": _parse_tcp_ports,
         "protocols": _check_protocols,
+        "limits.exempt": Networks.parse,
     },
 )
 
@@ -103,6 +118,15 @@ CLIENT = Schema(
         Setting("server", ("--server",), "LT_SERVER"),
         Setting("name", ("--name", "--subdomain"), "LT_NAME"),
         Setting("backend", ("--backend",)),
+        Setting("domain", ("--domain",)),
+        Setting("protect", ("--protect",), "LT_PROTECT"),
+        Setting("allow_ip", ("--allow-ip",)),
+        Setting("host_header", ("--host-header",)),
+        Setting("request_header_add", ("--request-header-add",)),
+        Setting("request_header_remove", ("--request-header-remove",)),
+        Setting("response_header_add", ("--response-header-add",)),
+        Setting("cors", ("--cors",)),
+        Setting("server_timing", ("--server-timing",)),
         Setting("retry", ("--no-retry",), present=False),
         Setting("log_level", ("--log-level",), "LT_LOG_LEVEL"),
     ),
@@ -110,8 +134,27 @@ CLIENT = Schema(
         "target": parse_target,
         "server": parse_server,
         "backend": lambda text: parse_backend(text, default_host="localhost"),
+        "domain": parse_domain,
+        "protect": option_values.credentials,
+        "allow_ip": option_values.networks,
+        "host_header": option_values.host_header,
+        "request_header_add": option_values.request_lines,
+        "request_header_remove": option_values.request_names,
+        "response_header_add": option_values.response_lines,
     },
 )
+
+HTTP_ONLY = (
+    "domain",
+    "protect",
+    "host_header",
+    "request_header_add",
+    "request_header_remove",
+    "response_header_add",
+    "cors",
+    "server_timing",
+)
+"""Keys that a TCP tunnel has no use for: nobody reads what its visitors send."""
 
 
 def server_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> ServerConfig:
@@ -119,8 +162,16 @@ def server_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> S
 
     Raises ``UsageError`` and ``ConfigError``.
     """
-    config = _merged(SERVER, _layers(SERVER, arguments, environ, default_file=None))
-    return msgspec.structs.replace(config, domain=parse_domain(config.domain))
+    layers = _layers(SERVER, arguments, environ, default_file=None)
+    config = _merged(SERVER, layers)
+    domain = parse_domain(config.domain)
+    if config.proxy_protocol and not config.trusted_proxies:
+        text = "nobody could connect, since trusted_proxies names no proxy that may send the header."
+        raise _origin_of("proxy_protocol", layers).complain(("proxy_protocol",), text)
+    if config.public_url and (host := parse_public(config.public_url).host) != domain:
+        text = f"its host is {host}, but tunnels get their hosts below {domain}; set domain to the same name."
+        raise _origin_of("public_url", layers).complain(("public_url",), text)
+    return msgspec.structs.replace(config, domain=domain)
 
 
 def client_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> ClientConfig:
@@ -134,6 +185,10 @@ def client_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> C
     flags = layers[-1]
     if config.kind == "tcp":
         _refuse_url(layers)
+        _refuse_http_only(layers)
+        # A file may hold them for the times when its user asks for an HTTP tunnel.
+        defaults = ClientConfig()
+        config = msgspec.structs.replace(config, **{key: getattr(defaults, key) for key in HTTP_ONLY})
     elif "remote_port" in flags.values:
         raise flags.complain(("remote_port",), "only a TCP tunnel has a public port of its own; write lt-client tcp.")
     else:
@@ -142,12 +197,25 @@ def client_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> C
     return config
 
 
+def _origin_of(key: str, layers: Sequence[_Layer]) -> _Layer:
+    """Return the strongest layer that has ``key``, one without it if none has."""
+    return next((layer for layer in reversed(layers) if key in layer.values), layers[0])
+
+
 def _refuse_url(layers: Sequence[_Layer]) -> None:
     """Refuse a URL as the target of a TCP tunnel: whoever writes one expects HTTP, which nothing would look at."""
-    layer = next((layer for layer in reversed(layers) if "target" in layer.values), None)
-    if layer is not None and "://" in str(layer.values["target"]):
+    layer = _origin_of("target", layers)
+    if "://" in str(layer.values.get("target")):
         text = f"{layer.values['target']!r} is not a target of a TCP tunnel: http:// stands for a web server."
         raise layer.complain(("target",), f"{text} Write PORT, HOST:PORT or [IPV6]:PORT, or leave tcp out.")
+
+
+def _refuse_http_only(layers: Sequence[_Layer]) -> None:
+    """Refuse what a TCP tunnel was asked for and cannot have; from a file, only the password that would be missed."""
+    for layer in reversed(layers):
+        for key in ("protect",) if layer is layers[0] else HTTP_ONLY:
+            if key in layer.values:
+                raise layer.complain((key,), "only an HTTP tunnel can have this; leave it out, or leave tcp out.")
 
 
 def _client_file(environ: Mapping[str, str]) -> str | None:
@@ -213,13 +281,16 @@ def _from_flags(schema: Schema[_Config], arguments: Mapping[str, Any]) -> _Layer
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for setting in schema.settings:
-        given = [flag for flag in setting.flags if arguments.get(flag) not in (None, False)]
+        given = [flag for flag in setting.flags if arguments.get(flag) not in (None, False, [])]
         if not given:
             continue
         if len(given) > 1:
             raise UsageError(f"{' and '.join(given)} mean the same; give one of them.")
         raw = arguments[given[0]]
-        values[setting.key] = setting.present if raw is True else check.from_text(schema.struct, setting.key, raw)
+        if raw is True:
+            values[setting.key] = setting.present
+        else:
+            values[setting.key] = raw if isinstance(raw, list) else check.from_text(schema.struct, setting.key, raw)
         origins[setting.key] = given[0]
     return _checked(schema, _Layer(values, _complaint_about(UsageError, origins)))
 
@@ -234,11 +305,23 @@ def _checked(schema: Schema[_Config], layer: _Layer) -> _Layer:
     fault = check.first_fault(schema.struct, layer.values)
     if fault:
         raise layer.complain(fault.path, fault.text)
-    for key, parse in schema.forms.items():
-        if key not in layer.values or layer.values[key] == getattr(schema.struct(), key):
+    for name, parse in schema.forms.items():
+        path = tuple(name.split("."))
+        value = _value_at(path, layer.values)
+        if value is None or value == _value_at(path, msgspec.to_builtins(schema.struct())):
             continue
         try:
-            parse(layer.values[key])
-        except ConfigError as error:
-            raise layer.complain((key,), str(error)) from None
+            parse(value)
+        except (ConfigError, ValueError) as error:
+            raise layer.complain(path, str(error)) from None
     return layer
+
+
+def _value_at(path: tuple[str, ...], values: Mapping[str, Any]) -> Any:
+    """Return the value of a key within its tables, None where there is none."""
+    value: Any = values
+    for key in path:
+        if not isinstance(value, Mapping) or key not in value:
+            return None
+        value = value[key]
+    return value

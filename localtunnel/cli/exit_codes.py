@@ -8,7 +8,7 @@ code  constant               meaning
 2     USAGE                  the command line was not understood
 3     CONFIG                 a setting in a file or in the environment is wrong
 4     AUTHENTICATION         the server wants credentials or refuses them; no version of LTP here has any
-5     NAME_REFUSED           the name, or the public port, is taken, not allowed, or another run's by now
+5     NAME_REFUSED           the name, the public port or an option is refused, or the tunnel another run's by now
 6     UNREACHABLE            the server cannot be reached or failed; with ``--no-retry`` only
 7     VERSION_MISMATCH       the two programs do not speak the same protocol
 8     CANNOT_LISTEN          an address to listen on is taken or not this machine's
@@ -39,6 +39,7 @@ _TABLE: tuple[tuple[type[BaseException], int], ...] = (
     (errors.NameUnavailable, NAME_REFUSED),
     (errors.NameInvalid, NAME_REFUSED),
     (errors.PortRefused, NAME_REFUSED),
+    (errors.OptionRefused, NAME_REFUSED),
     (errors.ClientReplaced, NAME_REFUSED),
     (errors.RefusedError, UNREACHABLE),
     (errors.ProtocolError, VERSION_MISMATCH),

@@ -18,6 +18,9 @@ Options:
                        only this machine can connect.
   --frontend=ADDR      Where visitors connect: PORT, :PORT, HOST:PORT or [IPV6]:PORT.
   --backend=ADDR       Where clients connect, in the same forms.
+  --edge=MODE          http: each request is routed, checked and forwarded by itself. join: the first one decides,
+                       then bytes only; a server of this kind offers no options that guard a tunnel.
+  --public-url=URL     What visitors see when a proxy stands before the frontend, such as https://example.com.
   --config=FILE        A TOML file with settings; conf/server.toml explains every key.
   --tcp-ports=RANGE    Public ports for TCP tunnels, as FIRST-LAST. Without it there are no TCP tunnels.
   --pool-size=N        Idle connections that each client of LTP/0.2 is asked to keep ready. What newer clients

@@ -11,6 +11,7 @@ from typing import Any
 from localtunnel.errors import UsageError
 
 _OPTION_LINE = re.compile(r"^ +(?:(-\w)[ ,]+)?(--[\w-]+)(?:=(\S+))?", re.MULTILINE)
+_REPEATED = re.compile(r"^ +(--[\w-]+=\S+) .*\bMay be repeated\.", re.MULTILINE)
 NOT_UNDERSTOOD = "The command line was not understood."
 
 NEAR = 0.6
@@ -20,16 +21,16 @@ NEAR = 0.6
 def parse(text: str, argv: Sequence[str], commands: Sequence[str] = ()) -> Mapping[str, Any]:
     """Return docopt's mapping for ``argv``; a flag that was not given is None or False.
 
-    ``text`` is the docopt text, with a line of its own for every long option; ``commands`` are the words in it that
-    stand for themselves. ``--help`` anywhere wins over everything else on the line. Raises ``UsageError``, whose
-    message is a sentence followed by the short usage.
+    ``text`` is the docopt text, with a line of its own for every long option; one whose line says "May be repeated."
+    comes as a list. ``commands`` are the words in it that stand for themselves. ``--help`` anywhere wins over
+    everything else on the line. Raises ``UsageError``, whose message is a sentence followed by the short usage.
     """
     from docopt import DocoptExit, docopt
 
     if _asks_for_help(argv):
         return {"--help": True}
     try:
-        return docopt(text, list(argv), default_help=False)
+        return docopt(_with_repetitions(text), list(argv), default_help=False)
     except DocoptExit:
         sentence = _explain(text, argv, commands) or NOT_UNDERSTOOD
     raise refusal(text, sentence)
@@ -50,6 +51,12 @@ def nearest(word: str, words: Sequence[str]) -> str:
     return f"; did you mean {found[0]}?" if found else "."
 
 
+def _with_repetitions(text: str) -> str:
+    """Return ``text`` as docopt wants it, which takes an option several times only if the usage itself says so."""
+    repeated = "".join(f" [{option}]..." for option in _REPEATED.findall(text))
+    return text.replace("[options]", f"[options]{repeated}")
+
+
 def _asks_for_help(argv: Sequence[str]) -> bool:
     words = argv[: argv.index("--")] if "--" in argv else argv
     return "--help" in words or "-h" in words
@@ -58,6 +65,7 @@ def _asks_for_help(argv: Sequence[str]) -> bool:
 def _explain(text: str, argv: Sequence[str], commands: Sequence[str]) -> str | None:
     """Walk the words as docopt does and return what is wrong with the first that does not fit."""
     options = {match[2]: match[3] for match in _OPTION_LINE.finditer(text)}
+    repeated = {option.partition("=")[0] for option in _REPEATED.findall(text)}
     shorts = {match[1]: match[2] for match in _OPTION_LINE.finditer(text) if match[1]}
     seen: set[str] = set()
     places: list[str] = []
@@ -70,7 +78,7 @@ def _explain(text: str, argv: Sequence[str], commands: Sequence[str]) -> str | N
             if name not in options:
                 return _unknown_option(name, options)
             metavar = options[name]
-            if name in seen:
+            if name in seen and name not in repeated:
                 return f"{name} was given twice; give it once."
             seen.add(name)
             if metavar is None and value:

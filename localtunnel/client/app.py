@@ -12,6 +12,7 @@ from localtunnel.client.config import ClientConfig
 from localtunnel.client.discovery import discover_backend
 from localtunnel.client.events import Event, ServerNotice, TunnelLost, TunnelOpened
 from localtunnel.client.identity import new_instance, user_at_host
+from localtunnel.client.options import beyond_0_2, from_config
 from localtunnel.client.session import Session
 from localtunnel.client.upstream import Upstream
 from localtunnel.client.visits import Visits
@@ -21,6 +22,7 @@ from localtunnel.errors import (
     LocaltunnelError,
     NameUnavailable,
     NetworkError,
+    OptionRefused,
     PortRefused,
     ProtocolError,
     RefusedError,
@@ -32,6 +34,7 @@ from localtunnel.net.deadline import Deadline
 from localtunnel.protocol import limits, names
 from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.messages import ControlReply, ControlRequest
+from localtunnel.protocol.options import to_wire
 
 log = logging.getLogger("localtunnel.client")
 
@@ -61,12 +64,14 @@ class Client:
         self._visits = Visits(self._upstream, report)
         self._chosen = config.name is not None
         self._name = names.check(config.name) if config.name is not None else names.generate()
+        self._options = from_config(config)
         self._user = user_at_host()
         self._instance = new_instance()
         self._session: str | None = None
         """The secret of the last LTP/0.3 session: with it the name is ours again at once, and LTP/0.2 is out."""
         self._old_server = False
         self._was_refused_at_0_2 = False
+        self._told_of_old_server = False
         self._failures = 0
         self._ever_opened = False
         self._ghost = Deadline(0)
@@ -129,22 +134,35 @@ class Client:
             self._old_server = False
 
     def _request(self, version: bytes) -> ControlRequest:
+        config = self._config
         if version == LTP_0_2:
-            return ControlRequest(self._name, f"{self._user};{self._instance}")
-        kind, port = self._config.kind, self._config.remote_port
+            return ControlRequest(self._name, f"{self._user};{self._instance}", config.protect, config.domain)
         return ControlRequest(
-            self._name, self._user, instance=self._instance, kind=kind, port=port, resume=self._session
+            self._name,
+            self._user,
+            domain=config.domain,
+            instance=self._instance,
+            kind=config.kind,
+            port=config.remote_port,
+            resume=self._session,
+            options=to_wire(self._options) or None,
         )
 
     def _is_of_an_old_server(self, session: Session, version: bytes, error: LocaltunnelError) -> bool:
         """Say whether to fall back: the opening was closed without an answer, by a server never met at LTP/0.3.
 
-        A TCP tunnel has no fallback, for LTP/0.2 has none to offer.
+        A TCP tunnel has no fallback, for LTP/0.2 has none to offer, and neither has one with options that it lacks.
         """
         if version == LTP_0_2 or self._session is not None or self._config.kind == "tcp":
             return False
         unanswered = isinstance(error, ConnectionClosed) and session.connected and not session.answered
-        return unanswered or isinstance(error, VersionError)
+        if not unanswered and not isinstance(error, VersionError):
+            return False
+        lost = beyond_0_2(self._options)
+        if lost and not self._told_of_old_server:
+            self._told_of_old_server = True
+            self._report(ServerNotice(f"The server seems not to speak LTP/0.3, which {' and '.join(lost)} needs."))
+        return not lost
 
     def _may_be_own_ghost(self, version: bytes) -> bool:
         """Say whether to go back to LTP/0.3 once, for the name that a fallback was refused may be our own.
@@ -193,4 +211,5 @@ class Client:
     def _is_final(self, error: LocaltunnelError) -> bool:
         if isinstance(error, NameUnavailable):
             return not self._config.retry or self._ghost.remaining() == 0.0
-        return isinstance(error, VersionError | ClientReplaced | PortRefused) or not self._config.retry
+        final = VersionError | ClientReplaced | PortRefused | OptionRefused
+        return isinstance(error, final) or not self._config.retry

@@ -11,6 +11,8 @@ from msgspec import Meta, Struct
 from localtunnel.protocol import limits
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
+Text = Annotated[str, Meta(min_length=1, max_length=limits.MAX_TEXT)]
+Lines = tuple[Annotated[str, Meta(min_length=1, max_length=limits.MAX_OPTION_TEXT)], ...]
 
 
 class Timeouts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -25,7 +27,10 @@ class Timeouts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
 
 class ClientConfig(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """What ``lt-client`` runs with. ``target`` is what the user named; ``backend`` None means: discover it."""
+    """What ``lt-client`` runs with. ``target`` is what the user named; ``backend`` None means: discover it.
+
+    From ``protect`` to ``server_timing`` they are the tunnel's options (``client.options``), which the server holds to.
+    """
 
     target: int | str = ""
     server: str = "localhost:8000"
@@ -33,6 +38,15 @@ class ClientConfig(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     backend: int | str | None = None
     kind: Literal["http", "tcp"] = "http"
     remote_port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    domain: Text | None = None
+    protect: str | None = None
+    allow_ip: Lines = ()
+    host_header: Text = "preserve"
+    request_header_add: Lines = ()
+    request_header_remove: Lines = ()
+    response_header_add: Lines = ()
+    cors: bool = False
+    server_timing: bool = False
     retry: bool = True
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     timeouts: Timeouts = Timeouts()

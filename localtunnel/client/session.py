@@ -21,6 +21,7 @@ from localtunnel.errors import (
     LocaltunnelError,
     MessageError,
     NameUnavailable,
+    OptionRefused,
     PortRefused,
     RefusedError,
     RemoteFailure,
@@ -34,7 +35,7 @@ from localtunnel.net.deadline import Deadline
 from localtunnel.net.dial import Address, dial, resolve
 from localtunnel.net.heartbeat import keep_alive
 from localtunnel.net.sockets import Socket, pending_error
-from localtunnel.protocol import limits, messages
+from localtunnel.protocol import limits, messages, options
 from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import (
     Assignment,
@@ -137,7 +138,20 @@ class Session:
             raise MessageError("The server answered the control request with something else.")
         if self._version != LTP_0_2 and message.session is None:
             raise MessageError("The server's reply lacks the field 'session', which LTP/0.3 demands.")
+        self._check_options(channel, message)
         return message
+
+    def _check_options(self, channel: Channel[FromServer], reply: ControlReply) -> None:
+        """A server that does not know an option ignores it: rather no tunnel than one without its guard."""
+        if self._version == LTP_0_2:
+            return
+        missing = options.missing(options.of_request(self._request), reply)
+        if missing:
+            self._say_goodbye(channel)
+            raise OptionRefused(
+                f"The server did not take the option {' and '.join(missing)}: its version does not have it. Leave it"
+                " out, or ask the server's owner for a newer version."
+            )
 
     def _proxies(self, channel: Channel[FromServer], address: Address, reply: ControlReply) -> Proxies:
         """The pool dials the very address that the control connection has: that is where the server knows us."""
@@ -219,9 +233,11 @@ class Session:
             self._report(RoundTripMeasured(seconds))
 
     def _release(self, channel: Channel[FromServer]) -> None:
-        """Say goodbye, so that the name is free at once."""
-        if self._version == LTP_0_2 or not self.opened:
-            return
+        if self._version != LTP_0_2 and self.opened:
+            self._say_goodbye(channel)
+
+    def _say_goodbye(self, channel: Channel[FromServer]) -> None:
+        """Tell the server that the name is free."""
         try:
             channel.send(messages.RELEASE)
         except LocaltunnelError as error:
@@ -237,6 +253,7 @@ def refusal(reply: ErrorReply) -> RefusedError | VersionError | ConnectionClosed
         messages.UNAVAILABLE: NameUnavailable,
         messages.EXPIRED: TunnelExpired,
         messages.PORT_REFUSED: PortRefused,
+        messages.OPTION_REFUSED: OptionRefused,
     }
     error: RefusedError = kinds.get(reply.error, RemoteFailure)(text)
     return error

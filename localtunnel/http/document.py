@@ -11,7 +11,7 @@ from html import escape
 from msgspec import Struct
 
 from localtunnel.http.accept import choose
-from localtunnel.http.response import render
+from localtunnel.http.render import render
 
 _TEXT, _JSON, _HTML = "text/plain", "application/json", "text/html"
 _OFFERED = (_TEXT, _JSON, _HTML)

@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from localtunnel import errors
 from localtunnel.http.document import Document, Hint
+from localtunnel.http.render import render
 from localtunnel.http.request import RequestHead
-from localtunnel.http.response import render
 
 _VISITOR, _OWNER = "If you are visiting", "If this is your tunnel"
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -48,6 +48,26 @@ _HELP = {
         "Try again. If it happens often, the connection is slow, or something on the way holds requests back.",
         "Your server has not seen this request.",
     ),
+    errors.Unauthorized.code: _Help(
+        "A password is needed",
+        "This tunnel asks for a user name and a password.",
+        "Load the page again and give the user name and the password that the owner of the tunnel has given to you.",
+        "The request carried no Authorization field, or not the user and the password that lt-client was started with.",
+    ),
+    errors.Forbidden.code: _Help(
+        "Not from this address",
+        "This tunnel does not let your address in.",
+        "Ask the owner of the tunnel to let your address in, or come from a network that is let in.",
+        "Add the visitor's address or network to those that lt-client was started with (--allow-ip), or leave the"
+        " option out to let everybody in.",
+    ),
+    errors.TooManyRequests.code: _Help(
+        "Too many requests",
+        "More requests came than this server takes at a time.",
+        "Wait a moment, then load the page again.",
+        "The server limits how many connections and requests one visitor, or one tunnel, may have. Its owner sets the"
+        " limits.",
+    ),
     errors.TunnelNotFound.code: _Help(
         "No such tunnel",
         "No tunnel of this name is connected.",
@@ -60,6 +80,12 @@ _HELP = {
         "Wait a moment, then load the page again.",
         "Every connection of the tunnel was in use. See whether your server is slow to answer, and whether lt-client"
         " still has its connection to the tunnel server.",
+    ),
+    errors.ServerFull.code: _Help(
+        "The server is full",
+        "The server has as many visitors as it can take.",
+        "Wait a moment, then load the page again.",
+        "The tunnel server has no place for another connection. Tell its owner: the limit is theirs to raise.",
     ),
     errors.UpstreamRefused.code: _Help(
         "The server behind the tunnel is not running",
@@ -81,6 +107,13 @@ _HELP = {
         " whether it has arrived: it may have been received.",
         "Your local server took the connection and ended it without a response. See whether it crashed or started"
         " again, and whether it speaks HTTP rather than HTTPS on that port.",
+    ),
+    errors.UpstreamInvalid.code: _Help(
+        "The server behind the tunnel sent a broken answer",
+        "The answer of the server behind the tunnel is not valid HTTP/1.1.",
+        "Load the page again in a moment, or tell the owner of the tunnel.",
+        "Your local server received the request, and what is wrong with its answer is named above. It is refused rather"
+        " than repaired, because two programs may repair it differently. See whether it speaks HTTP on that port.",
     ),
     errors.UpstreamTimeout.code: _Help(
         "The server behind the tunnel does not answer",
@@ -108,7 +141,8 @@ def error_answer(error: errors.VisitorError, head: RequestHead | None, *, domain
     command = _open_command(head, domain) if error.code == errors.TunnelNotFound.code else ""
     hints = (Hint(_VISITOR, words.visitor), Hint(_OWNER, words.owner, command))
     page = Document(error.status, error.code, words.title, str(error) or words.message, hints)
-    return _answer(page, head, () if error.retry_after is None else (("Retry-After", str(error.retry_after)),))
+    retry = () if error.retry_after is None else (("Retry-After", str(error.retry_after)),)
+    return _answer(page, head, (*error.fields, *retry))
 
 
 def landing(domain: str, head: RequestHead) -> bytes:

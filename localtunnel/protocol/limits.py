@@ -78,11 +78,28 @@ MAX_WAITING_VISITORS = 1024
 HEAD_TIMEOUT = 10.0
 """From accepting a visitor to its whole request head, in total: a slow sender must not hold a place for ever."""
 
+KEEP_ALIVE_TIMEOUT = 75.0
+"""How long a visitor's connection may be idle between two requests, as with nginx: browsers use one again for a minute,
+and proxies in front of the server want it to be kept longer than they keep it themselves, which is often 60 s."""
+
 MAX_HEAD_BYTES = 64 * 1024
 """A request head: servers take 8 to 32 KiB, so that no request an upstream would take is refused here."""
 
 MAX_HEAD_FIELDS = 100
 """Fields in a request head, as Apache and nginx-like servers bound them."""
+
+MAX_VISITORS = 10_000
+"""Connections of visitors at a time: with one to a client for each, a third of the descriptors of lt-server.service."""
+
+ADDRESS_VISITORS = 256
+"""The same from one address: forty browsers behind one router, yet forty attackers are needed to take every place."""
+
+ADDRESS_CONNECTION_RATE = 100.0
+"""New connections a second from one address, on average: many times a browser's, a hundredth of what costs the server
+its time."""
+
+ADDRESS_REQUEST_RATE = 500.0
+"""Requests a second from one address, on average: a development server's page of 2,000 modules passes at once."""
 
 MAX_NAME = 63
 """A tunnel's name is one DNS label (RFC 1035 2.3.4)."""
@@ -92,6 +109,12 @@ MAX_CLIENT_ID = 256
 
 MAX_TEXT = 255
 """Any other text of a request: a host name has 253 characters at most, and an error that repeats it stays small."""
+
+MAX_OPTION_ITEMS = 32
+"""Networks or field lines in one option of a tunnel: a head stays readable, and longer lists are a firewall's."""
+
+MAX_OPTION_TEXT = 1024
+"""One network or field line in an option: a content security policy fits, and a few of the longest fit a message."""
 
 MAX_BANNER = 512
 """The banner in a control reply: with it, the whole reply stays below the 1 KiB that 0.2 clients read at once."""

@@ -3,7 +3,7 @@
 Both versions share the types; what only LTP/0.3 has is marked so, and ``states`` keeps it out of LTP/0.2.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -25,7 +25,7 @@ class ControlRequest(Struct, frozen=True):
     """The client asks for a tunnel. ``protect`` is ``user:password`` for visitors, ``domain`` a host of its own.
 
     LTP/0.3: ``instance`` is this run of the client, ``kind`` what visitors speak, ``port`` the public port wished for
-    a ``tcp`` tunnel, ``resume`` the session that is to be taken up again.
+    a ``tcp`` tunnel, ``resume`` the session that is to be taken up again, ``options`` what ``protocol.options`` reads.
     """
 
     name: Text
@@ -36,12 +36,14 @@ class ControlRequest(Struct, frozen=True):
     kind: Kind | None = None
     port: Port | None = None
     resume: Secret | None = None
+    options: dict[str, Any] | None = None
 
 
 class ControlReply(Struct, frozen=True):
     """The server opened the tunnel: visitors reach it at ``host``; ``concurrency`` is the pool's size.
 
-    LTP/0.3: ``url`` is what to show, ``session`` the secret that proxy requests carry, ``heartbeat`` seconds.
+    LTP/0.3: ``url`` is what to show, ``session`` the secret that proxy requests carry, ``heartbeat`` seconds,
+    ``options`` the names of the options that are in force.
     """
 
     host: str
@@ -50,6 +52,7 @@ class ControlReply(Struct, frozen=True):
     url: str | None = None
     session: Secret | None = None
     heartbeat: Annotated[float, Meta(gt=0)] | None = None
+    options: tuple[str, ...] | None = None
 
 
 class ProxyRequest(Struct, frozen=True):
@@ -139,6 +142,7 @@ EXPIRED: Final = "expired"
 EXCEPTION: Final = "exception"
 VERSION: Final = "version"
 PORT_REFUSED: Final = "port_refused"
+OPTION_REFUSED: Final = "option_refused"
 
 SEEN: Final = "seen"
 """What ``failed`` says of an id that was taken before; its other words are those of ``errors.UpstreamError``."""

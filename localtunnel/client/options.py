@@ -1,0 +1,33 @@
+"""The options of the tunnel that this client asks for, from its settings."""
+
+from localtunnel.client.config import ClientConfig
+from localtunnel.http.option_values import PRESERVE, REWRITE
+from localtunnel.net.address import parse_target
+from localtunnel.protocol.options import Options
+
+IN_0_2 = frozenset({"protect"})
+"""What LTP/0.2 has a field for; with any other option there is no falling back."""
+
+
+def from_config(config: ClientConfig) -> Options:
+    """Return what to ask the server for. ``rewrite`` becomes the target's own address, which only this side knows."""
+    host: str | None = config.host_header
+    if host == PRESERVE:
+        host = None
+    elif host == REWRITE:
+        host = parse_target(config.target).text.removesuffix(":80")
+    return Options(
+        protect=config.protect,
+        host_header=host,
+        request_header_add=config.request_header_add,
+        request_header_remove=config.request_header_remove,
+        response_header_add=config.response_header_add,
+        allow_ip=config.allow_ip,
+        cors=config.cors,
+        server_timing=config.server_timing,
+    )
+
+
+def beyond_0_2(options: Options) -> list[str]:
+    """Return the names of the options for which LTP/0.2 has no field."""
+    return [name for name in options.names if name not in IN_0_2]

@@ -1,0 +1,64 @@
+"""The fields by which a request claims to come from somebody else, or to have been addressed to something else.
+
+Reverse proxies write them, applications believe them, and a visitor can write them as well. This server is the first
+that a visitor's request reaches unless its owner has named proxies in front of it, so that whatever a visitor sends
+under one of these names is dropped before the true ones are added (``forward``). CGI, WSGI and their like turn a hyphen
+in a name into an underscore: ``X_Real_IP`` is ``X-Real-IP`` to an application, and so it is here.
+"""
+
+PREFIXES = (b"x-forwarded", b"x-original-", b"x-localtunnel-")
+"""``X-Forwarded-For``, ``-Proto``, ``-Host``, ``-Port``, ``-Prefix``, ``-Server``, ``-Ssl`` and whatever else begins
+so; ``X-Original-Forwarded-For``, ``-Host``, ``-URL``; and the names that are this program's own."""
+
+NAMES = frozenset(
+    {
+        # RFC 7239, and what there was before it.
+        b"forwarded",
+        b"forwarded-for",
+        b"forwarded-host",
+        b"forwarded-proto",
+        # The visitor's address, as one proxy, network or cloud or another writes it.
+        b"client-ip",
+        b"remote-addr",
+        b"true-client-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-originating-ip",
+        b"x-proxyuser-ip",
+        b"x-real-ip",
+        b"x-remote-addr",
+        b"x-remote-ip",
+        b"x-true-client-ip",
+        b"cf-connecting-ip",
+        b"cf-connecting-ipv6",
+        b"cf-pseudo-ipv4",
+        b"do-connecting-ip",
+        b"fastly-client-ip",
+        b"fly-client-ip",
+        b"proxy-client-ip",
+        b"wl-proxy-client-ip",
+        b"x-appengine-user-ip",
+        b"x-azure-clientip",
+        b"x-azure-socketip",
+        b"x-envoy-external-address",
+        b"x-nf-client-connection-ip",
+        b"x-vercel-forwarded-for",
+        # The scheme, the host or the path that the visitor is said to have used.
+        b"cf-visitor",
+        b"front-end-https",
+        b"x-host",
+        b"x-http-host-override",
+        b"x-real-port",
+        b"x-rewrite-url",
+        b"x-scheme",
+        b"x-url-scheme",
+        # CGI turns this one into HTTP_PROXY, which many a library takes for the proxy that it is to use (httpoxy).
+        b"proxy",
+    }
+)
+
+
+def is_claim(name: bytes) -> bool:
+    """Say whether a field of this lower-case ``name`` is one of them."""
+    name = name.replace(b"_", b"-")
+    return name in NAMES or name.startswith(PREFIXES)

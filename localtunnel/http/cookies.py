@@ -1,0 +1,39 @@
+"""The Domain of a cookie that an upstream sets: kept to the tunnel's own host (RFC 6265, sections 4.1.2.3 and 5.2.3).
+
+A cookie for ``example.com`` goes to every tunnel below it. An upstream that may set one can plant a session in its
+neighbours, and a neighbour can read what was meant for this one; so such a cookie does not leave the server.
+"""
+
+import re
+
+_DOMAIN = re.compile(rb";[ \t]*domain[ \t]*(?:=([^;]*))?(?=;|\Z)", re.IGNORECASE)
+_PLAIN_HOST = re.compile(rb"\.?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\.?")
+"""Browsers read escapes, Unicode and more as host names in ways of their own; none of that is needed in a cookie."""
+
+
+def fit_domain(value: bytes, host: bytes, upstream_host: bytes | None) -> bytes | None:
+    """Return the value of a Set-Cookie field with its Domain made fit for ``host``, or None to drop the cookie.
+
+    ``host`` is the one that the visitor addressed; ``upstream_host`` the one that the upstream was told instead, None
+    when it was told the same. Both are in lower case, without a port. A Domain that is the upstream's host, or one that
+    it lies in, becomes ``host``. One that ``host`` lies in is dropped, and so is one whose meaning is not plain. Every
+    other is for the browser to judge, which takes none that ``host`` does not lie in.
+    """
+    if b"domain" not in value.lower():
+        return value
+    for found in reversed(list(_DOMAIN.finditer(value))):
+        domain = (found[1] or b"").strip(b" \t").lower()
+        if not domain:
+            continue
+        if not _PLAIN_HOST.fullmatch(domain):
+            return None
+        domain = domain.strip(b".")
+        if upstream_host is not None and _lies_in(upstream_host, domain):
+            value = value[: found.start()] + b"; Domain=" + host + value[found.end() :]
+        elif domain != host and _lies_in(host, domain):
+            return None
+    return value
+
+
+def _lies_in(host: bytes, domain: bytes) -> bool:
+    return host == domain or host.endswith(b"." + domain)

@@ -1,0 +1,57 @@
+"""Cross-origin requests to a tunnel that lets every web page in (the Fetch standard, "CORS protocol").
+
+The answer is the wildcard, never the page's own origin: with that, and credentials allowed, any page that a visitor has
+open could act there in the visitor's name. So a page of another origin gets the answers to requests without cookies.
+"""
+
+import re
+
+from localtunnel.http.request import RequestHead
+
+ALLOW = b"Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: *\r\n"
+"""What every response carries."""
+
+FIELDS = frozenset(
+    {
+        b"access-control-allow-credentials",
+        b"access-control-allow-headers",
+        b"access-control-allow-methods",
+        b"access-control-allow-origin",
+        b"access-control-expose-headers",
+        b"access-control-max-age",
+    }
+)
+"""What the upstream says of the kind is dropped: a browser takes two answers for none."""
+
+MAX_AGE = 600
+"""Seconds for which a browser remembers a preflight's answer: what the most cautious of them caps it to."""
+
+_METHOD = b"access-control-request-method"
+_HEADERS = b"access-control-request-headers"
+_TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z, \t]*")
+
+
+def is_preflight(head: RequestHead) -> bool:
+    """Say whether a browser asks with ``head``, before the request itself, whether a page may send it."""
+    return head.method == "OPTIONS" and {b"origin", _METHOD} <= {name for name, _, _ in head.fields}
+
+
+def preflight_answer(head: RequestHead, *, close: bool) -> bytes:
+    """Return the response to a preflight: whatever it asks for is allowed. ``close`` says so to the browser.
+
+    Methods and fields are named one by one: a wildcard would not stand for Authorization.
+    """
+    asked = {name: value for name, value, _ in head.fields if name in (_METHOD, _HEADERS) and _TOKENS.fullmatch(value)}
+    lines = [
+        b"HTTP/1.1 204 No Content\r\n",
+        ALLOW,
+        b"Access-Control-Allow-Methods: " + asked.get(_METHOD, b"*") + b"\r\n",
+        b"Access-Control-Allow-Headers: " + asked.get(_HEADERS, b"*") + b"\r\n",
+        b"Access-Control-Max-Age: %d\r\n" % MAX_AGE,
+        b"Vary: Access-Control-Request-Method, Access-Control-Request-Headers\r\n",
+    ]
+    if close:
+        lines.append(b"Connection: close\r\n")
+    elif head.version == (1, 0):
+        lines.append(b"Connection: keep-alive\r\n")
+    return b"".join(lines) + b"\r\n"

@@ -1,0 +1,221 @@
+"""The heads that go on: a visitor's request as the upstream gets it, the upstream's response as the visitor gets it.
+
+What is about one connection only is dropped on either side (RFC 9110, section 7.6.1), and what a visitor claims about
+itself is replaced by what is known (``claims``). Every other line goes on as it came, spelling and order included.
+
+Via is passed on, and none is added: several servers do not compress for a request that has it.
+"""
+
+import re
+from typing import Final
+
+from localtunnel.errors import UpstreamInvalid
+from localtunnel.http import claims
+from localtunnel.http.cookies import fit_domain
+from localtunnel.http.option_values import FRAMING, HOP_BY_HOP
+from localtunnel.http.request import RequestHead
+from localtunnel.http.response import ResponseHead
+from localtunnel.http.rules import Rules
+
+CLOSE: Final = b"Connection: close\r\n"
+KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
+UPGRADE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+TE_TRAILERS: Final = b"Connection: TE\r\nTE: trailers\r\n"
+"""RFC 9110, section 10.1.4: TE is about one connection, so that its Connection option goes with it."""
+
+NEVER_NAMED = FRAMING | {b"authorization", b"cookie", b"origin", b"set-cookie"}
+"""Fields that a Connection field cannot remove: a visitor who did away with one of them here, after this server had
+gone by it, would have the upstream see another request than the one that was checked."""
+
+_DROPPED = HOP_BY_HOP | claims.NAMES
+_HARMLESS_OPTIONS = HOP_BY_HOP | {b"close"}
+"""Connection options that name nothing, or nothing but what is dropped anyway."""
+
+_PLAIN_REQUEST = frozenset(
+    b"""
+    accept accept-charset accept-encoding accept-language access-control-request-headers access-control-request-method
+    authorization cache-control content-disposition content-encoding content-language content-length content-type cookie
+    date dnt expect host if-match if-modified-since if-none-match if-range if-unmodified-since origin pragma priority
+    range referer sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site
+    sec-fetch-user sec-gpc sec-websocket-extensions sec-websocket-key sec-websocket-protocol sec-websocket-version
+    trailer transfer-encoding upgrade-insecure-requests user-agent x-csrf-token x-request-id x-requested-with
+    """.split()
+)
+_PLAIN_RESPONSE = frozenset(
+    b"""
+    accept-ranges access-control-allow-credentials access-control-allow-headers access-control-allow-methods
+    access-control-allow-origin age allow alt-svc cache-control content-disposition content-encoding content-language
+    content-length content-location content-range content-security-policy content-type date etag expires last-modified
+    link pragma referrer-policy retry-after sec-websocket-accept sec-websocket-extensions sec-websocket-protocol server
+    server-timing strict-transport-security trailer transfer-encoding vary www-authenticate x-content-type-options
+    x-frame-options x-powered-by x-request-id x-xss-protection
+    """.split()
+)
+"""Usual names that nothing here looks at: a shorter way for them, and none of them has to be here."""
+
+_SWITCHING_PROTOCOLS = 101
+_FINAL = 200
+
+_ABSOLUTE = re.compile(rb"(https?:)?//([^/?#]*)", re.IGNORECASE)
+_DEFAULT_PORTS = {b"http:": b":80", b"https:": b":443"}
+
+
+class Forwarding:
+    """What a visitor's requests are marked with; made once for a connection, or whenever the visitor changes on it.
+
+    ``address`` is the visitor's, without a port, and ``proto`` the scheme that it used, ``http`` or ``https``.
+    """
+
+    __slots__ = ("_end", "_host", "_lines", "_port", "_start", "proto")
+
+    def __init__(self, address: str, proto: str) -> None:
+        plain = address.partition("%")[0]
+        node = f'"[{plain}]"' if ":" in plain else plain
+        self.proto = proto
+        self._start = (
+            f"X-Forwarded-For: {plain}\r\nX-Real-IP: {plain}\r\nX-Forwarded-Proto: {proto}\r\nX-Forwarded-Host: "
+        )
+        self._end = f"\r\nForwarded: for={node};proto={proto};host="
+        self._host = ""
+        self._port: int | None = None
+        self._lines = b""
+
+    def lines(self, head: RequestHead) -> bytes:
+        """Return the field lines for ``head`` (RFC 7239 and its forerunners), which differ by its host only."""
+        if head.host != self._host or head.port != self._port:
+            self._host, self._port = head.host, head.port
+            host = addressed(head)
+            self._lines = f'{self._start}{host}{self._end}"{host}"\r\n'.encode("latin-1")
+        return self._lines
+
+    def origin(self, head: RequestHead) -> bytes:
+        """Return scheme, host and port under which the visitor knows the tunnel."""
+        return f"{self.proto}://{addressed(head)}".encode("latin-1")
+
+
+def addressed(head: RequestHead) -> str:
+    """Return host and port as the visitor addressed them."""
+    host = f"[{head.host}]" if ":" in head.host else head.host
+    return host if head.port is None else f"{host}:{head.port}"
+
+
+def request_head(head: RequestHead, forwarding: Forwarding, rules: Rules | None = None) -> bytes:
+    """Return the head of the request for the upstream, up to and including the blank line.
+
+    HTTP/1.0 stays HTTP/1.0, so that the upstream answers in a form which that visitor can read (RFC 9112, section 2.3),
+    and asks for one exchange; HTTP/1.1 asks for a connection that stays.
+    """
+    if rules is None and head.options <= _HARMLESS_OPTIONS:
+        kept = [line for name, _, line in head.fields if name in _PLAIN_REQUEST or _passes(name)]
+        added = b""
+    else:
+        named = head.options - NEVER_NAMED
+        drop = rules.request_drop if rules is not None else frozenset()
+        kept = [
+            line
+            for name, _, line in head.fields
+            if name not in named and name.replace(b"_", b"-") not in drop and _passes(name)
+        ]
+        added = rules.request_lines if rules is not None else b""
+    connection = b""
+    if head.version == (1, 0):
+        connection = CLOSE
+    elif head.upgrade:
+        connection = UPGRADE
+    elif b"te" in head.options and _takes_trailers(head):
+        connection = TE_TRAILERS
+    return b"".join((_request_line(head), *kept, added, connection, forwarding.lines(head), b"\r\n"))
+
+
+def response_head(
+    head: ResponseHead,
+    request: RequestHead,
+    forwarding: Forwarding,
+    rules: Rules | None = None,
+    *,
+    close: bool,
+    extra: bytes = b"",
+) -> bytes:
+    """Return the head of a response, interim ones included, for the visitor that sent ``request``.
+
+    ``close`` says that the visitor's connection is closed after it. ``extra`` is whole lines for a final response.
+    Raises UpstreamInvalid for a chunked answer to HTTP/1.0, which has no chunks (RFC 9112, section 6.1), and for a 101
+    that is not what was asked for (RFC 9110, section 15.2.2).
+    """
+    if head.chunked and request.version == (1, 0):
+        raise UpstreamInvalid("The response is chunked, but the visitor asked by HTTP/1.0, which does not know chunks.")
+    if head.status == _SWITCHING_PROTOCOLS and not (head.upgrade and request.upgrade):
+        raise UpstreamInvalid("The response changes to a protocol that the visitor has not asked for.")
+    drop = head.options - NEVER_NAMED
+    if rules is not None:
+        drop |= rules.response_drop
+    lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
+    for name, value, line in head.fields:
+        if name in drop:
+            continue
+        lines.append(line if name in _PLAIN_RESPONSE else _response_line(name, value, line, request, forwarding, rules))
+    if head.status == _SWITCHING_PROTOCOLS:
+        lines.append(UPGRADE)
+    elif head.status >= _FINAL:
+        lines.append(CLOSE if close else KEEP_ALIVE if request.version == (1, 0) else b"")
+        lines.append(extra)
+        if rules is not None:
+            lines.append(rules.response_lines)
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def server_timing(edge: float, tunnel: float, upstream: float) -> bytes:
+    """Return the field line that says how long each part took, in seconds as given (W3C, Server Timing)."""
+    times = (edge * 1000, tunnel * 1000, upstream * 1000)
+    return b"Server-Timing: edge;dur=%.1f, tunnel;dur=%.1f, upstream;dur=%.1f\r\n" % times
+
+
+def _request_line(head: RequestHead) -> bytes:
+    if head.raw_target[:1] in (b"/", b"*"):
+        return head.line
+    # RFC 9112, section 3.2.1: only a proxy is sent the absolute form, and the Host field says the same.
+    path = _ABSOLUTE.sub(b"", head.raw_target, count=1)
+    if not path.startswith(b"/"):
+        path = b"*" if head.method == "OPTIONS" and not path else b"/" + path
+    return head.line.replace(head.raw_target, path, 1)
+
+
+def _passes(name: bytes) -> bool:
+    """Say whether a request's field goes on to the upstream when no rule or Connection option is against it."""
+    plain = name.replace(b"_", b"-")
+    if plain in _DROPPED or plain.startswith(claims.PREFIXES):
+        return False
+    # Content_Length is Content-Length to an upstream that speaks CGI or WSGI, and nothing here has looked at it.
+    return plain == name or plain not in FRAMING
+
+
+def _takes_trailers(head: RequestHead) -> bool:
+    codings = b",".join(value for name, value, _ in head.fields if name == b"te").lower()
+    return b"trailers" in [coding.strip(b" \t") for coding in codings.split(b",")]
+
+
+def _response_line(
+    name: bytes, value: bytes, line: bytes, request: RequestHead, forwarding: Forwarding, rules: Rules | None
+) -> bytes:
+    """Return what the visitor gets of a line: all of it, a part that was made to fit, or nothing."""
+    if name in HOP_BY_HOP or name.startswith(b"x-localtunnel-"):
+        return b""
+    upstream = rules.host_name if rules is not None else None
+    if name == b"set-cookie":
+        fit = fit_domain(value, request.host.encode("latin-1"), upstream)
+        return b"" if fit is None else line if fit is value else b"Set-Cookie: " + fit + b"\r\n"
+    if name == b"location" and rules is not None and rules.host is not None:
+        return _mapped_back(value, line, rules.host, request, forwarding)
+    return line
+
+
+def _mapped_back(value: bytes, line: bytes, host: bytes, request: RequestHead, forwarding: Forwarding) -> bytes:
+    """Return the Location line with the upstream's own address, which no visitor can reach, put right."""
+    found = _ABSOLUTE.match(value)
+    if found is None:
+        return line
+    port = _DEFAULT_PORTS.get((found[1] or b"http:").lower(), b"")
+    if found[2].lower().removesuffix(port) != host.lower().removesuffix(port):
+        return line
+    return b"Location: " + forwarding.origin(request) + value[found.end() :] + b"\r\n"

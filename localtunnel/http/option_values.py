@@ -1,0 +1,124 @@
+"""Which values the options of a tunnel may have: checked by the client before it connects, and by the server again.
+
+Each function returns the value in the form that ``rules`` works with, and raises ``ValueError`` with the end of a
+sentence: the caller puts the option's name, or the flag's, before it.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+
+from localtunnel.errors import BadRequest
+from localtunnel.http import claims
+from localtunnel.http.authority import parse_authority
+from localtunnel.http.basic import Credentials
+from localtunnel.http.networks import Networks
+from localtunnel.protocol.limits import MAX_TEXT
+
+PRESERVE, REWRITE = "preserve", "rewrite"
+"""What ``--host-header`` takes besides a value. Neither goes over the wire: the first is no option at all, and only the
+client knows the upstream's address, which the second stands for."""
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"http2-settings",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"upgrade",
+    }
+)
+"""Fields that are about one connection (RFC 9110, sections 7.6.1 and 11.7), or that programs use so."""
+
+FRAMING = frozenset({b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding"})
+"""Fields that say where a message ends, or where it goes."""
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_CHECKING_KEY = b"only to look at the form"
+
+
+def credentials(text: str, key: bytes = _CHECKING_KEY) -> Credentials:
+    """Read ``protect``: ``user:password``. No error repeats a part of it."""
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"user and password together have {len(text)} characters; at most {MAX_TEXT} are accepted.")
+    return Credentials(text, key)
+
+
+def host(text: str) -> tuple[bytes, bytes]:
+    """Read ``host_header``: the whole value, and the host in it in lower case, without its port."""
+    if text in (PRESERVE, REWRITE):
+        raise ValueError(f"{text!r} is for lt-client; a server is told the host itself, or nothing.")
+    try:
+        value = text.encode("ascii")
+        name, _ = parse_authority(value, "the host")
+    except (UnicodeEncodeError, BadRequest):
+        raise ValueError(f"{text!r} is no host; write HOST or HOST:PORT.") from None
+    return value, name.encode("ascii")
+
+
+def host_header(text: str) -> None:
+    """Check what ``lt-client`` takes: a host, or one of its two words."""
+    if text not in (PRESERVE, REWRITE):
+        host(text)
+
+
+def request_lines(texts: Iterable[str]) -> list[tuple[bytes, bytes]]:
+    """Read ``request_header_add``: for each line the name in lower case, and the line with its end."""
+    return [_line(text, _request_name) for text in texts]
+
+
+def request_names(texts: Iterable[str]) -> frozenset[bytes]:
+    """Read ``request_header_remove``: the names in lower case, with hyphens for underscores."""
+    return frozenset(_request_name(text).replace(b"_", b"-") for text in texts)
+
+
+def response_lines(texts: Iterable[str]) -> list[tuple[bytes, bytes]]:
+    """Read ``response_header_add``, as ``request_lines`` does."""
+    return [_line(text, _response_name) for text in texts]
+
+
+def networks(texts: Iterable[str]) -> Networks:
+    """Read ``allow_ip``."""
+    return Networks.parse(texts)
+
+
+def _line(text: str, check: Callable[[str], bytes]) -> tuple[bytes, bytes]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise ValueError(f'{text!r} has no colon; write a field as "Name: value".')
+    value = value.strip(" \t")
+    if not _VALUE.fullmatch(value):
+        raise ValueError(f"the value of {name!r} has a character that is not printable ASCII; remove it.")
+    return check(name), f"{name}: {value}\r\n".encode("ascii")
+
+
+def _name(text: str) -> bytes:
+    if not _TOKEN.fullmatch(text):
+        raise ValueError(f"{text!r} is not the name of a field; use letters, digits and hyphens.")
+    return text.lower().encode("ascii")
+
+
+def _request_name(text: str) -> bytes:
+    name = _name(text)
+    if claims.is_claim(name):
+        raise ValueError(f"{text} says who the visitor is; the server sets it, or drops what a visitor sends of it.")
+    if name == b"host":
+        raise ValueError("Host is for the option host_header.")
+    return _end_to_end(name, text)
+
+
+def _response_name(text: str) -> bytes:
+    name = _name(text)
+    if name.startswith(b"x-localtunnel-"):
+        raise ValueError(f"{text} is the server's own.")
+    return _end_to_end(name, text)
+
+
+def _end_to_end(name: bytes, text: str) -> bytes:
+    if name.replace(b"_", b"-") in HOP_BY_HOP | FRAMING:
+        raise ValueError(f"{text} is about the connection or the message's end; the server sets it.")
+    return name

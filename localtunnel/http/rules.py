@@ -1,0 +1,130 @@
+"""The rules of one tunnel: whom it lets in, and what becomes of the fields of requests and responses.
+
+A rule is an option that the tunnel's client asked for (PROTOCOL.md, section 5.7). The server holds to all of them, for
+every request; what cannot be held to is refused when the tunnel is opened.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from localtunnel.errors import Forbidden, OptionRefused, Unauthorized
+from localtunnel.http import option_values
+from localtunnel.http.basic import Credentials
+from localtunnel.http.cors import ALLOW, FIELDS, is_preflight, preflight_answer
+from localtunnel.http.networks import Networks
+from localtunnel.http.request import RequestHead
+
+_Raw = TypeVar("_Raw")
+_Value = TypeVar("_Value")
+
+
+class Rules:
+    """What ``forward`` and the server's edge ask of a tunnel's options. Immutable, and made once for a tunnel."""
+
+    __slots__ = (
+        "_admitted",
+        "_credentials",
+        "cors",
+        "host",
+        "host_name",
+        "request_drop",
+        "request_lines",
+        "response_drop",
+        "response_lines",
+        "server_timing",
+    )
+
+    def __init__(
+        self,
+        key: bytes,
+        *,
+        protect: str | None = None,
+        host_header: str | None = None,
+        request_header_add: Iterable[str] = (),
+        request_header_remove: Iterable[str] = (),
+        response_header_add: Iterable[str] = (),
+        allow_ip: Iterable[str] = (),
+        cors: bool = False,
+        server_timing: bool = False,
+    ) -> None:
+        """``key`` is at least 16 random bytes, new for each tunnel; the rest is ``protocol.options.Options``.
+
+        Raises OptionRefused, with a sentence that names the option, for a value that it cannot have.
+        """
+        self._credentials: Credentials | None = None
+        if protect is not None:
+            self._credentials = _read("protect", protect, lambda text: option_values.credentials(text, key))
+        self._admitted: Networks = _read("allow_ip", allow_ip, option_values.networks)
+        self.cors = cors
+        self.server_timing = server_timing
+        self.host: bytes | None = None
+        """The value of the Host field that the upstream gets; None for the one that the visitor sent."""
+        self.host_name: bytes | None = None
+        """The host alone, in lower case."""
+        if host_header is not None:
+            self.host, self.host_name = _read("host_header", host_header, option_values.host)
+        self._read_request_fields(request_header_add, request_header_remove)
+        self._read_response_fields(response_header_add)
+
+    def __repr__(self) -> str:
+        guards = [self._credentials and "protect", self._admitted and "allow_ip"]
+        return f"<Rules {' '.join(guard for guard in guards if guard) or 'unguarded'}>"
+
+    def check(self, head: RequestHead, address: str) -> None:
+        """Raise Forbidden or Unauthorized unless the visitor at ``address`` may send ``head``; for every request.
+
+        A preflight is let through without a password, since a browser sends none with it; ``preflight_answer`` keeps
+        it from the upstream.
+        """
+        self.check_address(address)
+        if self._credentials is None or (self.cors and is_preflight(head)):
+            return
+        values = [value for name, value, _ in head.fields if name == b"authorization"]
+        if not values:
+            raise Unauthorized("This tunnel asks for a user name and a password.")
+        if len(values) > 1 or not self._credentials.match(values[0]):
+            raise Unauthorized("The user name or the password is not the one that this tunnel asks for.")
+
+    def check_address(self, address: str) -> None:
+        """Raise Forbidden unless the visitor's ``address``, without a port, is one that the tunnel lets in."""
+        if self._admitted and address not in self._admitted:
+            raise Forbidden(f"This tunnel does not let the address {address} in.")
+
+    def preflight_answer(self, head: RequestHead, *, close: bool) -> bytes | None:
+        """Return the server's own response to ``head`` if it is a preflight and the tunnel has ``cors``, else None.
+
+        To be asked after ``check``. ``close`` says that the visitor's connection is closed after it, which it has to be
+        when ``head`` has a body that nobody reads.
+        """
+        return preflight_answer(head, close=close) if self.cors and is_preflight(head) else None
+
+    def _read_request_fields(self, added: Iterable[str], removed: Iterable[str]) -> None:
+        lines = _read("request_header_add", added, option_values.request_lines)
+        drop = {name.replace(b"_", b"-") for name, _ in lines}
+        drop |= _read("request_header_remove", removed, option_values.request_names)
+        if self._credentials is not None:
+            drop.add(b"authorization")
+        if self.host is not None:
+            drop.add(b"host")
+        self.request_drop = frozenset(drop)
+        """Names, with hyphens for underscores, of which the upstream gets nothing that the visitor sent."""
+        self.request_lines = b"".join(line for _, line in lines)
+        if self.host is not None:
+            self.request_lines = b"Host: " + self.host + b"\r\n" + self.request_lines
+
+    def _read_response_fields(self, added: Iterable[str]) -> None:
+        lines = _read("response_header_add", added, option_values.response_lines)
+        # Each Set-Cookie is a cookie of its own: one more takes nobody's place.
+        self.response_drop = frozenset(name for name, _ in lines) - {b"set-cookie"}
+        """Names of which the visitor gets nothing that the upstream sent."""
+        self.response_lines = b"".join(line for _, line in lines)
+        if self.cors:
+            self.response_drop |= FIELDS
+            self.response_lines += ALLOW
+
+
+def _read(option: str, raw: _Raw, read: Callable[[_Raw], _Value]) -> _Value:
+    try:
+        return read(raw)
+    except ValueError as error:
+        raise OptionRefused(f"The option {option} cannot be kept: {error}") from None
