@@ -38,6 +38,18 @@ def wake(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
 
 
+def send_last(sock: socket.socket, data: bytes) -> None:
+    """Take ``sock`` over, send the last word, and close once the peer has had the time to read it."""
+    try:
+        sent = sock.send(data)
+    except OSError:
+        sent = 0
+    if sent < len(data):
+        close(sock)
+    else:
+        linger(sock)
+
+
 def linger(sock: socket.socket, seconds: float = LINGER, *, fin: bool = True) -> None:
     """Take ``sock`` over and close it when the peer has closed, or after ``seconds``; what it sends is dropped.
 

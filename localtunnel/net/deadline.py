@@ -1,9 +1,11 @@
-"""Total deadlines, and the only way in which a greenlet waits for a socket."""
+"""Total deadlines, for one thing or for many of a kind, and the only way in which a greenlet waits for a socket."""
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar
 
+import gevent
 import gevent.socket
 
 from localtunnel.errors import DeadlineExceeded
@@ -29,6 +31,67 @@ class Deadline:
         if remaining == 0.0:
             raise DeadlineExceeded(f"Nothing was heard within {self.seconds:g} seconds.")
         return remaining
+
+
+Item = TypeVar("Item", bound=Hashable)
+
+
+class Expiry(Generic[Item]):
+    """Things that all have the same time to live, oldest first: one timer for all of them, in the hub.
+
+    ``expired(item)`` is called once for each that was not discarded ``seconds`` after it was added last.
+    """
+
+    __slots__ = ("_clock", "_expired", "_items", "_timer", "seconds")
+
+    def __init__(
+        self, seconds: float, expired: Callable[[Item], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.seconds = seconds
+        self._expired = expired
+        self._clock = clock
+        self._items: dict[Item, float] = {}
+        self._timer: Any = None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, item: Item) -> None:
+        """Let ``item`` live from now on, which begins anew for one that is there."""
+        self._items.pop(item, None)
+        self._items[item] = self._clock()
+        if self._timer is None:
+            self._arm(self.seconds)
+
+    def discard(self, item: Item) -> None:
+        """Forget ``item``, whether it is there or not."""
+        self._items.pop(item, None)
+
+    def close(self) -> None:
+        """Forget everything; nothing expires any more. May be called twice."""
+        self._items.clear()
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
+
+    def _arm(self, seconds: float) -> None:
+        self._timer = gevent.get_hub().loop.timer(seconds)
+        self._timer.start(self._look)
+
+    def _look(self) -> None:
+        """Let go of what is due. A discarded item leaves the timer running: stopping it would cost each of them."""
+        self._timer.close()
+        self._timer = None
+        now = self._clock()
+        while self._items:
+            item, added = next(iter(self._items.items()))
+            left = added + self.seconds - now
+            if left > 0:
+                if self._timer is None:
+                    self._arm(left)
+                return
+            del self._items[item]
+            self._expired(item)
 
 
 def wait_readable(sock: socket.socket, deadline: Deadline) -> None:

@@ -5,6 +5,7 @@ stops the reading of the other (back pressure), with at most one buffer's worth 
 or a failure means is decided by the owner of the two sides: ``net.relay`` for bytes, ``server.exchange`` for HTTP.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from localtunnel.net.ends import READ, WRITE, End
@@ -21,7 +22,7 @@ view = memoryview(buffer)
 class Owner(Protocol):
     """Who put two sides beside each other, and decides how a direction ends."""
 
-    def received(self, side: "Side", data: memoryview) -> bytes | memoryview:
+    def filter(self, side: "Side", data: memoryview) -> bytes | memoryview:
         """Return what is to be written to the other side instead of ``data``; called where ``side.filtered``.
 
         It may set ``side.reading`` to False, to take no more after this, and it may close both sides.
@@ -49,6 +50,7 @@ class Side:
     __slots__ = (
         "_watcher",
         "backlog",
+        "bound",
         "closed",
         "count",
         "discarding",
@@ -66,13 +68,21 @@ class Side:
     def __init__(self, end: End) -> None:
         self.end = end
         self.backlog: bytes | memoryview = b""
+        self.bound = False
         self.closed = False
         self.count = 0
-        self.discarding = False
-        self.filtered = False
-        self.reading = True
-        self.writable = True
+        self.reading = False
         self._watcher = end.watcher
+
+    def bind(self, owner: Owner, other: "Side", *, filtered: bool) -> None:
+        """Begin anew, beside ``other``; whoever watched the end before does so no more. ``watch`` starts it."""
+        self._watcher.stop()
+        self.bound = True
+        self.owner, self.other, self.filtered = owner, other, filtered
+        self.backlog = b""
+        self.count = 0
+        self.discarding = False
+        self.reading = self.writable = True
 
     def watch(self) -> None:
         """Wait for just the events that this side can use now."""
@@ -85,13 +95,22 @@ class Side:
                 return
             watcher.stop()
         if events:
-            watcher.events = events
+            if watcher.events != events:
+                watcher.events = events
             watcher.start(self._ready)
             if self.end.has_pending and events & READ:
                 watcher.feed(READ, self._ready)
 
+    def watch_for(self, readable: Callable[[], None]) -> None:
+        """Call ``readable()`` when there is something to read, while no owner has this side."""
+        watcher = self._watcher
+        watcher.stop()
+        if watcher.events != READ:
+            watcher.events = READ
+        watcher.start(readable)
+
     def write(self, data: bytes | memoryview) -> None:
-        """Write ``data``, or keep what does not go now as the backlog, of which there is none yet. Then ``watch``."""
+        """Write ``data``, or keep what does not go now as the backlog, of which there is none yet; then ``watch``."""
         try:
             sent = self.end.try_write(data)
         except BlockingIOError:
@@ -122,11 +141,12 @@ class Side:
             self.owner.all_written(self)
 
     def unbind(self) -> None:
-        """Stop watching, and leave the end open for somebody else."""
-        self.reading = False
-        self.backlog = b""
+        """Stop watching, and leave the end open for somebody else. May be called twice."""
         self._watcher.stop()
-        del self.other, self.owner
+        if self.bound:
+            self.bound = self.reading = False
+            self.backlog = b""
+            del self.other, self.owner
 
     def close(self, *, reset: bool) -> None:
         """Stop watching and close the end."""
@@ -136,6 +156,28 @@ class Side:
             self.end.reset()
         else:
             self.end.close()
+
+    def take_in(self, received: memoryview) -> None:
+        """Pass on what was received from this end, to the other side."""
+        data: bytes | memoryview = received
+        if self.filtered:
+            data = self.owner.filter(self, received)
+            if not data:
+                return
+        other = self.other
+        try:
+            sent = other.end.try_write(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.owner.write_failed(other)
+            return
+        if sent < len(data):
+            other.backlog = bytes(data[sent:])
+            self.watch()
+            other.watch()
+        elif not self.reading:
+            self.owner.all_written(other)
 
     def _ready(self) -> None:
         if self.backlog:
@@ -161,25 +203,4 @@ class Side:
         self.count += size
         if self.discarding:
             return
-        data: bytes | memoryview = view[:size]
-        if self.filtered:
-            data = self.owner.received(self, view[:size])
-            if not data:
-                return
-        self._pass_on(data)
-
-    def _pass_on(self, data: bytes | memoryview) -> None:
-        other = self.other
-        try:
-            sent = other.end.try_write(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self.owner.write_failed(other)
-            return
-        if sent < len(data):
-            other.backlog = bytes(data[sent:])
-            self.watch()
-            other.watch()
-        elif not self.reading:
-            self.owner.all_written(other)
+        self.take_in(view[:size])

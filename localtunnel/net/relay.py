@@ -43,8 +43,8 @@ class Relay:
     ) -> None:
         self._a = Side(a)
         self._b = Side(b)
-        self._a.other, self._b.other = self._b, self._a
-        self._a.owner = self._b.owner = self
+        self._a.bind(self, self._b, filtered=False)
+        self._b.bind(self, self._a, filtered=False)
         self._on_end = on_end
         self._hold_eof = hold_eof
         self._on_unanswered = on_unanswered
@@ -83,7 +83,7 @@ class Relay:
 
     # What the sides tell.
 
-    def received(self, side: Side, data: memoryview) -> memoryview:
+    def filter(self, side: Side, data: memoryview) -> memoryview:
         """Pass on what came as it is."""
         return data
 

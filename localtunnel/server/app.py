@@ -8,17 +8,22 @@ import signal
 import gevent
 from gevent.event import Event
 
+from localtunnel.http.networks import Networks
 from localtunnel.net import closing, descriptors
-from localtunnel.net.address import Bind, parse_bind
+from localtunnel.net.address import Bind, PublicUrl, parse_bind, parse_public
 from localtunnel.net.listen import Accept, Listener, listen
+from localtunnel.server.admission import Admission
 from localtunnel.server.backend import Backend
 from localtunnel.server.config import ServerConfig
 from localtunnel.server.control import Control
+from localtunnel.server.edge import Edge
 from localtunnel.server.frontend import Frontend
-from localtunnel.server.join import Join, Joins
+from localtunnel.server.join import Joining, Joins
 from localtunnel.server.meta import Meta
+from localtunnel.server.plain import PlainEdge
 from localtunnel.server.ports import Ports, parse_range
 from localtunnel.server.registry import Registry
+from localtunnel.server.routes import Routes
 
 log = logging.getLogger("localtunnel.server")
 
@@ -47,7 +52,8 @@ class Server:
         self._control = Control(config, self.registry, ports, self._joins, ids)
         self._backend = Backend(config, self.registry, self._control)
         self._meta = Meta(config.domain, self.registry, self._joins)
-        self._frontend = Frontend(config, self.registry, self._meta, ids)
+        self._public = parse_public(config.public_url) if config.public_url else None
+        self._frontend = Frontend(config, self._make_edge(config, ids))
         self._ticker = Ticker(self.registry)
         self._backend_listeners: list[Listener] = []
         self._frontend_listeners: list[Listener] = []
@@ -65,7 +71,7 @@ class Server:
         return [listener.address[:2] for listener in self._backend_listeners]
 
     @property
-    def joins(self) -> frozenset[Join]:
+    def joins(self) -> frozenset[Joining]:
         """The visitors that are on their way through a tunnel now."""
         return frozenset(self._joins)
 
@@ -78,7 +84,8 @@ class Server:
         except BaseException:
             self._stop_listening()
             raise
-        self._control.publish_port(self.frontend_addresses[0][1])
+        public = self._public or PublicUrl("http", self._config.domain, self.frontend_addresses[0][1])
+        self._control.publish(public.scheme, public.port)
         self._meta.publish_backend(self.backend_addresses[0][1])
         self._ticker.start()
         for listener in (*self._backend_listeners, *self._frontend_listeners):
@@ -127,6 +134,13 @@ class Server:
                 handler.cancel()
         return self._signal or 0
 
+    def _make_edge(self, config: ServerConfig, ids: "itertools.count[int]") -> Edge | PlainEdge:
+        routes = Routes(self.registry, self._meta)
+        admission = Admission(config.limits, Networks.parse((*config.limits.exempt, *config.trusted_proxies)))
+        if config.edge == "join":
+            return PlainEdge(config, routes, admission, ids)
+        return Edge(config, routes, admission, ids, self._public.scheme if self._public else "http")
+
     def _on_signal(self, number: int) -> None:
         if self._stopping.is_set():
             self._joins.abort_all(STOPPED)
@@ -158,4 +172,4 @@ class Ticker:
 
     def _tick(self) -> None:
         for tunnel in self._registry.tunnels():
-            tunnel.tick()
+            tunnel.tick(TICK)

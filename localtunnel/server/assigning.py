@@ -5,7 +5,7 @@ LTP/0.2 has no acknowledgement: the first live connection is taken, and the rela
 id, goes out on further connections, twice as many in each round. The client takes an id once; so a visitor is delivered
 at most once, and a dead connection costs a moment instead of a visitor.
 
-Everything here runs in the hub; only waiting for a connection to be parked takes a greenlet.
+Everything here runs in the hub, and nothing takes a greenlet.
 """
 
 import logging
@@ -25,12 +25,13 @@ from localtunnel.errors import (
 )
 from localtunnel.net.channel import Channel, assigned_channel
 from localtunnel.net.deadline import Deadline
+from localtunnel.net.ends import SocketEnd
 from localtunnel.net.sockets import smoothed_round_trip
 from localtunnel.protocol import limits, messages
 from localtunnel.protocol.codec import encode
 from localtunnel.protocol.messages import ASSIGNED, Failed, FromClient, Got, Ready
-from localtunnel.server.join import Join
-from localtunnel.server.pool import Parked, Pool
+from localtunnel.server.join import Joining
+from localtunnel.server.pool import Pool, Waiter
 
 log = logging.getLogger("localtunnel.server")
 
@@ -40,11 +41,11 @@ _ASSIGNED_0_2 = encode(ASSIGNED)
 class Assigning:
     """One join until a proxy connection has taken it, or nobody has by ``deadline``: then the join is refused."""
 
-    def __init__(self, join: Join, pool: Pool, deadline: Deadline) -> None:
+    def __init__(self, join: Joining, pool: Pool, deadline: Deadline) -> None:
         self._join = join
         self._pool = pool
         self._deadline = deadline
-        self._waiter: Any = None
+        self._waiter: Waiter | None = None
         join.cancel = self.cancel
 
     def start(self) -> None:
@@ -59,10 +60,10 @@ class Assigning:
     def cancel(self) -> None:
         """Stop, and close what was assigned; the visitor's connection stays with the join."""
         if self._waiter is not None:
-            self._waiter.kill(block=False)
+            self._waiter.cancel()
             self._waiter = None
 
-    def _assign(self, parked: Parked) -> bool:
+    def _assign(self, parked: SocketEnd) -> bool:
         """Assign ``parked``, which is ours now. Returns False, with it closed, when it turned out to be dead."""
         raise NotImplementedError
 
@@ -71,25 +72,22 @@ class Assigning:
         self._join.refuse(error)
 
     def _wait(self) -> None:
+        """Wait until a connection is parked, in turn with the others who do."""
         if self._waiter is None:
-            self._waiter = gevent.spawn(self._take)
+            try:
+                self._waiter = self._pool.wait(self._deadline, self._offered, self._in_vain)
+            except PoolExhausted as error:
+                self._exhausted(error)
 
-    def _take(self) -> None:
-        """Wait for a connection to be parked. One that comes after we were cancelled goes back, for the next join."""
-        waiter = gevent.getcurrent()
-        try:
-            assigned = False
-            while not assigned:
-                parked = self._pool.take(self._deadline)
-                if self._waiter is not waiter:
-                    self._pool.park(parked)
-                    return
-                assigned = self._assign(parked)
-        except PoolExhausted as error:
-            self._waiter = None
-            self._exhausted(error)
-        else:
-            self._waiter = None
+    def _offered(self, end: SocketEnd) -> None:
+        """A connection has come, and is ours. Where it is dead already, wait for the next."""
+        self._waiter = None
+        if not self._assign(end):
+            self._wait()
+
+    def _in_vain(self, error: PoolExhausted) -> None:
+        self._waiter = None
+        self._exhausted(error)
 
     def _exhausted(self, error: PoolExhausted) -> None:
         self._refuse(error)
@@ -98,7 +96,7 @@ class Assigning:
 class Assigning02(Assigning):
     """LTP/0.2: the assignment and the visitor's stream behind it, and nothing comes back."""
 
-    def _assign(self, parked: Parked) -> bool:
+    def _assign(self, parked: SocketEnd) -> bool:
         data = _ASSIGNED_0_2 + self._join.first
         try:
             sent = parked.try_write(data)
@@ -107,17 +105,17 @@ class Assigning02(Assigning):
         except OSError:
             parked.close()
             return False
-        self._join.relay(parked, b"", data[sent:], hold_eof=True)
+        self._join.joined(parked, b"", data[sent:], hold_eof=True)
         return True
 
 
 class Assigning03(Assigning):
     """LTP/0.3: assigned under an id, on as many connections as it takes until one answers ``got``."""
 
-    def __init__(self, join: Join, pool: Pool, deadline: Deadline) -> None:
+    def __init__(self, join: Joining, pool: Pool, deadline: Deadline) -> None:
         super().__init__(join, pool, deadline)
         self._frame = encode(join.assignment) + join.first[: limits.MAX_FIRST]
-        self._attempts: dict[Parked, Channel[FromClient]] = {}
+        self._attempts: dict[SocketEnd, Channel[FromClient]] = {}
         self._timer: Any = None
         self._round = 1 if pool.suspect else 0
         self._patience = limits.GOT_TIMEOUT
@@ -143,7 +141,7 @@ class Assigning03(Assigning):
         if not assigned:
             self._wait()
 
-    def _assign(self, parked: Parked) -> bool:
+    def _assign(self, parked: SocketEnd) -> bool:
         try:
             if parked.try_write(self._frame) < len(self._frame):
                 raise BlockingIOError
@@ -156,7 +154,7 @@ class Assigning03(Assigning):
         self._arm(limits.GOT_TIMEOUT, self._no_got_yet)
         return True
 
-    def _readable(self, parked: Parked, channel: Channel[FromClient]) -> None:
+    def _readable(self, parked: SocketEnd, channel: Channel[FromClient]) -> None:
         try:
             while (message := channel.receive_ready()) is not None:
                 if not isinstance(message, Got | Ready | Failed) or message.id != self._join.assignment.id:
@@ -167,7 +165,7 @@ class Assigning03(Assigning):
             log.debug("assignment lost", extra={"join": self._join.assignment.id, "detail": str(error)})
             self._lost(parked)
 
-    def _answered(self, parked: Parked, channel: Channel[FromClient], message: Got | Ready | Failed) -> bool:
+    def _answered(self, parked: SocketEnd, channel: Channel[FromClient], message: Got | Ready | Failed) -> bool:
         """Act on an answer. Returns whether it was the last that this connection gives here."""
         if isinstance(message, Got):
             self._take_only(parked)
@@ -177,7 +175,7 @@ class Assigning03(Assigning):
             parked.watcher.stop()
             self._stop_timer()
             _, rest = channel.detach()
-            self._join.relay(parked, rest, self._join.first[limits.MAX_FIRST :], hold_eof=False)
+            self._join.joined(parked, rest, self._join.first[limits.MAX_FIRST :], hold_eof=False)
             return True
         if message.error == messages.SEEN:
             self._seen = True
@@ -188,7 +186,7 @@ class Assigning03(Assigning):
             self._refuse(upstream_error(message.error))
         return True
 
-    def _take_only(self, winner: Parked) -> None:
+    def _take_only(self, winner: SocketEnd) -> None:
         """``winner`` has the visitor: end every other attempt, and wait for the upstream."""
         super().cancel()
         self._pool.suspect = self._missed and self._pool.suspect
@@ -224,7 +222,7 @@ class Assigning03(Assigning):
     def _no_ready(self) -> None:
         self._refuse(UpstreamTimeout())
 
-    def _lost(self, parked: Parked) -> None:
+    def _lost(self, parked: SocketEnd) -> None:
         """An assigned connection has ended without an answer: that is a miss at once."""
         if len(self._attempts) > 1:
             self._drop(parked)
@@ -244,7 +242,7 @@ class Assigning03(Assigning):
         else:
             self._refuse(error)
 
-    def _drop(self, parked: Parked) -> None:
+    def _drop(self, parked: SocketEnd) -> None:
         del self._attempts[parked]
         parked.reset()
 

@@ -12,6 +12,8 @@ from localtunnel.protocol import limits
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=1)]
+CountOrNone = Annotated[int, Meta(ge=0)]
+PerSecond = Annotated[float, Meta(ge=0, le=1_000_000)]
 
 
 class Timeouts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -19,6 +21,7 @@ class Timeouts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
     preamble: Seconds = limits.PREAMBLE_TIMEOUT
     head: Seconds = limits.HEAD_TIMEOUT
+    keep_alive: Seconds = limits.KEEP_ALIVE_TIMEOUT
     pool_wait: Seconds = limits.POOL_WAIT
     heartbeat: Seconds = limits.HEARTBEAT_INTERVAL
     heartbeat_reply: Seconds = limits.HEARTBEAT_TIMEOUT
@@ -27,12 +30,18 @@ class Timeouts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """How much the server takes."""
+    """How much the server takes. Rates are per second, and 0 is no limit."""
 
     head_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = limits.MAX_HEAD_BYTES
     waiting_visitors: Count = limits.MAX_WAITING_VISITORS
     tunnel_concurrency: Annotated[int, Meta(ge=4, le=limits.MAX_CONCURRENCY)] = limits.TUNNEL_CONCURRENCY
     total_concurrency: Count = limits.TOTAL_CONCURRENCY
+    visitors: CountOrNone = limits.MAX_VISITORS
+    address_visitors: CountOrNone = limits.ADDRESS_VISITORS
+    address_connection_rate: PerSecond = limits.ADDRESS_CONNECTION_RATE
+    address_request_rate: PerSecond = limits.ADDRESS_REQUEST_RATE
+    tunnel_request_rate: PerSecond = 0.0
+    exempt: tuple[str, ...] = ("127.0.0.0/8", "::1")
 
 
 class ServerConfig(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -41,6 +50,11 @@ class ServerConfig(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     domain: str = "localhost"
     frontend: int | str = 8000
     backend: int | str = 8001
+    edge: Literal["http", "join"] = "http"
+    public_url: str = ""
+    trusted_proxies: tuple[str, ...] = ()
+    proxy_protocol: bool = False
+    custom_hosts: tuple[str, ...] = ()
     pool_size: Annotated[int, Meta(ge=1, le=limits.MAX_CONCURRENCY)] = limits.DEFAULT_CONCURRENCY
     tcp_ports: str = ""
     protocols: tuple[Literal["0.2", "0.3"], ...] = ("0.2", "0.3")

@@ -12,10 +12,12 @@ from localtunnel.errors import (
     NameInvalid,
     NameUnavailable,
     NetworkError,
+    OptionRefused,
     PortRefused,
     ProtocolError,
 )
 from localtunnel.net import closing
+from localtunnel.net.address import SCHEME_PORTS
 from localtunnel.net.channel import Channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.heartbeat import keep_alive
@@ -33,11 +35,14 @@ from localtunnel.protocol.messages import (
     Release,
     Replaced,
 )
+from localtunnel.protocol.options import Options
 from localtunnel.server.config import ServerConfig
 from localtunnel.server.demand import Shares
 from localtunnel.server.join import Joins
 from localtunnel.server.ports import Ports
+from localtunnel.server.rates import bucket
 from localtunnel.server.registry import Claim, Registry
+from localtunnel.server.terms import settle
 from localtunnel.server.tunnel import Tunnel
 
 log = logging.getLogger("localtunnel.server")
@@ -68,11 +73,13 @@ class Control:
         self._ids = ids
         self._shares = Shares(config.limits.tunnel_concurrency, config.limits.total_concurrency)
         self._open: dict[Tunnel, Conversation] = {}
+        self._scheme = "http"
         self._port = ""
 
-    def publish_port(self, frontend_port: int) -> None:
-        """Name the frontend's port to clients, which show it to their users; 80 goes without saying."""
-        self._port = "" if frontend_port == 80 else f":{frontend_port}"
+    def publish(self, scheme: str, port: int) -> None:
+        """Name scheme and port of the frontend to clients, which show them; the scheme's own port goes unsaid."""
+        self._scheme = scheme
+        self._port = "" if port == SCHEME_PORTS[scheme] else f":{port}"
 
     def drain(self, seconds: float) -> None:
         """Tell every LTP/0.3 client that the server stops within ``seconds``."""
@@ -81,9 +88,11 @@ class Control:
 
     def serve(self, channel: Conversation, request: ControlRequest, host: str) -> None:
         """Answer a control request and keep the tunnel for as long as its client lives."""
-        if request.protect:
-            text = "This server cannot ask visitors for a password; open the tunnel without 'protect'."
-            self._refuse(channel, messages.EXCEPTION, text)
+        try:
+            asked, rules = settle(self._config, request)
+        except OptionRefused as error:
+            code = messages.EXCEPTION if channel.version == LTP_0_2 else messages.OPTION_REFUSED
+            self._refuse(channel, code, str(error))
             return
         try:
             claim = self._claim(channel.version, request, host)
@@ -91,8 +100,16 @@ class Control:
             log.info("name refused", extra={"tunnel": request.name, "peer": host, "error": error.code})
             self._refuse(channel, messages.UNAVAILABLE, str(error))
             return
+        limits_of = self._config.limits
         tunnel = Tunnel(
-            claim.name, claim.kind, channel.version, self._config.limits.waiting_visitors, self._shares, self._joins
+            claim.name,
+            claim.kind,
+            channel.version,
+            limits_of.waiting_visitors,
+            self._shares,
+            self._joins,
+            rules=rules,
+            requests=bucket(limits_of.tunnel_request_rate),
         )
         claim.tunnel = tunnel
         reason = "internal error"
@@ -100,7 +117,7 @@ class Control:
             if claim.kind == "tcp":
                 tunnel.listeners = self._ports.open(self._ports.reserve(claim, request.port), tunnel, self._ids)
             log.info("tunnel opened", extra={"tunnel": tunnel.name, "client": request.client, "peer": host})
-            reason = self._converse(channel, claim, tunnel)
+            reason = self._converse(channel, claim, tunnel, asked)
         except PortRefused as error:
             reason = error.code
             self._refuse(channel, messages.PORT_REFUSED, str(error))
@@ -131,12 +148,12 @@ class Control:
             self._registry.release(claim)
         log.info("tunnel closed", extra={"tunnel": tunnel.name, "reason": tunnel.ended})
 
-    def _converse(self, channel: Conversation, claim: Claim, tunnel: Tunnel) -> str:
+    def _converse(self, channel: Conversation, claim: Claim, tunnel: Tunnel, asked: Options) -> str:
         """Accept the tunnel and keep it alive. Returns why it ended, with the channel closed or being closed."""
         tunnel.on_end = lambda reason: self._end(tunnel, channel, reason)
         try:
             channel.limit(limits.MAX_HEARTBEAT)
-            channel.send(self._reply(claim, tunnel))
+            channel.send(self._reply(claim, tunnel, asked))
             self._open[tunnel] = channel
             if tunnel.version == LTP_0_2:
                 self._ping_and_wait(channel)
@@ -161,7 +178,7 @@ class Control:
             tunnel.on_end = lambda reason: None
             self._open.pop(tunnel, None)
 
-    def _reply(self, claim: Claim, tunnel: Tunnel) -> ControlReply:
+    def _reply(self, claim: Claim, tunnel: Tunnel, asked: Options) -> ControlReply:
         name = claim.host or f"{claim.name}.{self._config.domain}"
         banner = self._config.banner or f"Tunnel open on {self._config.domain}."
         if tunnel.version == LTP_0_2:
@@ -171,8 +188,9 @@ class Control:
             url = f"tcp://{host}"
         else:
             host = name + self._port
-            url = f"http://{host}"
-        return ControlReply(host, tunnel.size, banner, url, claim.session, self._config.timeouts.heartbeat)
+            url = f"{self._scheme}://{host}"
+        heartbeat = self._config.timeouts.heartbeat
+        return ControlReply(host, tunnel.size, banner, url, claim.session, heartbeat, asked.names or None)
 
     def _end(self, tunnel: Tunnel, channel: Conversation, reason: str) -> None:
         """The tunnel ends from the outside: say why where the version has words for it, and wake our greenlet."""

@@ -1,7 +1,8 @@
-"""One visitor on its way through a tunnel: bound to a proxy connection, then bytes only until both have closed."""
+"""One visitor on its way through a tunnel: bound to a proxy connection, for bytes only or for one exchange."""
 
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from gevent.event import Event
 
@@ -10,32 +11,19 @@ from localtunnel.net.ends import SocketEnd
 from localtunnel.net.relay import Relay
 from localtunnel.protocol.messages import Assignment
 
+if TYPE_CHECKING:
+    from localtunnel.server.carriers import Carrier, Carriers
 
-class Join:
-    """Owns the visitor's connection from its making on, and tells its tunnel when it has ended.
 
-    ``first`` are the bytes already read from the visitor. ``refuse`` takes the connection back, to answer the visitor,
-    when no upstream could be had.
+class Joining:
+    """A visitor that is to be bound to a proxy connection. Its tunnel owns it, and is told when it has ended.
+
+    ``first`` are the bytes for the upstream that are known already.
     """
 
-    __slots__ = (
-        "_early",
-        "_on_end",
-        "_refuse",
-        "_relay",
-        "_visitor",
-        "assigned",
-        "assignment",
-        "cancel",
-        "first",
-        "reason",
-        "started",
-    )
+    __slots__ = ("_on_end", "assigned", "cancel", "first", "reason", "started")
 
-    def __init__(
-        self, assignment: Assignment, visitor: SocketEnd, first: bytes, refuse: Callable[[VisitorError], None]
-    ) -> None:
-        self.assignment = assignment
+    def __init__(self, first: bytes) -> None:
         self.assigned = 0
         """On how many connections an LTP/0.3 assignment went out: one, unless some of them were dead."""
         self.first = first
@@ -43,14 +31,98 @@ class Join:
         self.reason: str | None = None
         self.cancel: Callable[[], None] | None = None
         """Ends the attempt to find a proxy connection, while there is one."""
+        self._on_end: Callable[[Joining], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.assignment.id} of {self.assignment.peer} {self.reason or 'open'}>"
+
+    @property
+    def assignment(self) -> Assignment:
+        """What a client is told about the visitor."""
+        raise NotImplementedError
+
+    @property
+    def pending(self) -> bool:
+        """Whether it still waits for a proxy connection."""
+        raise NotImplementedError
+
+    @property
+    def received(self) -> int:
+        """Bytes from the visitor so far."""
+        raise NotImplementedError
+
+    @property
+    def sent(self) -> int:
+        """Bytes from the upstream so far."""
+        raise NotImplementedError
+
+    def take_carrier(self, carriers: "Carriers") -> "Carrier | None":
+        """Return a connection that is joined already, where one may be used; it is the receiver's then."""
+        return None
+
+    def carried(self, carrier: "Carrier") -> None:
+        """Begin on ``carrier``, which ``take_carrier`` has returned."""
+        raise NotImplementedError
+
+    def tick(self, seconds: float) -> None:
+        """Look after time limits; called every ``seconds``."""
+
+    def own(self, on_end: Callable[["Joining"], None]) -> None:
+        """Be owned: ``on_end(joining)`` is called once, when it has ended in whichever way."""
+        self._on_end = on_end
+
+    def joined(self, end: SocketEnd, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
+        """Begin: ``end``, the proxy connection that has the assignment, is the receiver's from here on.
+
+        The bytes given are those already read, or not yet written. ``hold_eof``: the client takes a FIN for the end of
+        both directions.
+        """
+        raise NotImplementedError
+
+    def refuse(self, error: VisitorError) -> None:
+        """End before it began: the visitor is answered with ``error``."""
+        raise NotImplementedError
+
+    def abort(self, reason: str) -> None:
+        """Reset both connections now. May be called twice."""
+        raise NotImplementedError
+
+    def _ended(self, reason: str) -> None:
+        self.reason = reason
+        self.first = b""
+        if self._on_end is not None:
+            self._on_end(self)
+
+
+class Join(Joining):
+    """A visitor's connection, bound to one proxy connection: bytes only, until both have closed.
+
+    It owns the visitor's connection from its making on. ``refuse`` takes it back, to answer the visitor, when no
+    upstream could be had. ``leave`` is called when the visitor is gone, or about to be answered so.
+    """
+
+    __slots__ = ("_assignment", "_early", "_leave", "_refuse", "_relay", "_visitor")
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        visitor: SocketEnd,
+        first: bytes,
+        refuse: Callable[[VisitorError], None],
+        leave: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(first)
+        self._assignment = assignment
+        self._leave = leave
         self._visitor = visitor
         self._refuse = refuse
         self._relay: Relay | None = None
         self._early = 0
-        self._on_end: Callable[[Join], None] | None = None
 
-    def __repr__(self) -> str:
-        return f"<Join {self.assignment.id} of {self.assignment.peer} {self.reason or 'open'}>"
+    @property
+    def assignment(self) -> Assignment:
+        """What the client is told about the visitor."""
+        return self._assignment
 
     @property
     def pending(self) -> bool:
@@ -67,15 +139,10 @@ class Join:
         """Bytes from the upstream so far."""
         return self._relay.from_b if self._relay else 0
 
-    def own(self, on_end: Callable[["Join"], None]) -> None:
-        """Be owned: ``on_end(join)`` is called once, when the join has ended in whichever way."""
-        self._on_end = on_end
+    def joined(self, end: SocketEnd, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
+        """Start to relay between the visitor and ``end``; ``hold_eof`` as in ``net.relay.Relay``.
 
-    def relay(self, end: SocketEnd, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
-        """Start to relay between the visitor and ``end``, which is the join's from here on.
-
-        The bytes given are those already read, or not yet written. ``hold_eof`` as in ``net.relay.Relay``. An HTTP
-        visitor whose upstream ends without a byte is answered instead of left with nothing.
+        An HTTP visitor whose upstream ends without a byte is answered instead of left with nothing.
         """
         unanswered = self._unanswered if self.assignment.kind == "http" else None
         relay = Relay(self._visitor, end, self._ended, hold_eof=hold_eof, on_unanswered=unanswered)
@@ -101,48 +168,49 @@ class Join:
             self._visitor.reset()
             self._ended(reason)
 
+    def _ended(self, reason: str) -> None:
+        self._leave()
+        super()._ended(reason)
+
     def _unanswered(self) -> None:
         self._ended(UpstreamClosed.code)
         self._refuse(UpstreamClosed())
 
-    def _ended(self, reason: str) -> None:
-        self.reason = reason
-        self.first = b""
-        if self._on_end is not None:
-            self._on_end(self)
-
 
 class Joins:
-    """Joins that go on now; somebody may wait until there are none."""
+    """Joins and exchanges that go on now; somebody may wait until there are none."""
 
     def __init__(self) -> None:
-        self._joins: set[Join] = set()
+        self._joins: set[Joining] = set()
         self.repeated = 0
         """Assignments of joins that have ended that were not the first of their id."""
-        self._empty = Event()
-        self._empty.set()
+        self._empty: Event | None = None
+        """Set when the last one has ended, while somebody waits for that."""
 
     def __len__(self) -> int:
         return len(self._joins)
 
-    def __iter__(self) -> Iterator[Join]:
+    def __iter__(self) -> Iterator[Joining]:
         return iter(tuple(self._joins))
 
-    def add(self, join: Join) -> None:
+    def add(self, join: Joining) -> None:
         """Count ``join`` in."""
         self._joins.add(join)
-        self._empty.clear()
 
-    def discard(self, join: Join) -> None:
+    def discard(self, join: Joining) -> None:
         """Count ``join``, which has ended, out."""
         self._joins.discard(join)
-        self.repeated += max(0, join.assigned - 1)
-        if not self._joins:
+        if join.assigned > 1:
+            self.repeated += join.assigned - 1
+        if self._empty is not None and not self._joins:
             self._empty.set()
 
     def wait_until_empty(self, seconds: float) -> None:
         """Block the greenlet until there is none left, or ``seconds`` have passed."""
-        self._empty.wait(seconds)
+        if self._joins:
+            self._empty = Event()
+            self._empty.wait(seconds)
+            self._empty = None
 
     def abort_all(self, reason: str) -> None:
         """Reset the connections of every join."""

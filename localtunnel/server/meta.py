@@ -28,7 +28,7 @@ class Meta:
         self._joins = joins
         self._backend_port = 0
         self._started = time.monotonic()
-        self.visitors = 0
+        self.requests = 0
 
     def publish_backend(self, port: int) -> None:
         """Name the backend's port to clients that ask."""
@@ -68,7 +68,7 @@ class Meta:
             "uptime_seconds": round(time.monotonic() - self._started, 3),
             "tunnels": len(self._registry.tunnels()),
             "joins": len(self._joins),
-            "visitors_total": self.visitors,
+            "requests_total": self.requests,
             "assignments_repeated_total": self._joins.repeated,
         }
         return json.dumps(metrics) + "\n", JSON

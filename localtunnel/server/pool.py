@@ -8,7 +8,9 @@ turn comes. Newest first, because the newest is the least likely to have died in
 import random
 import time
 from collections.abc import Callable
+from typing import Any
 
+import gevent
 from gevent.queue import Empty, LifoQueue
 
 from localtunnel.errors import PoolExhausted
@@ -43,15 +45,47 @@ class Parked(SocketEnd):
         self.close()
 
 
+class Waiter:
+    """Somebody who waits for a connection: one of ``taken(end)`` and ``in_vain(error)`` is called, unless cancelled."""
+
+    __slots__ = ("_in_vain", "_pool", "_timer", "taken")
+
+    def __init__(
+        self,
+        pool: "Pool",
+        deadline: Deadline,
+        taken: Callable[[SocketEnd], None],
+        in_vain: Callable[[PoolExhausted], None],
+    ) -> None:
+        self.taken = taken
+        self._in_vain = in_vain
+        self._pool = pool
+        self._timer: Any = gevent.get_hub().loop.timer(deadline.remaining() or 0.0)
+        self._timer.start(self.give_up)
+
+    def give_up(self) -> None:
+        """No connection has come, or none will."""
+        self.cancel()
+        self._in_vain(PoolExhausted("The tunnel's client has no connection free; try again in a moment."))
+
+    def cancel(self) -> None:
+        """Wait no more; neither is called. May be called twice."""
+        self._timer.close()
+        self._pool.forget_waiter(self)
+
+
 class Pool:
-    """A gevent LifoQueue of parked connections, with first come, first served among those who wait for one."""
+    """A gevent LifoQueue of parked connections, with first come, first served among those who wait for one.
+
+    Who waits owns no greenlet either: a flood of visitors at a tunnel without connections costs half a kilobyte each.
+    """
 
     def __init__(self, max_waiting: int) -> None:
         self._queue = LifoQueue()
         self._max_waiting = max_waiting
         self._dead = 0
         self._closed = False
-        self.waiting = 0
+        self._waiters: dict[Waiter, None] = {}
         self.suspect = False
         """Whether an assignment was missed lately: then the other connections may be dead in silence as well."""
         self.on_suspect: Callable[[], None] = lambda: None
@@ -62,16 +96,26 @@ class Pool:
     def __repr__(self) -> str:
         return f"<Pool parked={len(self)} dead={self._dead} waiting={self.waiting}>"
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for a connection."""
+        return len(self._waiters)
+
     def park(self, end: SocketEnd) -> None:
         """Take ``end`` over, and hand it to whoever has waited longest, or keep it."""
         if self._closed:
             end.close()
             return
+        if self._waiters:
+            waiter = next(iter(self._waiters))
+            waiter.cancel()
+            waiter.taken(end)
+            return
         self._queue.put_nowait(Parked(end, self))
 
     def take_now(self) -> Parked | None:
         """Return a live connection, which is the caller's then; None when there is none, or others wait already."""
-        if self.waiting:
+        if self._waiters:
             return None
         while True:
             try:
@@ -81,21 +125,24 @@ class Pool:
             if self._is_live(parked):
                 return parked
 
-    def take(self, deadline: Deadline) -> Parked:
-        """Block the greenlet until a live connection is the caller's. Raises PoolExhausted when none comes in time."""
-        if self.waiting >= self._max_waiting:
+    def wait(
+        self, deadline: Deadline, taken: Callable[[SocketEnd], None], in_vain: Callable[[PoolExhausted], None]
+    ) -> Waiter:
+        """Call ``taken(end)`` with a connection when one is parked, or ``in_vain(error)`` when none is in time.
+
+        Raises PoolExhausted when too many wait already, or the pool is closed.
+        """
+        if self._closed:
+            raise PoolExhausted("The tunnel's client has gone; try again in a moment.")
+        if len(self._waiters) >= self._max_waiting:
             raise PoolExhausted("Too many visitors wait for this tunnel; try again in a moment.")
-        self.waiting += 1
-        try:
-            while not self._closed:
-                parked: Parked | None = self._queue.get(timeout=deadline.remaining())
-                if parked is not None and self._is_live(parked):
-                    return parked
-        except Empty:
-            pass
-        finally:
-            self.waiting -= 1
-        raise PoolExhausted("The tunnel's client has no connection free; try again in a moment.")
+        waiter = Waiter(self, deadline, taken, in_vain)
+        self._waiters[waiter] = None
+        return waiter
+
+    def forget_waiter(self, waiter: Waiter) -> None:
+        """Hand it no connection any more."""
+        self._waiters.pop(waiter, None)
 
     def close(self) -> None:
         """Close every parked connection and turn those away who wait. May be called twice."""
@@ -105,8 +152,8 @@ class Pool:
                 parked.kill()
         self._queue.queue.clear()
         self._dead = 0
-        for _ in range(self.waiting):
-            self._queue.put_nowait(None)
+        for waiter in list(self._waiters):
+            waiter.give_up()
 
     def suspect_all(self) -> None:
         """Note that an assignment was missed, and let the client know when that is news."""

@@ -84,6 +84,12 @@ class Ports:
             def refuse(error: VisitorError) -> None:
                 closing.reset(sock)
 
+            try:
+                if tunnel.rules is not None:
+                    tunnel.rules.check_address(host)
+            except VisitorError as error:
+                refuse(error)
+                return
             join = Join(
                 Assignment(next(ids), format_address((host, port)), "tcp"), SocketEnd(sock, "visitor"), b"", refuse
             )

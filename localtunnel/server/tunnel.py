@@ -5,15 +5,19 @@ import time
 from collections.abc import Callable
 
 from localtunnel.errors import PoolExhausted
+from localtunnel.http.rules import Rules
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import SocketEnd
 from localtunnel.net.listen import Listener
 from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import Kind
 from localtunnel.server.assigning import Assigning02, Assigning03
+from localtunnel.server.carriers import Carriers
 from localtunnel.server.demand import Demand, Shares
-from localtunnel.server.join import Join, Joins
+from localtunnel.server.join import Joining, Joins
 from localtunnel.server.pool import Pool
+from localtunnel.server.rates import Bucket
+from localtunnel.server.turns import Line
 
 log = logging.getLogger("localtunnel.server")
 
@@ -26,10 +30,28 @@ class Tunnel:
     dead in silence; ``on_refusal(code)`` for a visitor turned away.
     """
 
-    def __init__(self, name: str, kind: Kind, version: bytes, max_waiting: int, shares: Shares, joins: Joins) -> None:
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        version: bytes,
+        max_waiting: int,
+        shares: Shares,
+        joins: Joins,
+        *,
+        rules: Rules | None = None,
+        requests: Bucket | None = None,
+    ) -> None:
         self.name = name
         self.kind = kind
         self.version = version
+        self.rules = rules
+        """What its client asked for, which the edge holds to for every request; None where it asked for nothing."""
+        self.requests = requests
+        """How many requests per second it may have; None for as many as come."""
+        self.line = Line()
+        self.round_trip = 0.0
+        """Seconds to the client and back, as measured last."""
         self.ended: str | None = None
         self.joins = Joins()
         self.listeners: list[Listener] = []
@@ -38,6 +60,7 @@ class Tunnel:
         self.on_size: Callable[[int], None] = lambda size: None
         self.on_suspect: Callable[[], None] = lambda: None
         self.on_refusal: Callable[[str], None] = lambda code: None
+        self._carriers: Carriers | None = None
         self._pool = Pool(max_waiting)
         self._pool.on_suspect = lambda: self.on_suspect()
         self._all_joins = joins
@@ -51,11 +74,25 @@ class Tunnel:
         """How many connections an LTP/0.3 client is asked to park."""
         return self._demand.size if self._demand is not None else 0
 
+    @property
+    def acknowledges(self) -> bool:
+        """Whether the client says that it has an assignment, so that a connection that ends after it is no dead one."""
+        return self.version != LTP_0_2
+
+    @property
+    def carriers(self) -> Carriers:
+        """The joined connections that are kept between two exchanges."""
+        if self._carriers is None:
+            self._carriers = Carriers()
+            if self.ended is not None:
+                self._carriers.close()
+        return self._carriers
+
     def park(self, end: SocketEnd) -> None:
         """Take over a proxy connection for visitors to come."""
         self._pool.park(end)
 
-    def open(self, join: Join, deadline: Deadline) -> None:
+    def open(self, join: Joining, deadline: Deadline) -> None:
         """Take over ``join`` and bind it to a proxy connection, now if one is parked, else when one comes.
 
         When the client has not taken it by ``deadline``, the join is refused. Never blocks.
@@ -63,14 +100,26 @@ class Tunnel:
         self.joins.add(join)
         self._all_joins.add(join)
         join.own(self._join_ended)
+        carrier = join.take_carrier(self._carriers) if self._carriers is not None else None
+        if carrier is not None:
+            join.carried(carrier)
+        else:
+            self.assign(join, deadline)
+
+    def assign(self, join: Joining, deadline: Deadline) -> None:
+        """Bind ``join``, which is open, to a fresh proxy connection. Never blocks."""
+        if self._carriers is not None:
+            self._carriers.make_room()
         if self._demand is None:
             Assigning02(join, self._pool, deadline).start()
         else:
             self._demand.arrived()
             Assigning03(join, self._pool, deadline).start()
 
-    def tick(self) -> None:
-        """Let go of what is old or no longer needed; to be called every few seconds."""
+    def tick(self, seconds: float) -> None:
+        """Let go of what is old or no longer needed; to be called every ``seconds``, a few."""
+        for join in self.joins:
+            join.tick(seconds)
         if self._demand is not None and self.ended is None:
             self._demand.tick()
             self._pool.expire()
@@ -85,13 +134,17 @@ class Tunnel:
         if self._demand is not None:
             self._demand.close()
         self._pool.close()
+        if self._carriers is not None:
+            self._carriers.close()
         self.on_end(reason)
 
-    def _join_ended(self, join: Join) -> None:
+    def _join_ended(self, join: Joining) -> None:
         self.joins.discard(join)
         self._all_joins.discard(join)
         if join.reason == PoolExhausted.code:
             self.on_refusal(join.reason)
+        if not log.isEnabledFor(logging.DEBUG):
+            return
         log.debug(
             "join ended",
             extra={

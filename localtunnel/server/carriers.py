@@ -1,0 +1,115 @@
+"""Joined proxy connections between two exchanges: kept for a moment, and used again for the same tunnel.
+
+A visitor who comes while one is kept needs no assignment and no new connection at the upstream. Which exchange may use
+one, and which may leave one behind, is ``exchange``'s to say; how long they are kept, and when they go, is said here.
+"""
+
+from typing import TYPE_CHECKING
+
+from localtunnel.net.deadline import Expiry
+from localtunnel.net.ends import SocketEnd
+from localtunnel.net.pump import Side
+
+if TYPE_CHECKING:
+    from localtunnel.server.exchange import Exchange
+
+KEPT_IDLE = 1.0
+"""Seconds that a joined connection is kept idle: gunicorn closes one after 2, and Node after 5 (a request that meets its
+closing costs a second try), and as long as it is kept it has a place in an upstream that serves one at a time."""
+
+OVERDUE = 0.1
+"""Seconds without an answer on a fresh connection after which the idle ones are let go: an upstream that serves one
+connection at a time reaches the new one only when we have closed the old one."""
+
+
+class Carrier(Side):
+    """A joined proxy connection: one side of one exchange after the other."""
+
+    __slots__ = ("_carriers", "personal")
+
+    def __init__(self, end: SocketEnd, carriers: "Carriers") -> None:
+        super().__init__(end)
+        self._carriers = carriers
+        self.personal = False
+        """Whether a visitor has logged in on it: then it is that visitor's until it is closed."""
+
+    def became_readable(self) -> None:
+        """While it is kept, an upstream that says anything has closed or is confused: either way this is the end."""
+        self._carriers.drop(self)
+
+
+class Carriers:
+    """The kept connections of one tunnel, the newest first."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Carrier, None] = {}
+        self._idle: Expiry[Carrier] = Expiry(KEPT_IDLE, self.drop)
+        self._unanswered: Expiry[Exchange] = Expiry(OVERDUE, self._overdue)
+        self._closed = False
+        self._owed = False
+        """Whether the next one is to be let go instead of kept."""
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def carry(self, end: SocketEnd) -> Carrier:
+        """Return a fresh carrier for ``end``; it is the caller's."""
+        return Carrier(end, self)
+
+    def take(self) -> Carrier | None:
+        """Return the connection that was kept last, which is the caller's then, or None."""
+        if not self._kept:
+            return None
+        carrier, _ = self._kept.popitem()
+        self._idle.discard(carrier)
+        return carrier
+
+    def keep(self, carrier: Carrier) -> None:
+        """Take ``carrier`` over, with nothing in flight on it."""
+        if self._closed or self._owed:
+            self._owed = False
+            carrier.close(reset=False)
+            return
+        self._kept[carrier] = None
+        self._idle.add(carrier)
+        carrier.watch_for(carrier.became_readable)
+
+    def drop(self, carrier: Carrier) -> None:
+        """Close ``carrier``, which is kept."""
+        del self._kept[carrier]
+        self._idle.discard(carrier)
+        carrier.close(reset=False)
+
+    def make_room(self) -> None:
+        """A fresh connection is about to be joined: let the oldest kept one go for it."""
+        if self._kept:
+            self.drop(next(iter(self._kept)))
+
+    def release(self) -> None:
+        """Let every kept connection go."""
+        for carrier in list(self._kept):
+            self.drop(carrier)
+
+    def await_answer(self, exchange: "Exchange") -> None:
+        """Look after ``exchange``, on a fresh connection, until ``answered``."""
+        self._unanswered.add(exchange)
+
+    def answered(self, exchange: "Exchange") -> None:
+        """Forget ``exchange``: its answer has begun, or will never come. May be called twice."""
+        self._unanswered.discard(exchange)
+
+    def close(self) -> None:
+        """Let everything go, now and later. May be called twice."""
+        self._closed = True
+        self.release()
+        self._idle.close()
+        self._unanswered.close()
+
+    def _overdue(self, exchange: "Exchange") -> None:
+        """The answer on a fresh connection is late: what is kept idle may be what it waits for.
+
+        Where none is idle now, one that is in use may be, and visitors who follow one another may never let it be.
+        """
+        self._owed = not self._kept
+        self.release()
+        self._unanswered.add(exchange)

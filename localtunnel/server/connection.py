@@ -1,0 +1,228 @@
+"""One visitor's connection at the HTTP edge: its requests one after the other, in their order.
+
+It reads heads, and lends its side of the pump to one exchange at a time. What comes in the meantime is held for the
+request after that.
+"""
+
+from typing import TYPE_CHECKING
+
+from localtunnel.errors import RequestTimeout, VisitorError
+from localtunnel.http.forward import Forwarding
+from localtunnel.http.request import HeadReader, RequestHead, read_head
+from localtunnel.net import closing
+from localtunnel.net.ends import SocketEnd
+from localtunnel.net.pump import Side, buffer, view
+from localtunnel.net.sockets import Socket
+from localtunnel.server.admission import Place
+from localtunnel.server.carriers import Carrier, Carriers
+
+if TYPE_CHECKING:
+    from localtunnel.server.edge import Edge
+
+
+class Connection:
+    """Owns the visitor's socket. While ``busy``, a request is being answered, or waits for its turn."""
+
+    __slots__ = (
+        "_edge",
+        "_end",
+        "_held",
+        "_pinned",
+        "_reader",
+        "busy",
+        "closed",
+        "forwarding",
+        "host",
+        "place",
+        "port",
+        "side",
+    )
+
+    def __init__(self, edge: "Edge", sock: Socket, host: str, port: int, forwarding: Forwarding) -> None:
+        self.host = host
+        self.port = port
+        self.forwarding = forwarding
+        self.busy = False
+        self.closed = False
+        self.place: Place | None = None
+        self._edge = edge
+        self._end = SocketEnd(sock, "visitor")
+        self.side = Side(self._end)
+        self._held = b""
+        self._reader: HeadReader | None = None
+        self._pinned: tuple[Carriers, Carrier] | None = None
+        edge.connections.add(self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "busy" if self.busy else "idle"
+        return f"<Connection of {self.host}:{self.port} {state}>"
+
+    # From one request to the next.
+
+    def start(self, received: bytes = b"") -> None:
+        """Begin to read, with what was received already."""
+        self._edge.heads.add(self)
+        if received:
+            self._take_in(memoryview(received))
+        else:
+            self._read()
+        if not self.busy and not self.closed:
+            self.side.watch_for(self._read)
+
+    def exchange_ended(self, *, close: bool) -> None:
+        """The request has been answered, and the side is ours again: go on to the next, or close."""
+        self.side.unbind()
+        self.busy = False
+        if close or self._edge.stopping:
+            self._close_gently()
+            return
+        held, self._held = self._held, b""
+        if held:
+            self._edge.heads.add(self)
+            self._take_in(memoryview(held))
+        else:
+            self._edge.idle.add(self)
+        if not self.busy and not self.closed:
+            self.side.watch_for(self._read)
+
+    def _read(self) -> None:
+        try:
+            size = self._end.try_read(buffer)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        if size:
+            self._take_in(view[:size])
+        else:
+            self.close()
+
+    def _take_in(self, data: memoryview) -> None:
+        """Collect the head of a request. One that has come whole, as nearly all do, is parsed where it lies."""
+        reader = self._reader
+        edge = self._edge
+        try:
+            if reader is None and data.obj is buffer:
+                head = read_head(buffer, 0, len(data), edge.max_head)
+                if head is not None:
+                    self._begin(head, data[head.size :])
+                    return
+            if reader is None:
+                reader = self._reader = HeadReader(edge.max_head)
+                edge.idle.discard(self)
+                edge.heads.add(self)
+            head = reader.feed(data)
+        except VisitorError as error:
+            self.answer(error, None)
+            return
+        if head is not None:
+            self._reader = None
+            self._begin(head, memoryview(reader.rest))
+
+    def _begin(self, head: RequestHead, rest: memoryview) -> None:
+        """Check the request, and let its tunnel have it when its turn comes."""
+        edge = self._edge
+        edge.heads.discard(self)
+        edge.idle.discard(self)
+        self._end.watcher.stop()
+        self.busy = True
+        try:
+            edge.requested(self, head, rest)
+        except VisitorError as error:
+            self.answer(error, head)
+
+    # What an exchange asks for.
+
+    @property
+    def held(self) -> int:
+        """How many bytes of the requests to come are held."""
+        return len(self._held)
+
+    def hold(self, data: bytes | memoryview) -> None:
+        """Hold what belongs to the next request."""
+        self._held += data
+
+    def lend(self) -> bytes:
+        """Return what is held, which is not ours any more."""
+        held, self._held = self._held, b""
+        return held
+
+    def pin(self, carriers: Carriers, carrier: Carrier) -> None:
+        """Keep ``carrier``, with nothing in flight on it, for this visitor alone: it has logged in on it."""
+        carrier.personal = True
+        self._pinned = (carriers, carrier)
+        carrier.watch_for(self._unpin)
+
+    def take_pinned(self, carriers: Carriers) -> Carrier | None:
+        """Return the connection that was pinned for the tunnel of ``carriers``; one of another tunnel is closed."""
+        if self._pinned is None:
+            return None
+        owner, carrier = self._pinned
+        self._pinned = None
+        if owner is not carriers:
+            carrier.close(reset=False)
+            return None
+        return carrier
+
+    # Ends.
+
+    def answer(self, error: VisitorError, head: RequestHead | None) -> None:
+        """Answer with an error page, and close once the visitor has had the time to read it."""
+        self.send_last(self._edge.answer(error, head))
+
+    def send_last(self, response: bytes) -> None:
+        """Send an answer of the server's own, and close once the visitor has had the time to read it."""
+        self._forget()
+        self.side.unbind()
+        self._end.watcher.close()
+        closing.send_last(self._end.sock, response)
+
+    def head_overdue(self) -> None:
+        """The head has not come in time."""
+        self.answer(RequestTimeout("The request's head did not arrive in time."), None)
+
+    def close_idle(self) -> bool:
+        """Close the connection unless a request is being answered; say whether it was closed."""
+        if not self.busy:
+            self.close()
+        return self.closed
+
+    def close(self) -> None:
+        """Close the connection, on which nothing is on its way. May be called twice."""
+        if not self.closed:
+            self._forget()
+            self.side.close(reset=False)
+
+    def reset(self) -> None:
+        """Cut the connection: what the visitor has got must not look complete. May be called twice."""
+        if not self.closed:
+            self._forget()
+            self.side.close(reset=True)
+
+    def gone(self) -> None:
+        """Somebody else owned the socket, and has closed it."""
+        self._forget()
+        self.side.closed = True
+
+    def _close_gently(self) -> None:
+        """Close, and let what was sent last arrive whatever the visitor still sends."""
+        self._forget()
+        self._end.watcher.close()
+        closing.linger(self._end.sock)
+
+    def _forget(self) -> None:
+        edge = self._edge
+        self.closed = True
+        edge.connections.discard(self)
+        edge.heads.discard(self)
+        edge.idle.discard(self)
+        if self.place is not None:
+            self.place.leave()
+        self._unpin()
+
+    def _unpin(self) -> None:
+        """Close what was pinned: its upstream has closed it, or the visitor has gone."""
+        if self._pinned is not None:
+            self._pinned[1].close(reset=False)
+            self._pinned = None

@@ -1,0 +1,125 @@
+"""The HTTP edge: every request is routed, checked and forwarded on its own merits.
+
+``connection`` reads the requests and ``exchange`` answers them; this module stands between the two. Here is everything
+that is decided about a request before a tunnel has it.
+"""
+
+import itertools
+import time
+from collections.abc import Callable
+
+import gevent
+
+from localtunnel.errors import VisitorError
+from localtunnel.http import pages
+from localtunnel.http.forward import Forwarding
+from localtunnel.http.networks import Networks
+from localtunnel.http.request import RequestHead
+from localtunnel.http.visitor import identify
+from localtunnel.net.deadline import Deadline, Expiry
+from localtunnel.net.sockets import Socket, format_address
+from localtunnel.protocol.messages import Assignment
+from localtunnel.server.admission import Admission
+from localtunnel.server.config import ServerConfig
+from localtunnel.server.connection import Connection
+from localtunnel.server.exchange import Exchange
+from localtunnel.server.rates import LONGEST_DELAY
+from localtunnel.server.routes import Routes
+from localtunnel.server.turns import Turns
+
+
+class Edge:
+    """What all connections share: the settings, the routes, and who has waited for how long."""
+
+    def __init__(
+        self, config: ServerConfig, routes: Routes, admission: Admission, ids: "itertools.count[int]", proto: str
+    ) -> None:
+        self.max_head = config.limits.head_bytes
+        self.connections: set[Connection] = set()
+        self.heads: Expiry[Connection] = Expiry(config.timeouts.head, Connection.head_overdue)
+        self.idle: Expiry[Connection] = Expiry(config.timeouts.keep_alive, Connection.close)
+        self.stopping = False
+        self._domain = config.domain
+        self._pool_wait = config.timeouts.pool_wait
+        self._trusted = Networks.parse(config.trusted_proxies)
+        self._proto = proto
+        self._routes = routes
+        self._admission = admission
+        self._ids = ids
+        self._loop = gevent.get_hub().loop
+        self._turns = Turns(self._next_turn)
+
+    def accept(self, sock: Socket, host: str, port: int, received: bytes = b"") -> None:
+        """Take over a visitor's connection, from which ``received`` was read already."""
+        connection = Connection(self, sock, host, port, Forwarding(host, self._proto))
+        now = time.monotonic()
+        try:
+            connection.place = self._admission.enter(host, connection, now)
+        except VisitorError as error:
+            if self._admission.may_answer(now):
+                connection.answer(error, None)
+            else:
+                connection.reset()
+        else:
+            connection.start(received)
+
+    def stop(self) -> None:
+        """Close what is idle or has no whole request; what is being answered is closed when it has been."""
+        self.stopping = True
+        for connection in list(self.connections):
+            connection.close_idle()
+        self.heads.close()
+        self.idle.close()
+
+    def requested(self, connection: Connection, head: RequestHead, rest: memoryview) -> None:
+        """Let a tunnel answer the request ``head``, of which ``rest`` has come as well, or answer it here.
+
+        Raises VisitorError where it is refused.
+        """
+        now = time.monotonic()
+        address = self._admit(connection, head, now)
+        found = self._routes.find(head)
+        if isinstance(found, bytes):
+            connection.send_last(found)
+            return
+        if found.rules is not None:
+            found.rules.check(head, address)
+            preflight = found.rules.preflight_answer(head, close=True)
+            if preflight is not None:
+                connection.send_last(preflight)
+                return
+        delay = 0.0 if found.requests is None else found.requests.reserve(now, LONGEST_DELAY)
+        exchange = Exchange(
+            connection,
+            found,
+            head,
+            rest,
+            lambda: Assignment(next(self._ids), format_address((address, connection.port)), "http"),
+            Deadline(self._pool_wait),
+        )
+        if delay:
+            self._later(delay, exchange.start)
+        else:
+            self._turns.begin(found.line, exchange.start, self._loop.now())
+
+    def answer(self, error: VisitorError, head: RequestHead | None) -> bytes:
+        """Return the page that tells a visitor of ``error``."""
+        return pages.error_answer(error, head, domain=self._domain)
+
+    def _admit(self, connection: Connection, head: RequestHead, now: float) -> str:
+        """Count the request where it belongs, and return the visitor's address. Raises TooManyRequests."""
+        host = connection.host
+        if not self._trusted or host not in self._trusted:
+            if connection.place is not None:
+                connection.place.request(now)
+            return host
+        visitor = identify(host, head.fields, self._trusted, self._proto)
+        connection.forwarding = Forwarding(visitor.address, visitor.proto)
+        self._admission.request(visitor.address, now)
+        return visitor.address
+
+    def _later(self, seconds: float, callback: Callable[[], None]) -> None:
+        self._loop.timer(seconds).start(callback)
+
+    def _next_turn(self, callback: Callable[[], None]) -> None:
+        self._later(0.0, callback)

@@ -1,0 +1,421 @@
+"""One request and its response, on their way between a visitor and a joined proxy connection.
+
+The heads are rewritten (``http.forward``), the bodies are scanned for their end (``http.body``) and moved untouched by
+the pump. What has begun and cannot be finished is cut with a reset: a truncated body must not look complete.
+"""
+
+import errno
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from localtunnel.errors import BadRequest, RequestTimeout, UpstreamClosed, UpstreamInvalid, VisitorError
+from localtunnel.http import forward
+from localtunnel.http.body import Body
+from localtunnel.http.request import RequestHead
+from localtunnel.http.response import ResponseHead, ResponseReader, read_response
+from localtunnel.net.deadline import Deadline
+from localtunnel.net.ends import SocketEnd
+from localtunnel.net.pump import Side, buffer
+from localtunnel.net.relay import Relay
+from localtunnel.protocol.messages import Assignment
+from localtunnel.server.carriers import Carrier, Carriers
+from localtunnel.server.join import Joining
+
+if TYPE_CHECKING:
+    from localtunnel.server.connection import Connection
+    from localtunnel.server.tunnel import Tunnel
+
+REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""Methods that may be sent again when a connection fails before the answer (RFC 9110, 9.2.2)."""
+
+MAX_PIPELINED = 64 * 1024
+"""Bytes of further requests that are held while one is answered; then the visitor is not read any more."""
+
+STALLED = 60.0
+"""Seconds in which a visitor has to send a byte of its body, or take one of its answer: nginx allows the same. As long
+is waited for a byte for a visitor who has closed at least its own direction, and may be gone."""
+
+
+class Exchange(Joining):
+    """One request on its way. The visitor's connection lends its side, and gets it back with ``exchange_ended``.
+
+    ``first`` is the request as it goes out: the rewritten head, and what has come of the body.
+    """
+
+    __slots__ = (
+        "_assign",
+        "_assignment",
+        "_carrier",
+        "_close",
+        "_connection",
+        "_deadline",
+        "_forwarding",
+        "_fresh",
+        "_is_clean",
+        "_joined_at",
+        "_progress",
+        "_reader",
+        "_relay",
+        "_request",
+        "_request_body",
+        "_response",
+        "_response_body",
+        "_retried",
+        "_stalled",
+        "_tunnel",
+        "_visitor_ended",
+        "repeatable",
+    )
+
+    def __init__(
+        self,
+        connection: "Connection",
+        tunnel: "Tunnel",
+        request: RequestHead,
+        rest: memoryview,
+        assign: Callable[[], Assignment],
+        deadline: Deadline,
+    ) -> None:
+        """``rest`` is what has come behind the head; ``assign`` makes the assignment, which few exchanges need.
+
+        Raises BadRequest for what is no body.
+        """
+        body = request.body()
+        used = body.feed(rest)
+        if used < len(rest):
+            connection.hold(rest[used:])
+        head = forward.request_head(request, connection.forwarding, tunnel.rules)
+        super().__init__(head + rest[:used] if used else head)
+        self._assign = assign
+        self._assignment: Assignment | None = None
+        self.repeatable = body.done and request.method in REPEATABLE and not request.upgrade
+        """Whether it may go out on a kept connection, and be sent again when that turns out to be closed."""
+        self._connection = connection
+        self._tunnel = tunnel
+        self._request = request
+        self._request_body = body
+        self._forwarding = connection.forwarding
+        self._deadline = deadline
+        self._carrier: Carrier | None = None
+        self._fresh = True
+        self._is_clean = False
+        self._retried = False
+        self._reader: ResponseReader | None = None
+        self._relay: Relay | None = None
+        self._response: ResponseHead | None = None
+        self._response_body: Body | None = None
+        self._close = not request.keep_alive
+        self._visitor_ended = False
+        self._joined_at = self.started
+        self._progress = 0
+        self._stalled = 0.0
+
+    @property
+    def assignment(self) -> Assignment:
+        """What the client is told about the visitor, when the exchange goes out on a fresh connection."""
+        if self._assignment is None:
+            self._assignment = self._assign()
+        return self._assignment
+
+    @property
+    def pending(self) -> bool:
+        """Whether it still waits for a proxy connection."""
+        return self._carrier is None and self._relay is None and self.reason is None
+
+    @property
+    def received(self) -> int:
+        """Bytes from the visitor so far."""
+        return len(self.first) + (self._connection.side.count if self._relay is None else self._relay.from_a)
+
+    @property
+    def sent(self) -> int:
+        """Bytes from the upstream so far."""
+        if self._relay is not None:
+            return self._relay.from_b
+        return self._carrier.count if self._carrier is not None else 0
+
+    # Beginning.
+
+    def start(self) -> None:
+        """Begin, unless the visitor has gone while the exchange waited for its turn."""
+        if self.reason is None:
+            self._tunnel.open(self, self._deadline)
+
+    def joined(self, end: SocketEnd, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
+        """Begin on the fresh connection ``end``; the bytes given are already read, or not yet written."""
+        carriers = self._tunnel.carriers
+        carrier = carriers.carry(end)
+        carriers.await_answer(self)
+        self._fresh = True
+        self._begin(carrier, to_upstream)
+        if to_visitor and self._carrier is carrier:
+            carrier.take_in(memoryview(to_visitor))
+
+    def carried(self, carrier: Carrier) -> None:
+        """Begin on a connection that has carried others before."""
+        self._fresh = False
+        self._begin(carrier, self.first)
+
+    def _begin(self, carrier: Carrier, to_upstream: bytes) -> None:
+        visitor = self._connection.side
+        self.cancel = None
+        self._carrier = carrier
+        self._joined_at = time.monotonic()
+        visitor.bind(self, carrier, filtered=True)
+        visitor.reading = self._connection.held <= MAX_PIPELINED
+        carrier.bind(self, visitor, filtered=True)
+        if to_upstream:
+            carrier.write(to_upstream)
+            if self._carrier is not carrier:
+                return
+        carrier.watch()
+        visitor.watch()
+
+    def refuse(self, error: VisitorError) -> None:
+        """End before it began: the visitor is answered with ``error``."""
+        if self.pending:
+            self._answer(error)
+
+    # What the pump tells.
+
+    def filter(self, side: Side, data: memoryview) -> bytes | memoryview:
+        """Return what of ``data``, or instead of it, goes to the other side."""
+        try:
+            if side is self._carrier:
+                return self._from_upstream(self._carrier, data)
+            return self._from_visitor(data)
+        except UpstreamInvalid as error:
+            self._invalid(error)
+        except BadRequest as error:
+            self._bad_request(error)
+        return b""
+
+    def read_ended(self, side: Side) -> None:
+        """The visitor has nothing more to say, or the upstream has closed."""
+        if side is not self._carrier:
+            self._visitor_ended = True
+            if not self._request_body.done and not side.discarding:
+                self.abort("visitor closed early")
+        elif self._response_body is None:
+            self._unanswered()
+        elif self._response_body.until_close:
+            if not self._connection.side.backlog:
+                self._finish()
+        else:
+            self.abort("upstream closed early")
+
+    def read_failed(self, side: Side, error: OSError) -> None:
+        """One of the two was reset, or timed out."""
+        reason = "timed out" if error.errno == errno.ETIMEDOUT else "reset"
+        if side is not self._carrier:
+            self.abort(f"visitor {reason}")
+        elif self._response_body is None:
+            self._unanswered()
+        else:
+            self.abort(f"upstream {reason}")
+
+    def all_written(self, side: Side) -> None:
+        """The last byte of the response has gone out."""
+        if side is not self._carrier:
+            self._finish()
+
+    def write_failed(self, side: Side) -> None:
+        """The visitor has gone; or the upstream takes no more of the request, and may still have an answer to give."""
+        if side is not self._carrier:
+            self.abort("visitor gone")
+        elif self._response_body is None and not self._fresh:
+            self._unanswered()
+        else:
+            side.backlog = b""
+            self._close = True
+            self._connection.side.discarding = True
+            self._connection.side.watch()
+
+    # The two directions.
+
+    def _from_visitor(self, data: memoryview) -> bytes | memoryview:
+        body = self._request_body
+        used = 0 if body.done else body.feed(data)
+        if used < len(data):
+            self._connection.hold(data[used:])
+            if self._connection.held > MAX_PIPELINED:
+                self._connection.side.reading = False
+                self._connection.side.watch()
+        return data[:used]
+
+    def _from_upstream(self, carrier: Carrier, data: memoryview) -> bytes | memoryview:
+        if self._response_body is not None:
+            return self._scan_body(carrier, self._response_body, data)
+        reader = self._reader
+        if reader is None:
+            if data.obj is buffer:
+                head = read_response(buffer, 0, len(data))
+                if head is not None and head.status >= HTTPStatus.OK:
+                    return self._begin_response(carrier, head, data[head.size :])
+            reader = self._reader = ResponseReader()
+        head = reader.feed(data)
+        out = b""
+        while head is not None:
+            if head.status == HTTPStatus.SWITCHING_PROTOCOLS:
+                self._switch(carrier, out + self._rewritten(head, close=False), reader.rest)
+                return b""
+            if head.status >= HTTPStatus.OK:
+                return out + self._begin_response(carrier, head, reader.rest)
+            if self._request.version == (1, 1):
+                out += self._rewritten(head, close=False)
+            rest = reader.rest
+            reader = self._reader = ResponseReader()
+            head = reader.feed(rest) if rest else None
+        return out
+
+    def _begin_response(self, carrier: Carrier, head: ResponseHead, rest: bytes | memoryview) -> bytes:
+        self._tunnel.carriers.answered(self)
+        body = head.body(self._request.method)
+        self._close = self._close or body.until_close or not self._request_body.done
+        out = self._rewritten(head, close=self._close) + self._scan_body(carrier, body, rest)
+        # Up to here the visitor has got nothing of it, and can be told what is wrong with it.
+        self._response, self._response_body = head, body
+        return out
+
+    def _rewritten(self, head: ResponseHead, *, close: bool) -> bytes:
+        rules = self._tunnel.rules
+        extra = self._timing() if rules is not None and rules.server_timing else b""
+        return forward.response_head(head, self._request, self._forwarding, rules, close=close, extra=extra)
+
+    def _timing(self) -> bytes:
+        """Say how long the parts took: until a connection was joined, on the way to the client, and at the upstream."""
+        now = time.monotonic()
+        tunnel = self._tunnel.round_trip
+        return forward.server_timing(self._joined_at - self.started, tunnel, max(0.0, now - self._joined_at - tunnel))
+
+    def _scan_body(self, carrier: Carrier, body: Body, data: bytes | memoryview) -> bytes | memoryview:
+        used = body.feed(data)
+        if body.done:
+            carrier.reading = False
+            # Whatever stands behind a response belongs to nobody: such a connection carries nothing more.
+            self._is_clean = used == len(data)
+            return data[:used]
+        return data
+
+    def _switch(self, carrier: Carrier, switched: bytes, rest: bytes) -> None:
+        """The upstream has changed the protocol, as the visitor asked: from here on bytes only."""
+        visitor = self._connection.side
+        self._tunnel.carriers.answered(self)
+        early = self._connection.lend()
+        carrier.unbind()
+        visitor.unbind()
+        self._carrier = None
+        relay = self._relay = Relay(visitor.end, carrier.end, self._relay_ended)
+        relay.start(to_a=switched + rest, to_b=early)
+
+    # Ends.
+
+    def take_carrier(self, carriers: Carriers) -> Carrier | None:
+        """Return a connection that is already joined, where this exchange may use one."""
+        carrier = self._connection.take_pinned(carriers)
+        if carrier is None and self.repeatable:
+            carrier = carriers.take()
+        return carrier
+
+    def tick(self, seconds: float) -> None:
+        """Give up a visitor who has moved nothing for too long; to be called every ``seconds``."""
+        carrier, visitor = self._carrier, self._connection.side
+        if carrier is None:
+            return
+        progress = visitor.count + carrier.count - len(visitor.backlog)
+        awaits_body = visitor.reading and not carrier.backlog and not self._request_body.done
+        is_waiting = self._visitor_ended or visitor.backlog or awaits_body
+        if progress != self._progress or not is_waiting:
+            self._progress, self._stalled = progress, 0.0
+            return
+        self._stalled += seconds
+        if self._stalled >= STALLED:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if self._response_body is None and not self._visitor_ended:
+            self._answer(RequestTimeout("The request's body did not arrive in time."))
+        else:
+            self.abort("visitor stalled")
+
+    def abort(self, reason: str) -> None:
+        """Reset both connections now. May be called twice."""
+        if self._relay is not None:
+            self._relay.abort(reason)
+        elif self.reason is None:
+            self._let_go(reset=True)
+            self._connection.reset()
+            self._ended(reason)
+
+    def _unanswered(self) -> None:
+        """The connection ended before the answer: a kept one may just have been closed, and then a fresh one serves."""
+        fresh_and_known = self._fresh and self._tunnel.acknowledges
+        if fresh_and_known or self._retried or not self.repeatable or self._reader is not None:
+            self._answer(UpstreamClosed())
+            return
+        self._retried = True
+        self._let_go(reset=False)
+        self._connection.side.unbind()
+        self._tunnel.assign(self, self._deadline)
+
+    def _invalid(self, error: UpstreamInvalid) -> None:
+        if self._response_body is None:
+            self._answer(error)
+        else:
+            self.abort("upstream sent an invalid body")
+
+    def _bad_request(self, error: BadRequest) -> None:
+        if self._response_body is None:
+            self._answer(error)
+        else:
+            self.abort("visitor sent an invalid body")
+
+    def _answer(self, error: VisitorError) -> None:
+        """Answer the visitor ourselves; what was begun at the upstream is cut."""
+        self._let_go(reset=True)
+        self._connection.answer(error, self._request)
+        self._ended(error.code)
+
+    def _let_go(self, *, reset: bool) -> None:
+        """End the attempt to be assigned, or the connection that was."""
+        if self.cancel is not None:
+            self.cancel()
+            self.cancel = None
+        self._tunnel.carriers.answered(self)
+        if self._carrier is not None:
+            self._carrier.close(reset=reset)
+            self._carrier = None
+
+    def _finish(self) -> None:
+        """The response is whole: keep both connections where that is safe."""
+        carrier = self._carrier
+        if carrier is None:
+            return
+        is_whole = self._request_body.done and not carrier.backlog
+        response = self._response
+        is_reusable = is_whole and self._is_clean and response is not None and response.keep_alive
+        self._carrier = None
+        if not is_reusable:
+            carrier.close(reset=not is_whole)
+        elif carrier.personal or _authenticates_connection(self._request):
+            carrier.unbind()
+            self._connection.pin(self._tunnel.carriers, carrier)
+        else:
+            carrier.unbind()
+            self._tunnel.carriers.keep(carrier)
+        self._ended("answered")
+        self._connection.exchange_ended(close=self._close or not is_whole)
+
+    def _relay_ended(self, reason: str) -> None:
+        self._connection.gone()
+        self._ended(reason)
+
+
+def _authenticates_connection(request: RequestHead) -> bool:
+    """Say whether NTLM or Negotiate is in play, which vouch for a connection and not for a request (RFC 4559, 6)."""
+    for name, value, _ in request.fields:
+        if name == b"authorization":
+            return value[:9].lower().startswith((b"ntlm", b"negotiate"))
+    return False

@@ -1,0 +1,154 @@
+"""Visitors in join mode: the first request of a connection decides where it goes, and then it is bytes only.
+
+A head that has arrived whole is decided in the listener's callback; one that has not gets a greenlet that waits for the
+rest. What was read is replayed to the upstream untouched. Nothing behind the first request is looked at, so that a rule
+of a tunnel could not be held to here: the server refuses tunnels that ask for one (``control``).
+"""
+
+import itertools
+import time
+
+from gevent import Greenlet
+from gevent.pool import Group
+from greenlet import GreenletExit
+
+from localtunnel.errors import DeadlineExceeded, RequestTimeout, VisitorError
+from localtunnel.http import pages
+from localtunnel.http.request import HeadReader, RequestHead
+from localtunnel.net import closing
+from localtunnel.net.deadline import Deadline, wait_readable
+from localtunnel.net.ends import SocketEnd
+from localtunnel.net.sockets import Socket, format_address
+from localtunnel.protocol.messages import Assignment
+from localtunnel.server.admission import Admission, Place
+from localtunnel.server.config import ServerConfig
+from localtunnel.server.join import Join
+from localtunnel.server.routes import Routes
+
+READ_SIZE = 64 * 1024
+
+
+class PlainEdge:
+    """Takes each visitor from its first byte to its tunnel, or to an answer of the server's own."""
+
+    def __init__(
+        self, config: ServerConfig, routes: Routes, admission: Admission, ids: "itertools.count[int]"
+    ) -> None:
+        self._config = config
+        self._routes = routes
+        self._admission = admission
+        self._ids = ids
+        self._greenlets = Group()
+
+    def stop(self) -> None:
+        """Drop the visitors whose head has not arrived."""
+        self._greenlets.kill()
+
+    def accept(self, sock: Socket, host: str, port: int, received: bytes = b"") -> None:
+        """Take over a new connection, from which ``received`` was read already."""
+        visitor = _Newcomer(sock, format_address((host, port)), HeadReader(self._config.limits.head_bytes))
+        now = time.monotonic()
+        try:
+            visitor.place = self._admission.enter(host, visitor, now)
+            head = visitor.feed(received) if received else visitor.read()
+        except VisitorError as error:
+            if visitor.place is not None or self._admission.may_answer(now):
+                self._answer(visitor, error, None)
+            else:
+                closing.reset(sock)
+        except ConnectionError:
+            visitor.close()
+        else:
+            if head is None:
+                visitor.greenlet = self._greenlets.spawn(self._read_slowly, visitor)
+            else:
+                self._route(visitor, head)
+
+    def _read_slowly(self, visitor: "_Newcomer") -> None:
+        deadline = Deadline(self._config.timeouts.head)
+        head = None
+        try:
+            while head is None:
+                wait_readable(visitor.sock, deadline)
+                head = visitor.read()
+        except DeadlineExceeded:
+            self._answer(visitor, RequestTimeout("The request's head did not arrive in time."), None)
+        except VisitorError as error:
+            self._answer(visitor, error, None)
+        except (OSError, GreenletExit):
+            visitor.close()
+        else:
+            self._route(visitor, head)
+
+    def _route(self, visitor: "_Newcomer", head: RequestHead) -> None:
+        visitor.greenlet = None
+        try:
+            found = self._routes.find(head)
+        except VisitorError as error:
+            self._answer(visitor, error, head)
+            return
+        if isinstance(found, bytes):
+            visitor.send_last(found)
+            return
+        assignment = Assignment(next(self._ids), visitor.peer, "http")
+        join = Join(
+            assignment,
+            SocketEnd(visitor.sock, "visitor"),
+            visitor.reader.data,
+            lambda error: self._answer(visitor, error, head),
+            visitor.leave,
+        )
+        found.open(join, Deadline(self._config.timeouts.pool_wait))
+
+    def _answer(self, visitor: "_Newcomer", error: VisitorError, head: RequestHead | None) -> None:
+        visitor.send_last(pages.error_answer(error, head, domain=self._config.domain))
+
+
+class _Newcomer:
+    """A visitor whose first request is being read. It has a place until its connection is closed."""
+
+    __slots__ = ("greenlet", "peer", "place", "reader", "sock")
+
+    def __init__(self, sock: Socket, peer: str, reader: HeadReader) -> None:
+        self.sock = sock
+        self.peer = peer
+        self.reader = reader
+        self.place: Place | None = None
+        self.greenlet: Greenlet | None = None
+
+    def read(self) -> RequestHead | None:
+        """Read what is there. Raises VisitorError for what is no request, OSError when the visitor has gone."""
+        try:
+            data = self.sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return None
+        if not data:
+            raise ConnectionResetError
+        return self.reader.feed(data)
+
+    def feed(self, data: bytes) -> RequestHead | None:
+        """Take what was read already."""
+        return self.reader.feed(data)
+
+    def close_idle(self) -> bool:
+        """Make room for somebody else, unless the request has arrived; say whether there is room now."""
+        if self.greenlet is None:
+            return False
+        self.greenlet.kill(block=False)
+        self.greenlet = None
+        return True
+
+    def leave(self) -> None:
+        """Give the place up."""
+        if self.place is not None:
+            self.place.leave()
+
+    def close(self) -> None:
+        """Close the connection, without a word."""
+        self.leave()
+        closing.close(self.sock)
+
+    def send_last(self, response: bytes) -> None:
+        """Send an answer of the server's own, and close once the visitor has had the time to read it."""
+        self.leave()
+        closing.send_last(self.sock, response)

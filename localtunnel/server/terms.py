@@ -1,0 +1,48 @@
+"""On which terms a tunnel is opened: what its client asks for, held against what this server can keep to."""
+
+import secrets
+from fnmatch import fnmatchcase
+
+from localtunnel.errors import OptionRefused
+from localtunnel.http.rules import Rules
+from localtunnel.protocol import options
+from localtunnel.protocol.messages import ControlRequest
+from localtunnel.protocol.options import Options
+from localtunnel.server.config import ServerConfig
+
+KEY_BYTES = 32
+"""Of the random key under which a tunnel's password is kept as a digest: as many as the digest has."""
+
+
+def settle(config: ServerConfig, request: ControlRequest) -> tuple[Options, Rules | None]:
+    """Return the options that ``request`` asks for, and the rules that they make; None where there are none.
+
+    Raises OptionRefused for an option that is wrong, or that this server would not hold to.
+    """
+    asked = options.of_request(request)
+    if request.domain is not None and request.kind != "tcp" and not _may_have(config, request.domain):
+        raise OptionRefused(f"This server does not allow the host {request.domain!r}; ask its owner, or leave it out.")
+    if not asked.names:
+        return asked, None
+    if config.edge == "join" and request.kind != "tcp":
+        raise OptionRefused(
+            f"This server cannot keep the option {asked.names[0]}: it runs with edge = 'join', and looks at the first "
+            "request of a connection only."
+        )
+    return asked, Rules(
+        secrets.token_bytes(KEY_BYTES),
+        protect=asked.protect,
+        host_header=asked.host_header,
+        request_header_add=asked.request_header_add,
+        request_header_remove=asked.request_header_remove,
+        response_header_add=asked.response_header_add,
+        allow_ip=asked.allow_ip,
+        cors=asked.cors,
+        server_timing=asked.server_timing,
+    )
+
+
+def _may_have(config: ServerConfig, host: str) -> bool:
+    """Say whether a tunnel may have ``host``, which lies outside the server's own domain."""
+    wanted = host.lower().rstrip(".")
+    return any(fnmatchcase(wanted, pattern.lower()) for pattern in config.custom_hosts)
