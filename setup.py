@@ -63,6 +63,9 @@ setup(
             "pytest-timeout>=2.3",
             "hypothesis>=6.100",
             "websocket-client>=1.8",
+            "websockets>=13",
+            "flask>=3",
+            "gunicorn>=22",
             "coverage>=7.6",
         ],
         "lint": [

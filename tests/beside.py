@@ -9,6 +9,8 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ import gevent
 
 END_TIMEOUT = 10.0
 """Seconds that a program may take to end when it is told to."""
+
+START_TIMEOUT = 30.0
+"""Seconds until a program has to listen."""
 
 _NGINX_CONF = """\
 daemon off;
@@ -38,7 +43,8 @@ http {{
     server {{
         listen 127.0.0.1:{port};
         root {root};
-        location /upload/ {{ dav_methods PUT; create_full_put_path on; }}
+        location /upload/ {{ dav_methods PUT DELETE; create_full_put_path on; }}
+        {locations}
     }}
 }}
 """
@@ -47,11 +53,14 @@ http {{
 class Nginx:
     """nginx that serves ``directory/www`` on ``port`` and stores what is PUT below /upload/. A context manager.
 
+    ``locations`` is more of its configuration, as it stands in a server block.
+
     It inherits a socket that listens already (the way in which nginx replaces its own binary), so that nobody has to
     guess a free port or wait until it is ready.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, locations: str = "") -> None:
+        self._locations = locations
         self.root = directory / "www"
         self.root.mkdir(parents=True)
         self._directory = directory
@@ -63,7 +72,9 @@ class Nginx:
         configuration = self._directory / "nginx.conf"
         # Started by root, its worker would otherwise be nobody, who may not enter the test's directory.
         user = "user root;" if os.geteuid() == 0 else ""
-        text = _NGINX_CONF.format(directory=self._directory, root=self.root, port=self.port, user=user)
+        text = _NGINX_CONF.format(
+            directory=self._directory, root=self.root, port=self.port, user=user, locations=self._locations
+        )
         configuration.write_text(text)
         descriptor = self._listener.fileno()
         self._process = subprocess.Popen(
@@ -78,6 +89,28 @@ class Nginx:
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
             end(self._process)
+
+
+@contextmanager
+def running(command: list[str], port: int, log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server until the block has ended; it takes connections on ``port`` when the block begins."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options
+        )
+    try:
+        with gevent.Timeout(START_TIMEOUT, AssertionError(f"{command[0]} does not listen: {log.read_text()}")):
+            while not _listens(port):
+                assert process.poll() is None, log.read_text()
+                gevent.sleep(0.02)
+        yield process
+    finally:
+        end(process)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def curl(*arguments: str, limit: float = 60.0) -> subprocess.CompletedProcess[bytes]:

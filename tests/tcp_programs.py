@@ -6,7 +6,6 @@ for a program does so in a thread, so that the hub of the test goes on.
 
 import os
 import pwd
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from beside import end, environment
+from beside import environment, running
 
 LIMIT = 30.0
 """Seconds that one run of a program may take."""
@@ -31,28 +30,6 @@ def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
         {"env": environment(), "capture_output": True, "text": True, "timeout": LIMIT, "check": False, **options},
     )
     return finished
-
-
-@contextmanager
-def running(command: list[str], port: int, log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server until the block has ended; it takes connections on ``port`` when the block begins."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options
-        )
-    try:
-        with gevent.Timeout(LIMIT, AssertionError(f"{command[0]} does not listen: {log.read_text()}")):
-            while not _listens(port):
-                assert process.poll() is None, log.read_text()
-                gevent.sleep(0.02)
-        yield process
-    finally:
-        end(process)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
