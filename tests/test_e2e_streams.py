@@ -44,6 +44,13 @@ def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
         yield running
 
 
+@pytest.fixture(scope="module", params=["0.2", "0.3"])
+def plain_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    """The same in join mode, which knows no end of a response."""
+    with ServerProcess(config=f'protocols = ["{request.param}"]\nedge = "join"\n') as running:
+        yield running
+
+
 @contextmanager
 def tunnel(server: ServerProcess, handler: Handler) -> Iterator[tuple[Address, str]]:
     """Expose an upstream of ``handler``; yields the frontend and the tunnel's host."""
@@ -198,7 +205,7 @@ def test_response_goes_on_after_the_visitor_has_ended(server: ServerProcess) -> 
     assert response.body == REST
 
 
-def test_upload_goes_on_after_the_upstream_has_ended(server: ServerProcess) -> None:
+def test_upload_goes_on_after_the_upstream_has_ended(plain_server: ServerProcess) -> None:
     """The visitor sends nothing more before it has seen the end of the response."""
     uploaded = AsyncResult()
 
@@ -208,7 +215,7 @@ def test_upload_goes_on_after_the_upstream_has_ended(server: ServerProcess) -> N
         sock.shutdown(socket.SHUT_WR)
         uploaded.set(early + read_to_end(sock))
 
-    with tunnel(server, answer) as (frontend, host), connect(frontend) as visitor:
+    with tunnel(plain_server, answer) as (frontend, host), connect(frontend) as visitor:
         visitor.sendall(request(host, method="POST", fields=f"Content-Length: {len(REST)}\r\n"))
         response = parse_response(read_to_end(visitor))
         visitor.sendall(REST)
@@ -240,7 +247,7 @@ def test_both_directions_carry_bytes_at_the_same_time(server: ServerProcess) -> 
         assert uploaded.get(timeout=CAP) == REST
 
 
-def test_upstream_that_reads_to_the_end_learns_of_it_in_0_3() -> None:
+def test_upstream_that_reads_to_the_end_learns_of_it_in_0_3_and_join_mode() -> None:
     """LTP/0.2 holds the visitor's end back from its clients, and such an upstream would wait for long."""
 
     def answer(sock: socket.socket) -> None:
@@ -248,7 +255,11 @@ def test_upstream_that_reads_to_the_end_learns_of_it_in_0_3() -> None:
         body = early + read_to_end(sock)
         sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n%d" % len(body))
 
-    with ServerProcess() as server, tunnel(server, answer) as (frontend, host), connect(frontend) as visitor:
+    with (
+        ServerProcess(config='edge = "join"\n') as server,
+        tunnel(server, answer) as (frontend, host),
+        connect(frontend) as visitor,
+    ):
         visitor.sendall(request(host, method="POST", fields="Transfer-Encoding: chunked\r\n"))
         visitor.sendall(REST)
         visitor.shutdown(socket.SHUT_WR)

@@ -20,6 +20,7 @@ from harness import (
     answer_hello,
     connect,
     fetch,
+    forwarded,
     listening,
     parse_response,
     read_exactly,
@@ -73,7 +74,7 @@ def test_foreign_client_serves_visitors() -> None:
         with connect(server.frontend) as visitor:
             visitor.sendall(request("foreign.localhost", "/path"))
             assert receive(proxy) == {"proxy": True}
-            wanted = request("foreign.localhost", "/path")
+            wanted = forwarded(request("foreign.localhost", "/path"))
             assert read_exactly(proxy, len(wanted)) == wanted
             proxy.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nfrom afar")
             proxy.close()

@@ -38,14 +38,16 @@ MAX_RECORDS = 10
 RESET = struct.pack("ii", 1, 0)
 PIECE = b"e" * 64 * 1024
 
+UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+
 SETTINGS = "[timeouts]\nhead = 60.0\npool_wait = 60.0\n"
 
 
 def echo_or_hold(sock: socket.socket) -> None:
-    """For ``/echo`` send back what comes; for ``/hold`` say nothing until the visitor has gone; else answer."""
+    """For ``/echo`` upgrade, and send back what comes; for ``/hold`` say nothing until the visitor has gone."""
     head, _, data = read_head(sock).partition(b"\r\n\r\n")
     if b" /echo " in head:
-        sock.sendall(data)
+        sock.sendall(f"HTTP/1.1 101 Switching Protocols\r\n{UPGRADE}\r\n".encode() + data)
         while data := sock.recv(len(PIECE)):
             sock.sendall(data)
     elif b" /hold " in head:
@@ -97,7 +99,8 @@ def joined_tunnel() -> Iterator[tuple[ServerProcess, ClientProcess, socket.socke
     ):
         client.wait_until_open()
         with connect(server.frontend) as visitor:
-            visitor.sendall(request("demo.localhost", "/echo"))
+            visitor.sendall(request("demo.localhost", "/echo", fields=UPGRADE))
+            assert read_head(visitor).startswith(b"HTTP/1.1 101 ")
             exchange(visitor)
             yield server, client, visitor
 

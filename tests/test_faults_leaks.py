@@ -221,6 +221,6 @@ def test_everything_is_given_back() -> None:
 
         assert watch.settled() == before, str(watch)
         wait_until(lambda: watch.parked() <= parked, SETTLED_WITHIN, "the pools to be no larger than before")
-        assert server.metrics()["visitors_total"] > VISITORS + REFUSED
+        assert server.metrics()["requests_total"] > VISITORS + REFUSED
         assert fetch(server.frontend, request("demo.localhost")).body == b"ok"
         assert [each.process.poll() for each in (server, client, down)] == [None] * 3

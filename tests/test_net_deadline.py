@@ -2,11 +2,11 @@
 
 import gevent
 import pytest
-from harness import at_most, pair
+from harness import at_most, pair, wait_until
 
 from localtunnel.errors import DeadlineExceeded
 from localtunnel.net import closing
-from localtunnel.net.deadline import Deadline, wait_readable
+from localtunnel.net.deadline import Deadline, Expiry, wait_readable
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -101,3 +101,92 @@ def test_the_peers_end_wakes_the_one_who_waits():
         wait_readable(theirs, Deadline(60))
     assert theirs.recv(1) == b""
     closing.close(theirs)
+
+
+# Expiry.
+
+
+class Shelf:
+    """An expiry, and what has expired, in order; ``look`` is the timer's callback, with a clock of the test's own."""
+
+    def __init__(self, seconds=5.0):
+        self.clock = Clock()
+        self.expired = []
+        self.expiry = Expiry(seconds, self.expired.append, self.clock)
+
+    def pass_by(self, seconds):
+        self.clock.now += seconds
+        self.expiry._look()
+        return self.expired
+
+
+@pytest.fixture
+def shelf():
+    made = Shelf()
+    yield made
+    made.expiry.close()
+
+
+def test_things_expire_in_turn_and_once(shelf):
+    shelf.expiry.add("a")
+    assert shelf.pass_by(2.0) == []
+    shelf.expiry.add("b")
+    assert shelf.pass_by(2.9) == []
+    assert len(shelf.expiry) == 2
+    assert shelf.pass_by(0.1) == ["a"]
+    assert shelf.pass_by(2.0) == ["a", "b"]
+    assert len(shelf.expiry) == 0
+
+
+def test_what_is_discarded_does_not_expire(shelf):
+    for item in "abc":
+        shelf.expiry.add(item)
+    shelf.expiry.discard("b")
+    shelf.expiry.discard("b")
+    shelf.expiry.discard("never there")
+    assert shelf.pass_by(5.0) == ["a", "c"]
+
+
+def test_what_is_added_again_begins_anew(shelf):
+    shelf.expiry.add("a")
+    shelf.expiry.add("b")
+    shelf.clock.now += 3.0
+    shelf.expiry.add("a")
+    assert shelf.pass_by(2.0) == ["b"]
+    assert shelf.pass_by(3.0) == ["b", "a"]
+
+
+def test_what_expires_may_add_and_discard(shelf):
+    def again(item):
+        shelf.expired.append(item)
+        shelf.expiry.discard("b")
+        shelf.expiry.add("c")
+
+    shelf.expiry._expired = again
+    for item in "ab":
+        shelf.expiry.add(item)
+    assert shelf.pass_by(5.0) == ["a"]
+    assert shelf.pass_by(5.0) == ["a", "c"]
+
+
+def test_expiry_takes_its_own_time():
+    expired = []
+    expiry = Expiry(0.1, expired.append)
+    expiry.add("gone")
+    expiry.discard("gone")
+    gevent.sleep(0.06)
+    expiry.add("a")
+    with at_most(5.0):
+        gevent.sleep(0.06)
+        assert expired == []
+        wait_until(lambda: expired == ["a"])
+    expiry.add("b")
+    wait_until(lambda: expired == ["a", "b"])
+
+
+def test_a_closed_expiry_holds_no_timer_and_nothing_expires(shelf):
+    shelf.expiry.add("a")
+    shelf.expiry.close()
+    shelf.expiry.close()
+    assert shelf.expiry._timer is None
+    assert len(shelf.expiry) == 0

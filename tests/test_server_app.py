@@ -13,6 +13,7 @@ from harness import (
     at_most,
     backend,
     connect,
+    forwarded,
     frontend,
     is_reset,
     listening,
@@ -40,9 +41,9 @@ def joined(address_of_frontend, address_of_backend, name="foo"):
     client.beat()
     proxy = client.park()
     visitor = connect(address_of_frontend)
-    visitor.sendall(request(f"{name}.localhost"))
+    visitor.sendall(request(f"{name}.localhost", fields="Connection: close\r\n"))
     assert read_message(proxy) == {"proxy": True}
-    assert read_head(proxy) == request(f"{name}.localhost")
+    assert read_head(proxy) == forwarded(request(f"{name}.localhost"))
     return client, proxy, visitor
 
 

@@ -171,8 +171,8 @@ def test_a_late_got_counts_and_ends_the_other_attempts(server):
         assert visitor.get() == (200, None)
 
 
-def test_what_follows_ready_is_the_upstreams_stream_even_if_it_looks_like_ready(server):
-    with Peer(backend(server)) as peer:
+def test_what_follows_ready_is_the_upstreams_stream_even_if_it_looks_like_ready():
+    with running_server(edge="join") as server, Peer(backend(server)) as peer:
         (sock,) = park(server, peer)
         with connect(frontend(server)) as visitor:
             visitor.sendall(request("demo.localhost"))

@@ -37,7 +37,7 @@ PROXY = HEADER_0_2 + frame({"proxy": {"name": "other", "client": ME}})
 
 @pytest.fixture
 def server():
-    with running_server(timeouts=QUICK) as running:
+    with running_server(timeouts=QUICK, custom_hosts=["www.example.org"]) as running:
         yield running
 
 
@@ -72,7 +72,7 @@ def test_banner_and_pool_size_are_the_servers_settings():
 
 
 def test_port_80_goes_without_saying(server):
-    server._control.publish_port(80)
+    server._control.publish("http", 80)
     with RawClient(backend(server), "foo") as client:
         assert client.reply["control"]["host"] == "foo.localhost"
 
@@ -245,7 +245,7 @@ def test_joined_visitors_outlive_the_control_connection():
     with running_server() as server, RawClient(backend(server), "foo") as client:
         proxy = client.park()
         with connect(frontend(server)) as visitor:
-            visitor.sendall(request("foo.localhost"))
+            visitor.sendall(request("foo.localhost", fields="Connection: close\r\n"))
             assert read_message(proxy) == {"proxy": True}
             client.control.close()
             nothing_but(server)

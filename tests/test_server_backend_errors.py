@@ -34,7 +34,7 @@ PROXY = HEADER_0_2 + frame({"proxy": {"name": "other", "client": ME}})
 
 @pytest.fixture
 def server():
-    with running_server(timeouts=QUICK) as running:
+    with running_server(timeouts=QUICK, custom_hosts=["*.localhost"]) as running:
         yield running
 
 
@@ -91,8 +91,8 @@ ERRORS = {
     "a lone surrogate": (HEADER_0_2 + frame(rb'{"control":{"name":"\ud800","client":"x"}}'), "exception"),
     "LTP/9.9": (b"LTP/9.9", "version"),
     "LTP/0.1": (b"LTP/0.1" + frame({"control": {"name": "foo", "client": ME}}), "version"),
-    "a password for visitors": (
-        HEADER_0_2 + frame({"control": {"name": "foo", "client": ME, "protect": "user:pass"}}),
+    "a password without a user": (
+        HEADER_0_2 + frame({"control": {"name": "foo", "client": ME, "protect": "pass"}}),
         "exception",
     ),
     "an empty name": (HEADER_0_2 + frame({"control": {"name": "", "client": ME}}), "unavailable"),
@@ -102,6 +102,10 @@ ERRORS = {
     "a host in the server's own domain": (
         HEADER_0_2 + frame({"control": {"name": "foo", "client": ME, "domain": "other.localhost"}}),
         "unavailable",
+    ),
+    "a host that the server does not allow": (
+        HEADER_0_2 + frame({"control": {"name": "foo", "client": ME, "domain": "www.example.net"}}),
+        "exception",
     ),
     "a proxy request for no tunnel": (HEADER_0_2 + frame({"proxy": {"name": "foo", "client": ME}}), "expired"),
     "a proxy request for another's tunnel": (

@@ -26,7 +26,8 @@ QUICK = {"error_hold": 0.0}
 
 @pytest.fixture
 def server():
-    with running_server(timeouts={**QUICK, "heartbeat": 2.5, "lease": 0.2}, banner="Welcome.", pool_size=7) as running:
+    settings = {"banner": "Welcome.", "pool_size": 7, "custom_hosts": ["www.example.org", "*.localhost"]}
+    with running_server(timeouts={**QUICK, "heartbeat": 2.5, "lease": 0.2}, **settings) as running:
         yield running
 
 
@@ -66,7 +67,8 @@ def test_each_session_has_a_secret_of_its_own(server):
         ({"name": "-"}, "unavailable", "not a DNS label"),
         ({"name": "www"}, "unavailable", "reserved"),
         ({"name": ""}, "unavailable", "empty"),
-        ({"protect": "user:password"}, "exception", "password"),
+        ({"protect": "topsecret"}, "option_refused", "protect"),
+        ({"domain": "www.example.net"}, "option_refused", "does not allow"),
         ({"domain": "other.localhost"}, "unavailable", "own domain"),
         ({"kind": "tcp"}, "port_refused", "no TCP tunnels"),
         ({"kind": "udp"}, "exception", "wrong shape"),
@@ -80,7 +82,7 @@ def test_requests_that_are_refused(server, fields, code, text):
     answer = ask(backend(server), HEADER_0_3 + frame(request))
     assert answer["error"] == code
     assert text in answer["message"]
-    assert "user:password" not in json.dumps(answer)
+    assert "topsecret" not in json.dumps(answer)
     assert len(server.registry) == 0
 
 

@@ -8,6 +8,7 @@ from harness import (
     backend,
     connect,
     fetch,
+    forwarded,
     frame,
     frontend,
     parse_response,
@@ -24,6 +25,8 @@ from harness.v3 import Peer, got, park, ready
 from localtunnel.net import closing
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
+
+CLOSE = "Connection: close\r\n"
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def test_visitors_over_the_limit_are_refused_at_once():
         with at_most(2):
             assert_refused(fetch(frontend(server), request("foo.localhost")), 503, "pool_exhausted")
         for sock in waiting:
-            assert assigned(client.park()) == request("foo.localhost")
+            assert assigned(client.park()) == forwarded(request("foo.localhost"))
             sock.close()
 
 
@@ -104,7 +107,7 @@ def test_a_visitor_behind_a_silently_dead_connection_gets_the_next_one(server, c
     closing.reset(dead)
     with connect(frontend(server)) as visitor:
         visitor.sendall(request("foo.localhost"))
-        assert assigned(alive) == request("foo.localhost")
+        assert assigned(alive) == forwarded(request("foo.localhost"))
 
 
 def test_a_visitor_that_leaves_while_it_waits_costs_no_more_than_its_connection(server, client):
@@ -123,7 +126,7 @@ def test_keep_alive_stays_on_one_proxy_connection(server, client):
         for path in ("/1", "/2", "/3"):
             visitor.sendall(request("foo.localhost", path))
             head = assigned(proxy) if path == "/1" else read_head(proxy)
-            assert head == request("foo.localhost", path)
+            assert head == forwarded(request("foo.localhost", path))
             proxy.sendall(keep)
             assert read_exactly(visitor, len(keep)) == keep
 
@@ -132,9 +135,9 @@ def test_a_visitors_fin_is_held_back_from_a_client_of_0_2(server, client):
     """The client of 2013 takes it for the end of both directions, and would drop the answer."""
     proxy = client.park()
     with connect(frontend(server)) as visitor:
-        visitor.sendall(request("foo.localhost"))
+        visitor.sendall(request("foo.localhost", fields=CLOSE))
         visitor.shutdown(1)
-        assert assigned(proxy) == request("foo.localhost")
+        assert assigned(proxy) == forwarded(request("foo.localhost"))
         proxy.settimeout(0.1)
         with pytest.raises(TimeoutError):
             proxy.recv(1)
@@ -147,8 +150,12 @@ def test_a_visitors_fin_is_held_back_from_a_client_of_0_2(server, client):
 # LTP/0.3.
 
 
-def test_a_visitors_fin_is_passed_on_to_a_client_of_0_3(server):
-    with Peer(backend(server), "foo") as peer, connect(frontend(server)) as visitor:
+def test_in_join_mode_a_visitors_fin_is_passed_on_to_a_client_of_0_3():
+    with (
+        running_server(edge="join") as server,
+        Peer(backend(server), "foo") as peer,
+        connect(frontend(server)) as visitor,
+    ):
         (proxy,) = park(server, peer)
         visitor.sendall(request("foo.localhost"))
         visitor.shutdown(1)
@@ -161,7 +168,7 @@ def test_a_visitors_fin_is_passed_on_to_a_client_of_0_3(server):
 
 
 def test_a_name_that_is_kept_for_its_client_is_503_until_it_is_given_up():
-    with running_server(timeouts={"pool_wait": 60}) as server:
+    with running_server(timeouts={"pool_wait": 60}, custom_hosts=["www.example.org"]) as server:
         peer = Peer(backend(server), "foo", domain="www.example.org")
         peer.close()
         wait_until(lambda: not server.registry.tunnels())

@@ -42,7 +42,7 @@ class Made:
 
     def relay(self, to_visitor=b"", to_upstream=b"", hold_eof=False):
         """Bind the join to a proxy connection, and return the client's end of that."""
-        self.join.relay(self.end_of_proxy(), to_visitor, to_upstream, hold_eof=hold_eof)
+        self.join.joined(self.end_of_proxy(), to_visitor, to_upstream, hold_eof=hold_eof)
         return self.proxies[-1]
 
     def close(self):

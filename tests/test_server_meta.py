@@ -62,7 +62,7 @@ def test_metrics_count_and_name_nobody(server):
             assert response.fields["content-type"] == "application/json"
             assert metrics["tunnels"] == 1
             assert metrics["joins"] == 1
-            assert metrics["visitors_total"] >= 1
+            assert metrics["requests_total"] >= 1
             assert metrics["uptime_seconds"] >= 0
             assert b"secretname" not in response.body
     wait_until(lambda: not server.joins)

@@ -2,6 +2,7 @@
 
 import gevent
 import pytest
+from gevent.event import AsyncResult
 from harness import at_most, pair, wait_until
 
 from localtunnel.errors import PoolExhausted
@@ -31,7 +32,16 @@ class Bench:
             self.peers.append(ours)
 
     def take(self, seconds=5.0):
-        parked = self.pool.take(Deadline(seconds))
+        """Return the label of the next connection: one that is parked, or the first to come."""
+        label = self.take_now()
+        if label is not None:
+            return label
+        given = AsyncResult()
+        waiter = self.pool.wait(Deadline(seconds), given.set, given.set_exception)
+        try:
+            parked = given.get()
+        finally:
+            waiter.cancel()
         self.taken.append(parked)
         return parked.label
 
@@ -135,9 +145,10 @@ def test_those_who_wait_are_served_in_the_order_in_which_they_came(bench):
 
 def test_one_who_comes_later_does_not_overtake_those_who_wait(bench):
     waiters = bench.wait_in_line(2)
-    bench.park(2)
-    # Parked, and not yet fetched by those two.
+    bench.park()
+    # One still waits: whatever is parked next is for that one.
     assert bench.take_now() is None
+    bench.park()
     gevent.joinall(waiters, timeout=5, raise_error=True)
     bench.park()
     assert bench.take_now() == "2"

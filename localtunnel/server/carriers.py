@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from localtunnel.server.exchange import Exchange
 
 KEPT_IDLE = 1.0
-"""Seconds that a joined connection is kept idle: gunicorn closes one after 2, and Node after 5 (a request that meets its
-closing costs a second try), and as long as it is kept it has a place in an upstream that serves one at a time."""
+"""Seconds that a joined connection is kept idle: gunicorn closes one after 2, and Node after 5 (a request that meets
+its closing costs a second try), and as long as it is kept it has a place in an upstream that serves one at a time."""
 
 OVERDUE = 0.1
 """Seconds without an answer on a fresh connection after which the idle ones are let go: an upstream that serves one
@@ -46,8 +46,9 @@ class Carriers:
         self._idle: Expiry[Carrier] = Expiry(KEPT_IDLE, self.drop)
         self._unanswered: Expiry[Exchange] = Expiry(OVERDUE, self._overdue)
         self._closed = False
+        self._late: set[Exchange] = set()
         self._owed = False
-        """Whether the next one is to be let go instead of kept."""
+        """Whether the next one is to be let go instead of kept, for one of the late ones."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -66,7 +67,7 @@ class Carriers:
 
     def keep(self, carrier: Carrier) -> None:
         """Take ``carrier`` over, with nothing in flight on it."""
-        if self._closed or self._owed:
+        if self._closed or (self._owed and self._late):
             self._owed = False
             carrier.close(reset=False)
             return
@@ -97,6 +98,7 @@ class Carriers:
     def answered(self, exchange: "Exchange") -> None:
         """Forget ``exchange``: its answer has begun, or will never come. May be called twice."""
         self._unanswered.discard(exchange)
+        self._late.discard(exchange)
 
     def close(self) -> None:
         """Let everything go, now and later. May be called twice."""
@@ -104,12 +106,14 @@ class Carriers:
         self.release()
         self._idle.close()
         self._unanswered.close()
+        self._late.clear()
 
     def _overdue(self, exchange: "Exchange") -> None:
         """The answer on a fresh connection is late: what is kept idle may be what it waits for.
 
         Where none is idle now, one that is in use may be, and visitors who follow one another may never let it be.
         """
+        self._late.add(exchange)
         self._owed = not self._kept
         self.release()
         self._unanswered.add(exchange)

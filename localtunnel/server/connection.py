@@ -150,19 +150,17 @@ class Connection:
 
     def pin(self, carriers: Carriers, carrier: Carrier) -> None:
         """Keep ``carrier``, with nothing in flight on it, for this visitor alone: it has logged in on it."""
+        self._unpin()
         carrier.personal = True
         self._pinned = (carriers, carrier)
         carrier.watch_for(self._unpin)
 
     def take_pinned(self, carriers: Carriers) -> Carrier | None:
-        """Return the connection that was pinned for the tunnel of ``carriers``; one of another tunnel is closed."""
-        if self._pinned is None:
+        """Return the connection that was pinned for the tunnel of ``carriers``; one of another tunnel stays."""
+        if self._pinned is None or self._pinned[0] is not carriers:
             return None
-        owner, carrier = self._pinned
+        carrier = self._pinned[1]
         self._pinned = None
-        if owner is not carriers:
-            carrier.close(reset=False)
-            return None
         return carrier
 
     # Ends.
@@ -222,7 +220,7 @@ class Connection:
         self._unpin()
 
     def _unpin(self) -> None:
-        """Close what was pinned: its upstream has closed it, or the visitor has gone."""
+        """Close what was pinned: its upstream has closed it, or the visitor has gone, or logged in elsewhere."""
         if self._pinned is not None:
             self._pinned[1].close(reset=False)
             self._pinned = None

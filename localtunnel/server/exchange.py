@@ -345,9 +345,9 @@ class Exchange(Joining):
         if self._relay is not None:
             self._relay.abort(reason)
         elif self.reason is None:
+            self._ended(reason)
             self._let_go(reset=True)
             self._connection.reset()
-            self._ended(reason)
 
     def _unanswered(self) -> None:
         """The connection ended before the answer: a kept one may just have been closed, and then a fresh one serves."""
@@ -374,9 +374,9 @@ class Exchange(Joining):
 
     def _answer(self, error: VisitorError) -> None:
         """Answer the visitor ourselves; what was begun at the upstream is cut."""
+        self._ended(error.code)
         self._let_go(reset=True)
         self._connection.answer(error, self._request)
-        self._ended(error.code)
 
     def _let_go(self, *, reset: bool) -> None:
         """End the attempt to be assigned, or the connection that was."""
@@ -396,6 +396,7 @@ class Exchange(Joining):
         is_whole = self._request_body.done and not carrier.backlog
         response = self._response
         is_reusable = is_whole and self._is_clean and response is not None and response.keep_alive
+        self._ended("answered")
         self._carrier = None
         if not is_reusable:
             carrier.close(reset=not is_whole)
@@ -405,7 +406,6 @@ class Exchange(Joining):
         else:
             carrier.unbind()
             self._tunnel.carriers.keep(carrier)
-        self._ended("answered")
         self._connection.exchange_ended(close=self._close or not is_whole)
 
     def _relay_ended(self, reason: str) -> None:

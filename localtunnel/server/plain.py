@@ -31,9 +31,7 @@ READ_SIZE = 64 * 1024
 class PlainEdge:
     """Takes each visitor from its first byte to its tunnel, or to an answer of the server's own."""
 
-    def __init__(
-        self, config: ServerConfig, routes: Routes, admission: Admission, ids: "itertools.count[int]"
-    ) -> None:
+    def __init__(self, config: ServerConfig, routes: Routes, admission: Admission, ids: "itertools.count[int]") -> None:
         self._config = config
         self._routes = routes
         self._admission = admission

@@ -6,6 +6,7 @@ web         HTTP by hand, and local web servers
 peers       a client and a server of LTP/0.2 by hand
 v3          the same of LTP/0.3 (imported by itself)
 inprocess   a Server and a Client in the hub of the test
+messages    HTTP messages of tests/corpus (imported by itself)
 relays      a relay between two peers (imported by itself: it has ten megabytes of bulk)
 programs    lt-server and lt-client as processes
 leaks       holding a test to giving back what it took
@@ -30,7 +31,17 @@ from harness.sockets import (
     unused_port,
 )
 from harness.waiting import CAP, at_most, wait_until
-from harness.web import Handler, Response, answer_hello, fetch, parse_response, read_head, request, running_upstream
+from harness.web import (
+    Handler,
+    Response,
+    answer_hello,
+    fetch,
+    forwarded,
+    parse_response,
+    read_head,
+    request,
+    running_upstream,
+)
 
 __all__ = [
     "ANSWER",
@@ -54,6 +65,7 @@ __all__ = [
     "backend",
     "connect",
     "fetch",
+    "forwarded",
     "frame",
     "frontend",
     "is_reset",

@@ -7,7 +7,7 @@ import msgspec
 from gevent import socket
 from gevent.server import StreamServer
 
-from harness.sockets import LOOPBACK, Address, connect, listening, read_to_end
+from harness.sockets import LOOPBACK, Address, connect, listening, read_exactly, read_to_end
 from harness.waiting import CAP
 
 Handler = Callable[[socket.socket], None]
@@ -37,10 +37,29 @@ def parse_response(data: bytes) -> Response:
 
 
 def fetch(address: Address, data: bytes, cap: float = CAP) -> Response:
-    """Send ``data`` to ``address`` and return the response, which has to end with the connection."""
+    """Send ``data``, which is one request, to ``address`` and return the response, to the end that it has."""
     with connect(address, cap=cap) as sock:
         sock.sendall(data)
-        return parse_response(read_to_end(sock))
+        begun = read_head(sock)
+        response = parse_response(begun)
+        length = response.fields.get("content-length")
+        if length is None:
+            response.body += read_to_end(sock)
+        elif not data.startswith(b"HEAD "):
+            response.body += read_exactly(sock, int(length) - len(response.body))
+        return response
+
+
+def forwarded(head: bytes, address: str = LOOPBACK) -> bytes:
+    """Return what the upstream gets of a plain request of the visitor at ``address``, as PROTOCOL.md has it."""
+    head = head.replace(b"Connection: close\r\n", b"", 1)
+    named = next(line[6:] for line in head.split(b"\r\n") if line.startswith(b"Host: "))
+    host = named.decode().lower().removesuffix(".")
+    known = (
+        f"X-Forwarded-For: {address}\r\nX-Real-IP: {address}\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: {host}\r\n"
+        f'Forwarded: for={address};proto=http;host="{host}"\r\n'
+    )
+    return head.replace(b"\r\n\r\n", b"\r\n" + known.encode() + b"\r\n", 1)
 
 
 @contextmanager
