@@ -7,12 +7,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+
+from processes import is_listened_on
 
 LOOPBACK = "127.0.0.1"
 
@@ -145,36 +146,6 @@ class Programs:
 
     def _err(self, name: str) -> Path:
         return self.directory / f"{name}.err"
-
-
-def is_listened_on(pid: int, port: int, host: str = LOOPBACK) -> bool:
-    """Say whether somebody in the namespace of process ``pid`` listens, without a visit that a tunnel would pass on."""
-    wanted = f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}:{port:04X}"
-    rows = [row.split() for row in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()]
-    return any(row[1] == wanted and row[3] == "0A" for row in rows)
-
-
-def resident_kib(pid: int) -> int:
-    """Return the resident memory of a process and all that descend from it, in KiB."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int(entry.joinpath("stat").read_text().rpartition(")")[2].split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
-    family = [pid]
-    for member in family:
-        family.extend(children.get(member, []))
-    return sum(_own_resident_kib(member) for member in family)
-
-
-def _own_resident_kib(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    return 0
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -47,6 +47,13 @@ def python_versions() -> str:
     return f"Python {platform.python_version()}, gevent {metadata.version('gevent')}"
 
 
+def write_picture(name: str, svg: str) -> str:
+    """Write ``svg`` beside docs/benchmarks.md, and return the line of Markdown that shows it."""
+    path = DOCUMENT.with_name(f"benchmarks-{name}.svg")
+    path.write_text(svg)
+    return f"![The same figures as a picture.]({path.name})"
+
+
 def write(name: str, text: str) -> None:
     """Put ``text`` between the marks of section ``name`` of docs/benchmarks.md. Raises BenchError without marks."""
     before, start, rest = DOCUMENT.read_text().partition(f"<!-- {name} -->\n")

@@ -124,14 +124,25 @@ def join(connections: list[socket.socket], address: tuple[str, int], host: str, 
     """Open ``count`` more connections, each with one request answered, and keep them. Raises BenchError."""
     for _ in range(count):
         sock = socket.create_connection(address, REQUEST_TIMEOUT)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connections.append(sock)
+        timed(sock, host)
+
+
+def timed(sock: socket.socket, host: str) -> float:
+    """Return the seconds that one request on an open connection takes. Raises BenchError when it has no good answer."""
+    started = time.monotonic()
+    answer = b""
+    try:
         sock.sendall(request(host))
-        answer = b""
         while not is_whole(answer):
             data = sock.recv(_READ_SIZE)
             if not data:
                 raise BenchError(f"A connection was closed with {answer[:80]!r} instead of an answer.")
             answer += data
+    except OSError as error:
+        raise BenchError(f"A request was not answered: {error}.") from None
+    return time.monotonic() - started
 
 
 def settle() -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 import report
 from delay import ADDRESSES
 from programs import LOOPBACK, NGINX, SSH, BenchError, Programs, raise_descriptor_limit, require, version
-from systems import HOST, Route, System, localtunnel, nginx, ssh
+from systems import HOST, Route, System, Upstreams, localtunnel, nginx, ssh
 from visitors import Visit, visit
 
 ROUND_TRIP = 0.1
@@ -95,9 +95,9 @@ def measure(makers: Sequence[Callable[[Programs, int, Route], System]], *, write
     with Programs() as programs:
         laptop = start_wire(programs)
         round_trip = check_wire()
-        port = nginx(programs, programs.directory, laptop).port
+        upstreams = Upstreams(nginx(programs, programs.directory, laptop).port)
         route = Route(laptop, ADDRESSES[0])
-        results = [measure_system(make(programs, port, route)) for make in makers]
+        results = [measure_system(make(programs, upstreams, route)) for make in makers]
     text = describe(results, round_trip)
     print(text)
     if write:

@@ -1,0 +1,49 @@
+"""One tunnel flooded, and what a visitor of its neighbour on the same server notices."""
+
+import statistics
+import subprocess
+import time
+
+from figures import CALM_P50, CALM_P99, FLOODED_P50, FLOODED_P99
+from loads import read_wrk
+from programs import require
+from systems import Door
+from visitors import REQUEST_TIMEOUT, crowd, join, timed
+
+CONNECTIONS = 64
+"""Visitors of the flooded tunnel, each of which asks again as soon as it is answered."""
+
+PAUSE = 0.002
+"""Seconds between two requests of the neighbour's visitor: he is there all the time, and is no load himself."""
+
+
+def neighbour(flooded: Door, calm: Door, seconds: float) -> dict[str, float]:
+    """Return the neighbour's latencies in milliseconds, without and with the flood. Raises BenchError."""
+    found: dict[str, float] = {}
+    p50, p99 = _latencies(calm, seconds)
+    found |= {CALM_P50: p50, CALM_P99: p99}
+    whole = max(1, round(seconds))
+    address, port = flooded.address
+    command = [require("wrk", "wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{whole + 1}", "-H", f"Host: {flooded.host}"]
+    with subprocess.Popen([*command, f"http://{address}:{port}/"], stdout=subprocess.PIPE, text=True) as wrk:
+        try:
+            # wrk connects first; the flood is on once that is done.
+            time.sleep(0.3)
+            p50, p99 = _latencies(calm, whole)
+            printed, _ = wrk.communicate(timeout=REQUEST_TIMEOUT)
+        finally:
+            wrk.kill()
+    read_wrk("The flooded tunnel", printed)
+    return found | {FLOODED_P50: p50, FLOODED_P99: p99}
+
+
+def _latencies(door: Door, seconds: float) -> tuple[float, float]:
+    """Return the median and the 99th percentile, in milliseconds, of requests on one kept connection."""
+    taken: list[float] = []
+    with crowd() as connections:
+        join(connections, door.address, door.host, 1)
+        give_up = time.monotonic() + seconds
+        while time.monotonic() < give_up:
+            time.sleep(PAUSE)
+            taken.append(timed(connections[0], door.host) * 1000)
+    return statistics.median(taken), statistics.quantiles(taken, n=100)[98]
