@@ -67,6 +67,15 @@ class Counted:
         self.done = True
         return remaining
 
+    @property
+    def unseen(self) -> int:
+        """How many of the next bytes need not be shown to ``feed``: all but the last, which ends the body."""
+        return self.remaining - 1
+
+    def skip(self, size: int) -> None:
+        """So many bytes, at most ``unseen``, have passed without being shown."""
+        self.remaining -= size
+
 
 class UntilClose:
     """The body of a response that ends with its connection (RFC 9112, section 6.3)."""
@@ -74,10 +83,15 @@ class UntilClose:
     __slots__ = ()
     until_close = True
     done = False
+    unseen = 1 << 62
+    """Nothing has to be shown to ``feed``."""
 
     def feed(self, data: memoryview | bytes) -> int:
         """Return how many bytes of ``data`` belong to the body: all of them."""
         return len(data)
+
+    def skip(self, size: int) -> None:
+        """So many bytes have passed without being shown."""
 
 
 class NoBody:
@@ -86,10 +100,15 @@ class NoBody:
     __slots__ = ()
     until_close = False
     done = True
+    unseen = 0
+    """Everything that comes has to be shown to ``feed``."""
 
     def feed(self, data: memoryview | bytes) -> int:
         """Return 0: whatever follows belongs to something else."""
         return 0
+
+    def skip(self, size: int) -> None:
+        """There is nothing to skip."""
 
 
 NO_BODY = NoBody()
@@ -134,6 +153,15 @@ class Chunked:
                 break
             position = self._read_trailer(data, position) if self._in_trailer else self._read_size(data, position)
         return position
+
+    @property
+    def unseen(self) -> int:
+        """How many of the next bytes need not be shown to ``feed``: the rest of the chunk's data."""
+        return self.remaining
+
+    def skip(self, size: int) -> None:
+        """So many bytes, at most ``unseen``, have passed without being shown."""
+        self.remaining -= size
 
     def _read_size(self, data: memoryview | bytes, position: int) -> int:
         """Read the line end after the last chunk's data and the next chunk's size line, as far as they are there.

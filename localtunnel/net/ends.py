@@ -24,6 +24,10 @@ class End(Protocol):
     has_pending: bool
     """Whether bytes lie ready to be read that no watcher will tell of: those of a record already decrypted."""
 
+    @property
+    def descriptor(self) -> int:
+        """The socket whose bytes may be moved by splice(2), unseen; -1 where they are not those of the stream."""
+
     def try_read(self, buffer: bytearray) -> int:
         """Read into ``buffer``: the number of bytes, 0 at the end. Raises BlockingIOError when there is nothing."""
 
@@ -56,6 +60,11 @@ class SocketEnd:
         self.watcher = watcher or gevent.get_hub().loop.io(sock.fileno(), READ)
         self.try_read = sock.recv_into
         self.try_write = sock.send
+
+    @property
+    def descriptor(self) -> int:
+        """The socket's descriptor."""
+        return self.sock.fileno()
 
     def shutdown_write(self) -> None:
         """Send a FIN. A peer that is gone already needs none."""

@@ -8,6 +8,7 @@ or a failure means is decided by the owner of the two sides: ``net.relay`` for b
 from collections.abc import Callable
 from typing import Protocol
 
+from localtunnel.net import splice
 from localtunnel.net.ends import READ, WRITE, End
 
 BUFFER_SIZE = 256 * 1024
@@ -27,6 +28,12 @@ class Owner(Protocol):
 
         It may set ``side.reading`` to False, to take no more after this, and it may close both sides.
         """
+
+    def unseen(self, side: "Side") -> int:
+        """Return how many of the next bytes may go past ``filter``; asked where ``side.filtered``."""
+
+    def passed(self, side: "Side", size: int) -> None:
+        """So many of these have gone past."""
 
     def read_ended(self, side: "Side") -> None:
         """``side`` has reached its end of input; ``side.reading`` is False by now."""
@@ -48,6 +55,8 @@ class Side:
     """
 
     __slots__ = (
+        "_pipe",
+        "_pipe_after",
         "_watcher",
         "backlog",
         "bound",
@@ -67,11 +76,12 @@ class Side:
 
     def __init__(self, end: End) -> None:
         self.end = end
-        self.backlog: bytes | memoryview = b""
+        self.backlog: bytes | memoryview | splice.Pipe = b""
         self.bound = False
         self.closed = False
         self.count = 0
         self.reading = False
+        self._pipe: splice.Pipe | None = None
         self._watcher = end.watcher
 
     def bind(self, owner: Owner, other: "Side", *, filtered: bool) -> None:
@@ -81,6 +91,7 @@ class Side:
         self.owner, self.other, self.filtered = owner, other, filtered
         self.backlog = b""
         self.count = 0
+        self._pipe_after = splice.AFTER
         self.discarding = False
         self.reading = self.writable = True
 
@@ -123,16 +134,24 @@ class Side:
 
     def flush(self) -> None:
         """Write the backlog, or as much of it as goes."""
+        backlog = self.backlog
+        if isinstance(backlog, splice.Pipe):
+            backlog = self._drain(backlog)
+            if not backlog:
+                return
         try:
-            sent = self.end.try_write(self.backlog)
+            sent = self.end.try_write(backlog)
         except BlockingIOError:
             return
         except OSError:
             self.owner.write_failed(self)
             return
-        if sent < len(self.backlog):
-            self.backlog = memoryview(self.backlog)[sent:]
+        if sent < len(backlog):
+            self.backlog = memoryview(backlog)[sent:]
             return
+        self._all_flushed()
+
+    def _all_flushed(self) -> None:
         self.backlog = b""
         self.watch()
         if self.other.reading:
@@ -146,6 +165,7 @@ class Side:
         if self.bound:
             self.bound = self.reading = False
             self.backlog = b""
+            self._give_pipe_back()
             del self.other, self.owner
 
     def close(self, *, reset: bool) -> None:
@@ -183,7 +203,10 @@ class Side:
         if self.backlog:
             self.flush()
         if self.reading and not self.other.backlog:
-            self._read()
+            if self._pipe is None:
+                self._read()
+            else:
+                self._splice(self._pipe)
             if self.end.has_pending and self.reading and not self.other.backlog:
                 self._watcher.feed(READ, self._ready)
 
@@ -203,4 +226,60 @@ class Side:
         self.count += size
         if self.discarding:
             return
+        if size >= splice.LARGE and self.count >= self._pipe_after:
+            self._take_pipe()
         self.take_in(view[:size])
+
+    # A flow that stays large.
+
+    def _take_pipe(self) -> None:
+        if self.end.descriptor >= 0 and self.other.end.descriptor >= 0:
+            self._pipe = splice.take()
+        self._pipe_after = self.count + splice.AFTER
+
+    def _give_pipe_back(self) -> None:
+        pipe = self._pipe
+        if pipe is not None:
+            self._pipe = None
+            self._pipe_after = self.count + splice.AFTER
+            pipe.close()
+
+    def _splice(self, pipe: splice.Pipe) -> None:
+        """Do what ``_read`` does, with bytes that nobody has to see."""
+        unseen = self.owner.unseen(self) if self.filtered else splice.PIPE_SIZE
+        try:
+            size = 0 if self.discarding or unseen < splice.LARGE else pipe.fill(self.end.descriptor, unseen)
+        except BlockingIOError:
+            return
+        except OSError:
+            # Reading tells whether the connection has failed, or cannot be spliced.
+            size = 0
+        if not size:
+            self._give_pipe_back()
+            self._read()
+            return
+        self.count += size
+        if self.filtered:
+            self.owner.passed(self, size)
+        other = self.other
+        other.backlog = pipe
+        other.flush()
+        if other.backlog:
+            self.watch()
+            other.watch()
+        elif size < splice.SMALL:
+            self._give_pipe_back()
+
+    def _drain(self, pipe: splice.Pipe) -> bytes:
+        """Write what is in ``pipe``, or as much of it as goes; return what is to be written in the ordinary way."""
+        try:
+            pipe.drain(self.end.descriptor)
+        except BlockingIOError:
+            return b""
+        except OSError:
+            # Writing tells whether the connection has failed, or cannot be spliced.
+            self.backlog = rest = pipe.read()
+            return rest
+        if not pipe:
+            self._all_flushed()
+        return b""

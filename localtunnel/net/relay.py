@@ -14,6 +14,7 @@ import gevent
 from localtunnel.net import closing
 from localtunnel.net.ends import End
 from localtunnel.net.pump import Side
+from localtunnel.net.splice import PIPE_SIZE
 
 HELD_EOF_IDLE = 60.0
 """Seconds without an answer after which a held EOF is passed on after all: nobody waits for it any longer."""
@@ -86,6 +87,13 @@ class Relay:
     def filter(self, side: Side, data: memoryview) -> memoryview:
         """Pass on what came as it is."""
         return data
+
+    def unseen(self, side: Side) -> int:
+        """Nothing here has to be seen."""
+        return PIPE_SIZE
+
+    def passed(self, side: Side, size: int) -> None:
+        """What went past was counted by its side."""
 
     def read_ended(self, side: Side) -> None:
         """``side`` reached EOF: pass it on once everything before it has been written."""

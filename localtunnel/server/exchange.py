@@ -192,6 +192,17 @@ class Exchange(Joining):
             self._bad_request(error)
         return b""
 
+    def unseen(self, side: Side) -> int:
+        """Return how many bytes of the body may pass without a look at them."""
+        body = self._response_body if side is self._carrier else self._request_body
+        return 0 if body is None else body.unseen
+
+    def passed(self, side: Side, size: int) -> None:
+        """So many have passed."""
+        body = self._response_body if side is self._carrier else self._request_body
+        if body is not None:
+            body.skip(size)
+
     def read_ended(self, side: Side) -> None:
         """The visitor has nothing more to say, or the upstream has closed."""
         if side is not self._carrier:
