@@ -1,9 +1,20 @@
-"""Collecting a head that arrives in pieces: what requests and responses share of it."""
+"""Heads that arrive in pieces, and heads that come again: what requests and responses share of both."""
 
 import re
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 from localtunnel.http import refusal
+from localtunnel.http.fields import Field
 from localtunnel.http.refusal import Kind
+
+REPEATED = 256
+"""Heads that are remembered with what was read in them, of either kind: about 1 MiB when all of them are long."""
+
+MAX_REPEATED = 512
+"""Bytes of a head that is remembered: those of programs are shorter, those of browsers longer and rarely the same."""
+
+_SECRETS = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"})
 
 _BARE_LF_END = re.compile(rb"\n\r?\n")
 
@@ -50,3 +61,33 @@ class Collector:
         if _BARE_LF_END.search(received, max(known - 2, 0)):
             refusal.refuse_bare_line_end(self._kind, "head")
         return None
+
+
+class _Head(Protocol):
+    @property
+    def fields(self) -> list[Field]: ...
+
+
+Head = TypeVar("Head", bound=_Head)
+
+
+class Repeated(Generic[Head]):
+    """Reads heads, and remembers what was read: programs that poll or push send the same head over and over.
+
+    Reading it is a third of the work of serving it. A head with anybody's secrets in it is not remembered.
+    """
+
+    def __init__(self, parse: Callable[[bytes], Head]) -> None:
+        self._parse = parse
+        self._known: dict[bytes, Head] = {}
+
+    def read(self, head: bytes) -> Head:
+        """Return what ``parse(head)`` returns, or raise what it raises."""
+        known = self._known.get(head)
+        if known is None:
+            known = self._parse(head)
+            if len(head) <= MAX_REPEATED and _SECRETS.isdisjoint([name for name, _, _ in known.fields]):
+                if len(self._known) >= REPEATED:
+                    self._known.clear()
+                self._known[head] = known
+        return known

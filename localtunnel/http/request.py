@@ -15,7 +15,7 @@ from localtunnel import errors
 from localtunnel.http import refusal
 from localtunnel.http.authority import parse_authority, shown
 from localtunnel.http.body import NO_BODY, Body, Chunked, Counted
-from localtunnel.http.collecting import Collector
+from localtunnel.http.collecting import Collector, Repeated
 from localtunnel.http.fields import Field, parse_fields, values_of
 from localtunnel.http.framing import FRAMING, NO_OPTIONS, is_websocket, keeps_alive, read_length, read_options
 from localtunnel.http.refusal import REQUEST
@@ -119,7 +119,7 @@ def read_head(buffer: bytearray, start: int, end: int, max_bytes: int = limits.M
         return None
     if blank + 4 - start > max_bytes:
         refusal.refuse_size(REQUEST, max_bytes)
-    return parse_head(bytes(buffer[start : blank + 4]))
+    return _repeated.read(bytes(buffer[start : blank + 4]))
 
 
 def parse_head(head: bytes) -> RequestHead:
@@ -155,6 +155,9 @@ def parse_head(head: bytes) -> RequestHead:
         keeps_alive(options, version),
         upgrade,
     )
+
+
+_repeated = Repeated(parse_head)
 
 
 def _identify(method: bytes, target: bytes, hosts: list[bytes] | None) -> tuple[str, int | None]:

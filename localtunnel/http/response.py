@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from localtunnel.http import refusal
 from localtunnel.http.body import NO_BODY, UNTIL_CLOSE, Body, Chunked, Counted
-from localtunnel.http.collecting import Collector
+from localtunnel.http.collecting import Collector, Repeated
 from localtunnel.http.fields import Field, parse_fields, values_of
 from localtunnel.http.framing import FRAMING, NO_OPTIONS, is_websocket, keeps_alive, read_length, read_options
 from localtunnel.http.refusal import RESPONSE
@@ -92,7 +92,7 @@ def read_response(
         return None
     if blank + 4 - start > max_bytes:
         refusal.refuse_size(RESPONSE, max_bytes)
-    return parse_response(bytes(buffer[start : blank + 4]))
+    return _repeated.read(bytes(buffer[start : blank + 4]))
 
 
 def parse_response(head: bytes) -> ResponseHead:
@@ -124,3 +124,6 @@ def parse_response(head: bytes) -> ResponseHead:
         keeps_alive(options, version),
         status == _SWITCHING_PROTOCOLS and is_websocket(found, options),
     )
+
+
+_repeated = Repeated(parse_response)
