@@ -57,13 +57,11 @@ def test_an_invalid_request_is_400_and_no_byte_of_it_reaches_an_upstream(message
 @parameters(INVALID)
 def test_an_invalid_request_in_pieces_is_400(message: Message) -> None:
     """Of one that is found out in its body the beginning has gone, and the upstream is told that it is not all."""
-    data = message.data
-    size = max(1, len(data) // 10)
     with running_site("0.2") as site:
         proxy = site.demo.park()
         visitor = site.visit()
         try:
-            visitor.send(*[data[at : at + size] for at in range(0, len(data), size)])
+            visitor.send(*message.in_pieces())
         except OSError:
             pytest.fail("the answer must not be lost to a reset")
         assert told(visitor) == (400, message.expected["error"])

@@ -103,18 +103,16 @@ INVALID = messages("invalid/responses")
 
 
 @parameters(INVALID)
-@pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
+@pytest.mark.parametrize("in_pieces", [False, True], ids=["whole", "in pieces"])
 def test_an_invalid_response_is_502_or_cut_and_its_connection_is_not_used_again(
-    message: Message, bytewise: bool
+    message: Message, in_pieces: bool
 ) -> None:
     """In one piece with its head even an invalid body is known before the visitor has got anything of it."""
     with running_site("0.3") as site:
         visitor, upstream = site.join(GET)
         upstream.message()
-        data = message.data
-        size = max(1, len(data) // 10)
-        taken = sends(upstream, *([data[at : at + size] for at in range(0, len(data), size)] if bytewise else [data]))
-        if message.fails_in_body and bytewise:
+        taken = sends(upstream, *(message.in_pieces() if in_pieces else [message.data]))
+        if message.fails_in_body and in_pieces:
             assert visitor.was_reset()
         else:
             assert told(visitor) == (502, message.expected["error"])

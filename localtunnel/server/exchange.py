@@ -151,6 +151,7 @@ class Exchange(Joining):
         self._fresh = True
         self._begin(carrier, to_upstream)
         if to_visitor and self._carrier is carrier:
+            carrier.count += len(to_visitor)
             carrier.take_in(memoryview(to_visitor))
 
     def carried(self, carrier: Carrier) -> None:

@@ -89,9 +89,9 @@ class Joining:
 
     def _ended(self, reason: str) -> None:
         self.reason = reason
-        self.first = b""
         if self._on_end is not None:
             self._on_end(self)
+        self.first = b""
 
 
 class Join(Joining):

@@ -39,6 +39,12 @@ class Message:
         """Whether it is an invalid message with a valid head."""
         return self.expected.get("in") == "body"
 
+    def in_pieces(self, count: int = 10) -> list[bytes]:
+        """Return the bytes in ``count`` pieces, behind the head as one more where that is valid and the rest is not."""
+        head, blank, rest = self.data.partition(b"\r\n\r\n") if self.fails_in_body else (b"", b"", self.data)
+        size = max(1, len(rest) // count)
+        return [head + blank, *(rest[at : at + size] for at in range(0, len(rest), size))]
+
     def head_as_expected(self) -> dict[str, Any]:
         """Return what ``plain`` has to return for the head of a valid message."""
         members = {
