@@ -24,7 +24,7 @@ from harness import (
     wait_until,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 MEGABYTE = 1 << 20
 PIECE = bytes(64 * 1024)
@@ -49,7 +49,7 @@ SIP = 256
 WATCHED = 30
 """Seconds for which memory and flows are looked at."""
 
-CALM = 20
+CALM = 10
 """Of those, the last ones, in which no upstream and no sender may get rid of another byte but for the readers' sips."""
 
 MAX_GROWTH = 50 * MEGABYTE

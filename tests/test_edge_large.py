@@ -30,9 +30,15 @@ CODED = b"".join(b"%x\r\n%b\r\n" % (len(CHUNK), CHUNK) for _ in range(CHUNKS)) +
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
-@pytest.fixture(params=["pipes", "no pipes"])
-def spliced(request, monkeypatch):
-    """The sizes of all moves through pipes; with "no pipes" there can be none."""
+@pytest.fixture(params=["pipes", "no pipes", "TLS"])
+def way(request):
+    """How the bytes go between server and client: in the clear, through pipes or not, or over TLS, where none serve."""
+    return request.param
+
+
+@pytest.fixture
+def spliced(way, monkeypatch):
+    """The sizes of all moves through pipes."""
     sizes = []
     fill = splice.Pipe.fill
 
@@ -41,9 +47,9 @@ def spliced(request, monkeypatch):
         return sizes[-1]
 
     monkeypatch.setattr(splice.Pipe, "fill", spy)
-    monkeypatch.setattr(splice, "_most", splice.MAX_PIPES if request.param == "pipes" else 0)
+    monkeypatch.setattr(splice, "_most", 0 if way == "no pipes" else splice.MAX_PIPES)
     yield sizes
-    assert bool(sizes) == (request.param == "pipes")
+    assert bool(sizes) == (way == "pipes")
 
 
 def serve(sock: socket.socket) -> None:
@@ -70,12 +76,12 @@ def serve(sock: socket.socket) -> None:
 
 
 @pytest.fixture
-def visitor():
+def visitor(way, spliced):
     """A visitor's connection to a tunnel that leads to ``serve``."""
     with (
         running_upstream(serve) as port,
         running_server() as server,
-        running_client(frontend(server), port, name="demo"),
+        running_client(frontend(server), port, name="demo", insecure=way != "TLS"),
         connect(frontend(server)) as sock,
         at_most(30),
     ):
@@ -96,7 +102,6 @@ def read_body(sock: socket.socket) -> bytes:
     return read_exactly(sock, int(length[1]))
 
 
-@pytest.mark.usefixtures("spliced")
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_counted_response_ends_where_it_ends(visitor, times):
     visitor.sendall(request(HOST, "/counted") * times + request(HOST))
@@ -105,7 +110,6 @@ def test_a_counted_response_ends_where_it_ends(visitor, times):
     assert read_body(visitor) == b"hello"
 
 
-@pytest.mark.usefixtures("spliced")
 def test_a_chunked_response_ends_where_it_ends(visitor):
     visitor.sendall(request(HOST, "/chunked") + request(HOST))
     assert b"chunked" in read_response_head(visitor)
@@ -113,7 +117,6 @@ def test_a_chunked_response_ends_where_it_ends(visitor):
     assert read_body(visitor) == b"hello"
 
 
-@pytest.mark.usefixtures("spliced")
 def test_a_response_that_ends_with_its_connection_comes_whole(visitor):
     visitor.sendall(request(HOST, "/close"))
     read_response_head(visitor)
@@ -121,7 +124,6 @@ def test_a_response_that_ends_with_its_connection_comes_whole(visitor):
     assert visitor.recv(1) == b""
 
 
-@pytest.mark.usefixtures("spliced")
 def test_a_counted_request_ends_where_it_ends(visitor):
     writer = gevent.spawn(visitor.sendall, request(HOST, method="POST", body=WHOLE) + request(HOST))
     assert read_body(visitor) == DIGEST
@@ -129,7 +131,6 @@ def test_a_counted_request_ends_where_it_ends(visitor):
     writer.get()
 
 
-@pytest.mark.usefixtures("spliced")
 def test_a_chunked_request_ends_where_it_ends(visitor):
     head = request(HOST, method="POST", fields="Transfer-Encoding: chunked\r\n")
     writer = gevent.spawn(visitor.sendall, head + CODED + request(HOST))

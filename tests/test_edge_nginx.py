@@ -105,7 +105,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
 def exposed(nginx: Nginx, protocol: str) -> Iterator[Places]:
     """Expose ``nginx`` through a server that speaks one version of LTP."""
     with (
-        ServerProcess(config=f'protocols = ["{protocol}"]\n') as server,
+        ServerProcess(config='legacy = "only"\n' if protocol == "0.2" else "legacy = false\n") as server,
         ClientProcess(nginx.port, server=server.frontend, name="demo") as client,
     ):
         client.wait_until_open()

@@ -81,6 +81,14 @@ class RequestHead(Struct, frozen=True, gc=False):
         """The Accept fields, joined with commas; empty when there is none."""
         return b", ".join(value for name, value, _ in self.fields if name == b"accept").decode("latin-1")
 
+    @property
+    def authenticates_connection(self) -> bool:
+        """Whether NTLM or Negotiate is in play, which vouch for a connection and not for a request (RFC 4559, 6)."""
+        for name, value, _ in self.fields:
+            if name == b"authorization":
+                return value[:9].lower().startswith((b"ntlm", b"negotiate"))
+        return False
+
     def body(self) -> Body:
         """Return a fresh scanner for the body that follows the head; it raises ``errors.BadRequest``."""
         if self.chunked:

@@ -11,13 +11,22 @@ from typing import Protocol
 from localtunnel.net import splice
 from localtunnel.net.ends import READ, WRITE, End
 
-BUFFER_SIZE = 256 * 1024
-"""What one readiness event moves at most: larger reads gained nothing on bulk, smaller ones lost a third."""
+BUFFER_SIZE = 128 * 1024
+"""What one readiness event moves at most, and so what is held of a flow whose reader is slow: with twice as much, 250
+such flows over TLS cost 65 MB instead of 45, and bulk over TLS gained 4 %; with half as much it lost a tenth."""
+
+PIECE = 64 * 1024
+"""What is read at most for a side that has been short of room lately: what cannot be written is held, for each flow."""
+
+FLOWING = 8 * 1024 * 1024
+"""Bytes that a flow moves without a stop before it is read in large pieces: more than the kernel holds for a connection
+(tcp_wmem), so that a reader who never reads has stopped before."""
 
 buffer = bytearray(BUFFER_SIZE)
 """What every read in the hub goes to; whoever reads has done with it before the callback returns."""
 
 view = memoryview(buffer)
+_piece = view[:PIECE]
 
 
 class Owner(Protocol):
@@ -55,6 +64,7 @@ class Side:
     """
 
     __slots__ = (
+        "_flows_at",
         "_pipe",
         "_pipe_after",
         "_watcher",
@@ -91,6 +101,7 @@ class Side:
         self.owner, self.other, self.filtered = owner, other, filtered
         self.backlog = b""
         self.count = 0
+        self._flows_at = FLOWING
         self._pipe_after = splice.AFTER
         self.discarding = False
         self.reading = self.writable = True
@@ -119,6 +130,8 @@ class Side:
         if watcher.events != READ:
             watcher.events = READ
         watcher.start(readable)
+        if self.end.has_pending:
+            watcher.feed(READ, readable)
 
     def write(self, data: bytes | memoryview) -> None:
         """Write ``data``, or keep what does not go now as the backlog, of which there is none yet; then ``watch``."""
@@ -194,6 +207,7 @@ class Side:
             return
         if sent < len(data):
             other.backlog = bytes(data[sent:])
+            self._flows_at = self.count + FLOWING
             self.watch()
             other.watch()
         elif not self.reading:
@@ -212,7 +226,7 @@ class Side:
 
     def _read(self) -> None:
         try:
-            size = self.end.try_read(buffer)
+            size = self.end.try_read(buffer if self.count >= self._flows_at else _piece)
         except BlockingIOError:
             return
         except OSError as error:

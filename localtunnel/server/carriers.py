@@ -7,7 +7,7 @@ one, and which may leave one behind, is ``exchange``'s to say; how long they are
 from typing import TYPE_CHECKING
 
 from localtunnel.net.deadline import Expiry
-from localtunnel.net.ends import SocketEnd
+from localtunnel.net.ends import End
 from localtunnel.net.pump import Side
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Carrier(Side):
 
     __slots__ = ("_carriers", "personal")
 
-    def __init__(self, end: SocketEnd, carriers: "Carriers") -> None:
+    def __init__(self, end: End, carriers: "Carriers") -> None:
         super().__init__(end)
         self._carriers = carriers
         self.personal = False
@@ -53,7 +53,7 @@ class Carriers:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def carry(self, end: SocketEnd) -> Carrier:
+    def carry(self, end: End) -> Carrier:
         """Return a fresh carrier for ``end``; it is the caller's."""
         return Carrier(end, self)
 

@@ -69,12 +69,19 @@ class Connection:
         if not self.busy and not self.closed:
             self.side.watch_for(self._read)
 
-    def exchange_ended(self, *, close: bool) -> None:
-        """The request has been answered, and the side is ours again: go on to the next, or close."""
+    def exchange_ended(self, *, close: bool, whole: bool) -> None:
+        """The request has been answered, and the side is ours again: go on to the next, or close.
+
+        ``whole`` says that all of the request had come. Nothing is under way from the visitor then, unless it has sent
+        another one already, so that its connection can be closed at once.
+        """
         self.side.unbind()
         self.busy = False
-        if close or self._edge.stopping:
+        if not whole or (self._held and (close or self._edge.stopping)):
             self._close_gently()
+            return
+        if close or self._edge.stopping:
+            self.close()
             return
         held, self._held = self._held, b""
         if held:

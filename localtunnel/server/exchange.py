@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 
 from localtunnel.errors import BadRequest, RequestTimeout, UpstreamClosed, UpstreamInvalid, VisitorError
 from localtunnel.http import forward
-from localtunnel.http.body import Body
 from localtunnel.http.request import RequestHead
-from localtunnel.http.response import ResponseHead, ResponseReader, read_response
+from localtunnel.http.response import ResponseHead
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.ends import SocketEnd
-from localtunnel.net.pump import Side, buffer
+from localtunnel.net.ends import End
+from localtunnel.net.metered import MeteredEnd
+from localtunnel.net.pump import Side
 from localtunnel.net.relay import Relay
 from localtunnel.protocol.messages import Assignment
+from localtunnel.server.answer import Answer
 from localtunnel.server.carriers import Carrier, Carriers
 from localtunnel.server.join import Joining
+from localtunnel.server.progress import Progress
 
 if TYPE_CHECKING:
     from localtunnel.server.connection import Connection
@@ -45,6 +47,7 @@ class Exchange(Joining):
     """
 
     __slots__ = (
+        "_answer",
         "_assign",
         "_assignment",
         "_carrier",
@@ -53,17 +56,12 @@ class Exchange(Joining):
         "_deadline",
         "_forwarding",
         "_fresh",
-        "_is_clean",
         "_joined_at",
         "_progress",
-        "_reader",
         "_relay",
         "_request",
         "_request_body",
-        "_response",
-        "_response_body",
         "_retried",
-        "_stalled",
         "_tunnel",
         "_visitor_ended",
         "repeatable",
@@ -100,17 +98,13 @@ class Exchange(Joining):
         self._deadline = deadline
         self._carrier: Carrier | None = None
         self._fresh = True
-        self._is_clean = False
         self._retried = False
-        self._reader: ResponseReader | None = None
         self._relay: Relay | None = None
-        self._response: ResponseHead | None = None
-        self._response_body: Body | None = None
+        self._answer = Answer()
         self._close = not request.keep_alive
         self._visitor_ended = False
         self._joined_at = self.started
-        self._progress = 0
-        self._stalled = 0.0
+        self._progress: Progress | None = None
 
     @property
     def assignment(self) -> Assignment:
@@ -143,8 +137,10 @@ class Exchange(Joining):
         if self.reason is None:
             self._tunnel.open(self, self._deadline)
 
-    def joined(self, end: SocketEnd, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
+    def joined(self, end: End, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
         """Begin on the fresh connection ``end``; the bytes given are already read, or not yet written."""
+        if self.meter is not None:
+            end = MeteredEnd(end, self.meter)
         carriers = self._tunnel.carriers
         carrier = carriers.carry(end)
         carriers.await_answer(self)
@@ -177,7 +173,7 @@ class Exchange(Joining):
     def refuse(self, error: VisitorError) -> None:
         """End before it began: the visitor is answered with ``error``."""
         if self.pending:
-            self._answer(error)
+            self._refuse(error)
 
     # What the pump tells.
 
@@ -188,19 +184,19 @@ class Exchange(Joining):
                 return self._from_upstream(self._carrier, data)
             return self._from_visitor(data)
         except UpstreamInvalid as error:
-            self._invalid(error)
+            self._invalid(error, "upstream")
         except BadRequest as error:
-            self._bad_request(error)
+            self._invalid(error, "visitor")
         return b""
 
     def unseen(self, side: Side) -> int:
         """Return how many bytes of the body may pass without a look at them."""
-        body = self._response_body if side is self._carrier else self._request_body
+        body = self._answer.body if side is self._carrier else self._request_body
         return 0 if body is None else body.unseen
 
     def passed(self, side: Side, size: int) -> None:
         """So many have passed."""
-        body = self._response_body if side is self._carrier else self._request_body
+        body = self._answer.body if side is self._carrier else self._request_body
         if body is not None:
             body.skip(size)
 
@@ -210,9 +206,9 @@ class Exchange(Joining):
             self._visitor_ended = True
             if not self._request_body.done and not side.discarding:
                 self.abort("visitor closed early")
-        elif self._response_body is None:
+        elif self._answer.body is None:
             self._unanswered()
-        elif self._response_body.until_close:
+        elif self._answer.body.until_close:
             if not self._connection.side.backlog:
                 self._finish()
         else:
@@ -223,7 +219,7 @@ class Exchange(Joining):
         reason = "timed out" if error.errno == errno.ETIMEDOUT else "reset"
         if side is not self._carrier:
             self.abort(f"visitor {reason}")
-        elif self._response_body is None:
+        elif self._answer.body is None:
             self._unanswered()
         else:
             self.abort(f"upstream {reason}")
@@ -237,7 +233,7 @@ class Exchange(Joining):
         """The visitor has gone; or the upstream takes no more of the request, and may still have an answer to give."""
         if side is not self._carrier:
             self.abort("visitor gone")
-        elif self._response_body is None and not self._fresh:
+        elif self._answer.body is None and not self._fresh:
             self._unanswered()
         else:
             side.backlog = b""
@@ -258,37 +254,34 @@ class Exchange(Joining):
         return data[:used]
 
     def _from_upstream(self, carrier: Carrier, data: memoryview) -> bytes | memoryview:
-        if self._response_body is not None:
-            return self._scan_body(carrier, self._response_body, data)
-        reader = self._reader
-        if reader is None:
-            if data.obj is buffer:
-                head = read_response(buffer, 0, len(data))
-                if head is not None and head.status >= HTTPStatus.OK:
-                    return self._begin_response(carrier, head, data[head.size :])
-            reader = self._reader = ResponseReader()
-        head = reader.feed(data)
+        answer = self._answer
+        if answer.body is not None:
+            passed = answer.scan(answer.body, data)
+            carrier.reading = not answer.body.done
+            return passed
         out = b""
-        while head is not None:
+        found = answer.next_head(data)
+        while found is not None:
+            head, rest = found
             if head.status == HTTPStatus.SWITCHING_PROTOCOLS:
-                self._switch(carrier, out + self._rewritten(head, close=False), reader.rest)
+                self._switch(carrier, out + self._rewritten(head, close=False), bytes(rest))
                 return b""
             if head.status >= HTTPStatus.OK:
-                return out + self._begin_response(carrier, head, reader.rest)
+                return out + self._begin_response(carrier, head, rest)
             if self._request.version == (1, 1):
                 out += self._rewritten(head, close=False)
-            rest = reader.rest
-            reader = self._reader = ResponseReader()
-            head = reader.feed(rest) if rest else None
+            found = answer.next_head(bytes(rest))
         return out
 
     def _begin_response(self, carrier: Carrier, head: ResponseHead, rest: bytes | memoryview) -> bytes:
         self._tunnel.carriers.answered(self)
+        answer = self._answer
         body = head.body(self._request.method)
         self._close = self._close or body.until_close or not self._request_body.done
-        out = self._rewritten(head, close=self._close) + self._scan_body(carrier, body, rest)
+        out = self._rewritten(head, close=self._close) + answer.scan(body, rest)
+        carrier.reading = not body.done
         # Up to here the visitor has got nothing of it, and can be told what is wrong with it.
-        self._response, self._response_body = head, body
+        answer.head, answer.body = head, body
         return out
 
     def _rewritten(self, head: ResponseHead, *, close: bool) -> bytes:
@@ -301,15 +294,6 @@ class Exchange(Joining):
         now = time.monotonic()
         tunnel = self._tunnel.round_trip
         return forward.server_timing(self._joined_at - self.started, tunnel, max(0.0, now - self._joined_at - tunnel))
-
-    def _scan_body(self, carrier: Carrier, body: Body, data: bytes | memoryview) -> bytes | memoryview:
-        used = body.feed(data)
-        if body.done:
-            carrier.reading = False
-            # Whatever stands behind a response belongs to nobody: such a connection carries nothing more.
-            self._is_clean = used == len(data)
-            return data[:used]
-        return data
 
     def _switch(self, carrier: Carrier, switched: bytes, rest: bytes) -> None:
         """The upstream has changed the protocol, as the visitor asked: from here on bytes only."""
@@ -336,19 +320,18 @@ class Exchange(Joining):
         carrier, visitor = self._carrier, self._connection.side
         if carrier is None:
             return
-        progress = visitor.count + carrier.count - len(visitor.backlog)
         awaits_body = visitor.reading and not carrier.backlog and not self._request_body.done
-        is_waiting = self._visitor_ended or visitor.backlog or awaits_body
-        if progress != self._progress or not is_waiting:
-            self._progress, self._stalled = progress, 0.0
+        if not (self._visitor_ended or visitor.backlog or awaits_body):
+            self._progress = None
             return
-        self._stalled += seconds
-        if self._stalled >= STALLED:
+        if self._progress is None:
+            self._progress = Progress(STALLED)
+        if self._progress.has_stalled(visitor.count + carrier.count - len(visitor.backlog), seconds):
             self._give_up()
 
     def _give_up(self) -> None:
-        if self._response_body is None and not self._visitor_ended:
-            self._answer(RequestTimeout("The request's body did not arrive in time."))
+        if self._answer.body is None and not self._visitor_ended:
+            self._refuse(RequestTimeout("The request's body did not arrive in time."))
         else:
             self.abort("visitor stalled")
 
@@ -364,27 +347,21 @@ class Exchange(Joining):
     def _unanswered(self) -> None:
         """The connection ended before the answer: a kept one may just have been closed, and then a fresh one serves."""
         fresh_and_known = self._fresh and self._tunnel.acknowledges
-        if fresh_and_known or self._retried or not self.repeatable or self._reader is not None:
-            self._answer(UpstreamClosed())
+        if fresh_and_known or self._retried or not self.repeatable or self._answer.has_begun:
+            self._refuse(UpstreamClosed())
             return
         self._retried = True
         self._let_go(reset=False)
         self._connection.side.unbind()
         self._tunnel.assign(self, self._deadline)
 
-    def _invalid(self, error: UpstreamInvalid) -> None:
-        if self._response_body is None:
-            self._answer(error)
+    def _invalid(self, error: BadRequest | UpstreamInvalid, whose: str) -> None:
+        if self._answer.body is None:
+            self._refuse(error)
         else:
-            self.abort("upstream sent an invalid body")
+            self.abort(f"{whose} sent an invalid body")
 
-    def _bad_request(self, error: BadRequest) -> None:
-        if self._response_body is None:
-            self._answer(error)
-        else:
-            self.abort("visitor sent an invalid body")
-
-    def _answer(self, error: VisitorError) -> None:
+    def _refuse(self, error: VisitorError) -> None:
         """Answer the visitor ourselves; what was begun at the upstream is cut."""
         self._ended(error.code)
         self._let_go(reset=True)
@@ -406,28 +383,19 @@ class Exchange(Joining):
         if carrier is None:
             return
         is_whole = self._request_body.done and not carrier.backlog
-        response = self._response
-        is_reusable = is_whole and self._is_clean and response is not None and response.keep_alive
+        is_reusable = is_whole and self._answer.is_reusable
         self._ended("answered")
         self._carrier = None
         if not is_reusable:
             carrier.close(reset=not is_whole)
-        elif carrier.personal or _authenticates_connection(self._request):
+        elif carrier.personal or self._request.authenticates_connection:
             carrier.unbind()
             self._connection.pin(self._tunnel.carriers, carrier)
         else:
             carrier.unbind()
             self._tunnel.carriers.keep(carrier)
-        self._connection.exchange_ended(close=self._close or not is_whole)
+        self._connection.exchange_ended(close=self._close, whole=is_whole)
 
     def _relay_ended(self, reason: str) -> None:
         self._connection.gone()
         self._ended(reason)
-
-
-def _authenticates_connection(request: RequestHead) -> bool:
-    """Say whether NTLM or Negotiate is in play, which vouch for a connection and not for a request (RFC 4559, 6)."""
-    for name, value, _ in request.fields:
-        if name == b"authorization":
-            return value[:9].lower().startswith((b"ntlm", b"negotiate"))
-    return False
