@@ -1,0 +1,130 @@
+"""Files that hold secrets: readable by their owner only, replaced as a whole, written by one process at a time.
+
+Whatever moment a writer is killed at, the file has its old content or its new one. Both sides use it, so it lies below
+both; it knows paths and bytes and nothing of what they mean.
+"""
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from localtunnel.errors import ConfigError
+
+PRIVATE_FILE = 0o600
+PRIVATE_DIRECTORY = 0o700
+
+MAX_FILE = 16 * 1024 * 1024
+"""Bytes of a file that is read whole: 50,000 tokens. A file above that is not one of ours, or is about to fill us."""
+
+
+def data_directory(configured: str, environ: Mapping[str, str]) -> Path:
+    """Return where a program keeps what it must not lose: ``configured``, or else the first that there is of
+
+    ``$STATE_DIRECTORY`` (which systemd makes), ``$XDG_DATA_HOME/localtunnel`` and ``~/.local/share/localtunnel``. A
+    relative ``$XDG_DATA_HOME`` is ignored, as its standard says. Nothing is made here.
+    """
+    if configured:
+        return Path(configured).expanduser()
+    if environ.get("STATE_DIRECTORY"):
+        return Path(environ["STATE_DIRECTORY"].split(":")[0])
+    base = Path(environ.get("XDG_DATA_HOME") or "")
+    if not base.is_absolute():
+        base = Path(environ.get("HOME") or os.path.expanduser("~"), ".local", "share")
+    return base / "localtunnel"
+
+
+def make_directory(path: Path) -> None:
+    """Make ``path``, and what is missing above it, for its owner only. One that is there is left as it is.
+
+    Raises ConfigError.
+    """
+    if path.is_dir():
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"The directory {path} cannot be made: {error.strerror}.") from error
+
+
+def read(path: Path) -> bytes | None:
+    """Return the content of a private file, or None when there is none.
+
+    Raises ConfigError when others than its owner have any right to it: what it holds may be theirs by now.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            data = file.read(MAX_FILE + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"The file {path} cannot be read: {error.strerror}.") from error
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(
+            f"The file {path} holds secrets, and others than its owner have access to it (mode {mode & 0o777:03o}). "
+            f"Run chmod 600 {path}, and replace the secrets in it if somebody may have read them."
+        )
+    if len(data) > MAX_FILE:
+        raise ConfigError(f"The file {path} has more than {MAX_FILE} bytes; it cannot be the right one.")
+    return data
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Make ``data`` the content of ``path``; when this returns, a loss of power does not undo it.
+
+    The caller holds ``locked(path)``: the temporary file beside it has a fixed name, so that killed writers leave one
+    at most. Raises ConfigError, with the old content in place.
+    """
+    fresh = path.with_name(path.name + ".new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with open(os.open(fresh, flags, PRIVATE_FILE), "wb") as file:
+            os.fchmod(file.fileno(), PRIVATE_FILE)
+            _give_to_owner(file.fileno(), path.parent)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise ConfigError(f"The file {path} cannot be written: {error.strerror}.") from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of ``path`` against every other process and thread that asks for it; blocks until it is free.
+
+    The lock is a file of its own beside ``path``, which is never removed: ``path`` itself is another file after each
+    ``replace``. The kernel lets go of it when its holder dies. Raises ConfigError.
+    """
+    lock = path.with_name(path.name + ".lock")
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
+    except OSError as error:
+        raise ConfigError(f"The file {lock} cannot be made: {error.strerror}.") from error
+    try:
+        _give_to_owner(descriptor, path.parent)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _give_to_owner(descriptor: int, directory: Path) -> None:
+    """Let what root writes belong to the directory's owner: a command that root runs must not lock a server out."""
+    if os.geteuid() == 0:
+        found = os.stat(directory)
+        os.fchown(descriptor, found.st_uid, found.st_gid)
+
+
+def _sync_directory(path: Path) -> None:
+    """Write the directory's own entries to the disk: a rename is one of them."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
