@@ -9,12 +9,12 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import gevent
 from gevent.event import AsyncResult
 
-from localtunnel.errors import ConnectionRefused, DeadlineExceeded, NetworkError, Unreachable
+from localtunnel.errors import ConnectionRefused, DeadlineExceeded, LocaltunnelError, NetworkError, Unreachable
 from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.sockets import format_address, prepare, translate
@@ -39,6 +39,10 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return format_address(self.sockaddr)
+
+
+Done = Callable[[socket.socket | None, Address | None, LocaltunnelError | None], None]
+"""Who is told how an attempt to connect has ended: ``(sock, address, None)``, or ``(None, None, error)``."""
 
 
 def resolve(hosts: Sequence[str], port: int, deadline: Deadline) -> list[Address]:
@@ -201,25 +205,48 @@ def _connect_error(address: Address, code: int) -> NetworkError:
     return Unreachable(f"Connecting to {address} failed: {os.strerror(code)}.")
 
 
+class Attempt(Protocol):
+    """What tries to connect: ``Dial``, or what does more once the connection stands."""
+
+    def start(self) -> None:
+        """Begin; ``done`` is called exactly once, perhaps before this returns."""
+
+    def cancel(self) -> None:
+        """Give up silently; ``done`` is never called. May be called twice."""
+
+
+Dialler = Callable[[Sequence[Address], float, Done], Attempt]
+"""What makes an attempt to reach any of some addresses within some seconds: ``Dial`` is one."""
+
+
 def dial(addresses: Sequence[Address], deadline: Deadline) -> tuple[socket.socket, Address]:
     """Block the greenlet until one of ``addresses`` is connected; the caller closes the socket.
 
     Raises Unreachable with the last failure, or DeadlineExceeded.
     """
+    seconds = deadline.check() or 0.0
+    return wait_for(lambda done: Dial(addresses, seconds, done))
+
+
+def wait_for(attempt: Callable[[Done], Attempt]) -> tuple[socket.socket, Address]:
+    """Block the greenlet until the attempt that ``attempt(done)`` makes is over; the caller closes the socket.
+
+    Raises the error with which it ended.
+    """
     result = AsyncResult()
 
-    def done(sock: socket.socket | None, address: Address | None, error: NetworkError | None) -> None:
+    def done(sock: socket.socket | None, address: Address | None, error: LocaltunnelError | None) -> None:
         if error is not None:
             result.set_exception(error)
         else:
             result.set((sock, address))
 
-    attempt = Dial(addresses, deadline.check() or 0.0, done)
-    attempt.start()
+    made = attempt(done)
+    made.start()
     try:
         connected: tuple[socket.socket, Address] = result.get()
     except BaseException:
-        attempt.cancel()
+        made.cancel()
         if result.successful():
             closing.close(result.value[0])
         raise

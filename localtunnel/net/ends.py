@@ -21,14 +21,16 @@ class End(Protocol):
     label: str
     watcher: Any
     """gevent's io watcher for it, which whoever owns the end starts and stops; closed with the end."""
-    has_pending: bool
-    """Whether bytes lie ready to be read that no watcher will tell of: those of a record already decrypted."""
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether bytes lie ready to be read that no watcher will tell of: those of a record already decrypted."""
 
     @property
     def descriptor(self) -> int:
         """The socket whose bytes may be moved by splice(2), unseen; -1 where they are not those of the stream."""
 
-    def try_read(self, buffer: bytearray) -> int:
+    def try_read(self, buffer: bytearray | memoryview) -> int:
         """Read into ``buffer``: the number of bytes, 0 at the end. Raises BlockingIOError when there is nothing."""
 
     def try_write(self, data: bytes | memoryview) -> int:

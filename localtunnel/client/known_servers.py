@@ -1,0 +1,77 @@
+"""The servers that this user's clients have met, and by what each is known again: a file that people can edit.
+
+One line for each: the server as it was named, how it was verified (``pin`` or ``roots``), the fingerprint of a pinned
+key (``-`` without one), and the oldest version of LTP that is spoken to it from then on.
+"""
+
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+from localtunnel import files
+from localtunnel.errors import ConfigError
+from localtunnel.net.certificates import parse_fingerprint
+
+FILE = "known-servers"
+
+OLDEST_VERSION = "0.3"
+"""What a server that was met over TLS is never spoken to below: LTP/0.2 has no encryption."""
+
+NO_FINGERPRINT = "-"
+
+_HEADING = b"""\
+# The servers that lt-client has met: name, mode, fingerprint, oldest version of LTP that is spoken to it.
+# Remove a line to meet that server anew, for example when its owner has told you that its key was replaced.
+"""
+
+Mode = Literal["pin", "roots"]
+
+
+class Known(NamedTuple):
+    """What is known of a server. ``line`` is where in the file, counted from 1."""
+
+    mode: Mode
+    fingerprint: str | None
+    line: int
+
+
+class KnownServers:
+    """The file of that name in the client's data directory. It is read anew each time: other clients write it too."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE
+
+    def find(self, server: str) -> Known | None:
+        """Return what is known of ``server``. Raises ConfigError when the file cannot be read or understood."""
+        for number, line in enumerate(self._lines(), 1):
+            if line.strip() and not line.startswith("#"):
+                name, known = self._parse(line, number)
+                if name == server:
+                    return known
+        return None
+
+    def remember(self, server: str, mode: Mode, fingerprint: str | None) -> None:
+        """Write down by what ``server`` is known from now on, instead of what was known of it. Raises ConfigError."""
+        files.make_directory(self.path.parent)
+        with files.locked(self.path):
+            lines = self._lines() or _HEADING.decode().splitlines()
+            kept = [line for line in lines if line.split()[:1] != [server]]
+            kept.append(f"{server} {mode} {fingerprint or NO_FINGERPRINT} {OLDEST_VERSION}")
+            files.replace(self.path, "".join(f"{line}\n" for line in kept).encode())
+
+    def _lines(self) -> list[str]:
+        data = files.read(self.path)
+        try:
+            return (data or b"").decode().splitlines()
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{self.path} is not text; mend or remove it.") from error
+
+    def _parse(self, line: str, number: int) -> tuple[str, Known]:
+        words = line.split()
+        if len(words) != 4 or words[1] not in get_args(Mode) or words[3] != OLDEST_VERSION:
+            raise ConfigError(f"{self.path}, line {number}: expected NAME MODE FINGERPRINT {OLDEST_VERSION}.")
+        if words[1] == "roots":
+            return words[0], Known("roots", None, number)
+        try:
+            return words[0], Known("pin", parse_fingerprint(words[2]), number)
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}, line {number}: {error}") from None

@@ -1,0 +1,108 @@
+"""How this client reaches its server's backend: over TLS, with a server that it trusts, or in the clear."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from localtunnel.client.trust import Trust
+from localtunnel.errors import CertificateUnknown, CertificateUntrusted
+from localtunnel.net.address import HostPort
+from localtunnel.net.deadline import Deadline
+from localtunnel.net.dial import Address, Dial, Dialler, Done, dial, resolve, wait_for
+from localtunnel.net.secure_dial import SecureDial
+from localtunnel.net.sockets import Socket
+from localtunnel.net.tls import Context, Ticket, certificate_of, client_context, is_tls, session_of
+
+TICKET_AGE = 600.0
+"""Seconds after which a fresh ticket is kept instead of the last one: a server forgets its keys when it is restarted,
+and lets a ticket live for two hours. Keeping one costs more than a handshake gains, so not every one is."""
+
+
+class Link:
+    """Connects to one server. Its control connection comes first, and decides how the others are made."""
+
+    def __init__(self, trust: Trust) -> None:
+        self.trust = trust
+        self._contexts: dict[bool, Context] = {}
+        self._by_roots = True
+        self._host = ""
+        self._session: Ticket | None = None
+        self._session_since = 0.0
+
+    @property
+    def server(self) -> str:
+        """The server as the user named it."""
+        return self.trust.server
+
+    @property
+    def known_servers(self) -> Path:
+        """Where it is written down by what servers are known."""
+        return self.trust.path
+
+    def connect(self, backend: HostPort, deadline: Deadline, *, encrypted: bool) -> tuple[Socket, Address]:
+        """Block the greenlet until the backend is connected, and is the right one; the caller closes the socket.
+
+        Raises a NetworkError, a TrustError, or ConfigError for a file of known servers that cannot be read.
+        """
+        self.trust.look_up()
+        addresses = resolve([backend.host], backend.port, deadline)
+        if not encrypted:
+            self.trust.check_plain()
+            return dial(addresses, deadline)
+        self._host = backend.host
+        self._use(by_roots=self.trust.by_roots)
+        try:
+            return self._connect(addresses, deadline)
+        except CertificateUntrusted as error:
+            self.trust.fall_back(error, unknown_authority=isinstance(error, CertificateUnknown))
+        self._use(by_roots=False)
+        return self._connect(addresses, deadline)
+
+    def dialler(self, control: Socket) -> Dialler:
+        """Return what dials further connections in the way in which ``control`` was made."""
+        if not is_tls(control):
+            return Dial
+        return self.dial
+
+    def dial(self, addresses: Sequence[Address], seconds: float, done: Done) -> SecureDial:
+        """Return an attempt to connect as ``connect`` did last, not yet started."""
+        by_roots = self._by_roots
+        return SecureDial(
+            addresses,
+            seconds,
+            done,
+            context=self._context(by_roots=by_roots),
+            host=self._host,
+            session=self._session,
+            check=lambda sock: self.trust.check(certificate_of(sock), by_roots=by_roots),
+        )
+
+    def accepted(self, control: Socket) -> str | None:
+        """The server has opened the tunnel. Remember it; return its fingerprint if it is known by that from now on."""
+        if not is_tls(control):
+            return None
+        self.keep_session(control)
+        return self.trust.remember(certificate_of(control), by_roots=self._by_roots)
+
+    def keep_session(self, sock: Socket) -> None:
+        """Keep what resumes ``sock``, which has received something, unless a fresh enough ticket is there."""
+        now = time.monotonic()
+        if self._session is None or now - self._session_since > TICKET_AGE:
+            session = session_of(sock)
+            if session is not None and session.has_ticket:
+                self._session, self._session_since = session, now
+
+    def _connect(self, addresses: Sequence[Address], deadline: Deadline) -> tuple[Socket, Address]:
+        seconds = deadline.check() or 0.0
+        return wait_for(lambda done: self.dial(addresses, seconds, done))
+
+    def _use(self, *, by_roots: bool) -> None:
+        """Go on in one of the two ways; a session of the other one is of no use there."""
+        if by_roots != self._by_roots:
+            self._by_roots = by_roots
+            self._session = None
+
+    def _context(self, *, by_roots: bool) -> Context:
+        if by_roots not in self._contexts:
+            self._contexts[by_roots] = client_context(roots=by_roots)
+        return self._contexts[by_roots]

@@ -1,0 +1,172 @@
+"""A join's TLS connection as an end of the pump: chunks with an end of their own, and no half-close (PROTOCOL.md)."""
+
+import contextlib
+import errno
+from typing import Any, cast
+
+import gevent
+
+from localtunnel.errors import FrameError
+from localtunnel.net import closing
+from localtunnel.net.ends import WRITE, End, SocketEnd
+from localtunnel.net.sockets import Socket
+from localtunnel.net.tls import TlsSocket, is_tls
+from localtunnel.protocol.stream import END, LENGTH_SIZE, MAX_CHUNK, RECORD_SIZE, Unchunker, chunked
+
+
+def to_stream(sock: Socket, data: bytes) -> bytes:
+    """Return ``data`` as it begins a stream on ``sock``: in chunks over TLS, else as it is."""
+    return chunked(data) if is_tls(sock) else data
+
+
+def begin_stream(sock: Socket, received: bytes) -> tuple[Unchunker | None, bytes]:
+    """Return what takes the stream on ``sock`` apart, None where it has no chunks, and what ``received`` has brought.
+
+    ``received`` are the bytes behind the last message. Raises FrameError when they are of no stream; the caller closes.
+    """
+    if not is_tls(sock):
+        return None, received
+    stream = Unchunker()
+    return stream, stream.feed(received)
+
+
+def stream_end(end: SocketEnd, stream: Unchunker | None) -> End:
+    """Return what relays the stream that has begun on ``end``'s connection; it has ``end``'s place from here on."""
+    return end if stream is None else TlsEnd(end.sock, end.label, end.watcher, stream)
+
+
+class TlsEnd:
+    """A TLS connection as an end of a relay, which closes it.
+
+    The peer's direction ends with its mark; a connection that ends without it counts as reset, so that nobody can make
+    a cut stream look complete. ``has_pending`` is also true once the mark has come, until the reader has been told.
+    """
+
+    __slots__ = ("_closing", "_held", "_marked", "_stream", "_writer", "has_pending", "label", "sock", "watcher")
+
+    descriptor = -1
+
+    def __init__(self, sock: Socket, label: str, watcher: Any, stream: Unchunker) -> None:
+        self.sock = cast(TlsSocket, sock)
+        self.label = label
+        self.watcher = watcher
+        self.has_pending = stream.ended
+        self._stream = stream
+        self._held = b""
+        """The chunk that had no room: OpenSSL has to be given the same again (SSL_write(3))."""
+        self._marked = False
+        self._writer: Any = None
+        self._closing: Any = None
+
+    def try_read(self, buffer: bytearray | memoryview) -> int:
+        """Read records into ``buffer`` for as long as whole ones fit and come: the number of bytes, 0 at the end."""
+        stream = self._stream
+        if stream.ended:
+            self.has_pending = False
+            return 0
+        view = memoryview(buffer)
+        room = len(view)
+        size = self.sock.read_record(view)
+        filled = self._take(view, size)
+        while not stream.ended and (not filled or (size == RECORD_SIZE and room - filled >= RECORD_SIZE)):
+            try:
+                size = self.sock.read_record(view[filled:])
+                filled += self._take(view[filled:], size)
+            except OSError:
+                if not filled:
+                    raise
+                break
+        # A record that was read with room for a whole one has left nothing behind.
+        self.has_pending = filled > 0 and (stream.ended or (room < RECORD_SIZE and self.sock.pending() > 0))
+        return filled
+
+    def _take(self, view: memoryview, size: int) -> int:
+        """Return how many bytes of the stream the record of ``size`` bytes has brought into ``view``."""
+        if size == 0:
+            raise ConnectionResetError(errno.ECONNRESET, "The connection ended before its stream did")
+        try:
+            return self._stream.compact(view, size)
+        except FrameError as error:
+            raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
+
+    def try_write(self, data: bytes | memoryview) -> int:
+        """Write what fits, in whole chunks, and return how much. After BlockingIOError the same comes again."""
+        total = len(data)
+        if total <= MAX_CHUNK and not self._held:
+            return self._write(data)
+        view, sent = memoryview(data), 0
+        while sent < total:
+            try:
+                sent += self._write(view[sent : sent + MAX_CHUNK])
+            except BlockingIOError:
+                if not sent:
+                    raise
+                break
+        return sent
+
+    def _write(self, data: bytes | memoryview) -> int:
+        """Write ``data`` as one chunk, or the one that had no room; return how many bytes of the stream it has."""
+        chunk = self._held or len(data).to_bytes(LENGTH_SIZE, "big") + data
+        try:
+            self.sock.send(chunk)
+        except BlockingIOError:
+            self._held = chunk
+            raise
+        self._held = b""
+        return len(chunk) - LENGTH_SIZE
+
+    def shutdown_write(self) -> None:
+        """Send the end's mark, now or as soon as there is room for it."""
+        if self._marked:
+            return
+        self._marked = True
+        try:
+            self.sock.send(END)
+        except BlockingIOError:
+            self._writer = gevent.get_hub().loop.io(self.sock.fileno(), WRITE)
+            self._writer.start(self._send_mark)
+
+    def _send_mark(self) -> None:
+        try:
+            self.sock.send(END)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._stop_writer()
+            return
+        self._stop_writer()
+        if self._closing is not None:
+            self._closed()
+
+    def close(self) -> None:
+        """Close; what was written goes out first, and then the mark, for which a peer that does not read has a moment.
+
+        Where a chunk was cut short there is no mark: the stream is not whole.
+        """
+        self.watcher.close()
+        if not self._held:
+            with contextlib.suppress(OSError):
+                self.shutdown_write()
+        if self._writer is None:
+            self._closed()
+        elif self._closing is None:
+            self._closing = gevent.get_hub().loop.timer(closing.LINGER)
+            self._closing.start(self._closed)
+
+    def reset(self) -> None:
+        """Close with an RST."""
+        self.watcher.close()
+        self._stop_writer()
+        closing.reset(self.sock)
+
+    def _closed(self) -> None:
+        self._stop_writer()
+        if self._closing is not None:
+            self._closing.close()
+            self._closing = None
+        closing.close(self.sock)
+
+    def _stop_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

@@ -1,0 +1,101 @@
+"""The server's certificate and key: files that its operator names, or a key of its own, made once and kept."""
+
+import logging
+import os
+from pathlib import Path
+
+from localtunnel import files
+from localtunnel.errors import ConfigError
+from localtunnel.net import certificates
+from localtunnel.net.tls import ServerContext, server_context
+from localtunnel.server.config import ServerConfig
+
+log = logging.getLogger("localtunnel.server")
+
+OWN_FILE = "tls.pem"
+"""The key of the server's own and its certificate, in the data directory. One file, so that both change in one step."""
+
+_Stamp = tuple[tuple[int, int, int], ...]
+
+
+class Certificate:
+    """What TLS handshakes are made with now, once it was loaded. Connections that are open keep what they began with.
+
+    ``is_own``: clients can know this server by the key's fingerprint only, since no authority has signed it.
+    """
+
+    context: ServerContext
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._certificate, self._key = _paths(config)
+        self.is_own = not config.tls_certificate
+        self._domain = config.domain
+        self._stamp: _Stamp | None = None
+
+    def load(self) -> None:
+        """Load the files; where none are named, make the server's own key if there is none. Raises ConfigError."""
+        if self.is_own:
+            _make_own(self._certificate, self._domain)
+        self._stamp = self._look()
+        self.context = server_context(self._certificate, self._key)
+
+    @property
+    def fingerprint(self) -> str:
+        """What clients pin: ``SHA256:`` and the digest of the public key."""
+        return self.context.fingerprint
+
+    def refresh(self) -> None:
+        """Load the files again if they have changed. With what cannot be used the old certificate stays, and it logs.
+
+        A certificate and its key are replaced one after the other: whoever looks in between finds two that do not
+        belong together, and looks again when the second has changed as well.
+        """
+        stamp = self._look()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self.context = server_context(self._certificate, self._key)
+        except ConfigError as error:
+            log.error("certificate not loaded, the old one stays", extra={"detail": str(error)})
+        else:
+            log.info("certificate loaded", extra={"fingerprint": self.fingerprint})
+
+    def _look(self) -> _Stamp | None:
+        """Return what changes when a file does; None while one is missing."""
+        try:
+            stats = [os.stat(path) for path in (self._certificate, self._key)]
+        except OSError:
+            return None
+        return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
+
+
+def fingerprint(config: ServerConfig) -> str:
+    """Return the fingerprint of the server that runs, or will run, with ``config``; makes its key if there is none.
+
+    Raises ConfigError.
+    """
+    certificate = Certificate(config)
+    certificate.load()
+    return certificate.fingerprint
+
+
+def _paths(config: ServerConfig) -> tuple[Path, Path]:
+    if config.tls_key and not config.tls_certificate:
+        raise ConfigError("tls_key is the key of a certificate; name that as well, as tls_certificate.")
+    if not config.tls_certificate:
+        own = files.data_directory(config.data_dir, os.environ) / OWN_FILE
+        return own, own
+    certificate = Path(config.tls_certificate).expanduser()
+    return certificate, Path(config.tls_key).expanduser() if config.tls_key else certificate
+
+
+def _make_own(path: Path, domain: str) -> None:
+    """Make the server's own key unless there is one. What may be read by others is refused."""
+    files.make_directory(path.parent)
+    if files.read(path) is not None:
+        return
+    with files.locked(path):
+        if files.read(path) is None:
+            files.replace(path, certificates.make_self_signed(domain))
+            log.info("key made", extra={"file": str(path)})

@@ -1,0 +1,90 @@
+"""TLS by hand: a test's own authority, clients that look at nothing, and a man in the middle."""
+
+import contextlib
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.ssl
+import trustme
+from gevent import socket
+from gevent.server import StreamServer
+
+from harness.sockets import Address, connect, listening
+from harness.waiting import CAP
+
+
+def careless_context() -> gevent.ssl.SSLContext:
+    """Return a client's context that takes any certificate."""
+    context = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def tls_connect(address: Address, context: Any = None, session: Any = None) -> Any:
+    """Return a TLS connection to ``address``, whose certificate is not looked at, as a gevent socket."""
+    context = context or careless_context()
+    return context.wrap_socket(connect(address), session=session)
+
+
+def write_certificate(authority: trustme.CA, directory: Path, *names: str) -> Path:
+    """Have ``authority`` sign a certificate for ``names``; return the PEM file with its key and its chain."""
+    path = directory / "certificate.pem"
+    authority.issue_cert(*names).private_key_and_cert_chain_pem.write_to_path(str(path))
+    return path
+
+
+class ManInTheMiddle:
+    """Takes TLS connections with the certificate in ``path``, and passes what is inside on to ``target``.
+
+    ``heard`` is everything that a client has told him. A context manager.
+    """
+
+    def __init__(self, target: Address, path: Path) -> None:
+        self.heard = bytearray()
+        self.connections = 0
+        self._target = target
+        self._context = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(path)
+        self._server = StreamServer(listening(), self._serve)
+        self._server.start()
+        self.port: int = self._server.server_port
+
+    def _serve(self, sock: socket.socket, _: object) -> None:
+        self.connections += 1
+        sock.settimeout(CAP)
+        client = self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        with contextlib.closing(client), contextlib.suppress(OSError):
+            client.do_handshake()
+            with contextlib.closing(tls_connect(self._target)) as server:
+                pumps = [gevent.spawn(self._pump, client, server, self.heard), gevent.spawn(self._pump, server, client)]
+                gevent.joinall(pumps, count=1)
+                gevent.killall(pumps)
+
+    def _pump(self, source: Any, sink: Any, heard: bytearray | None = None) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if heard is not None:
+                    heard += data
+                sink.sendall(data)
+
+    def __enter__(self) -> "ManInTheMiddle":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop(timeout=0)
+
+
+@contextmanager
+def authority_of_this_machine(authority: trustme.CA, directory: Path, monkeypatch: Any) -> Iterator[None]:
+    """Make ``authority`` the only one that the programs of the test know."""
+    roots = directory / "roots.pem"
+    authority.cert_pem.write_to_path(str(roots))
+    with monkeypatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(roots))
+        patch.setenv("SSL_CERT_DIR", str(directory / "none"))
+        yield

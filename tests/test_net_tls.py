@@ -1,0 +1,334 @@
+"""localtunnel.net.tls and secure_dial: handshakes in the hub, and sockets that wait as every other one does."""
+
+import hashlib
+import socket
+import ssl
+
+import gevent
+import pytest
+import trustme
+from gevent.event import AsyncResult
+from harness import CAP, at_most, listening, pair, unused_port, wait_until
+from harness.state import server_key
+from harness.tls import authority_of_this_machine, careless_context, write_certificate
+
+from localtunnel.errors import (
+    CertificateUnknown,
+    CertificateUntrusted,
+    ConfigError,
+    ConnectionClosed,
+    ConnectionRefused,
+    DeadlineExceeded,
+    TlsError,
+)
+from localtunnel.net import tls
+from localtunnel.net.deadline import Deadline
+from localtunnel.net.dial import resolve, wait_for
+from localtunnel.net.secure_dial import SecureDial
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    path = tmp_path_factory.mktemp("own") / "tls.pem"
+    path.write_bytes(server_key())
+    return tls.server_context(path, path)
+
+
+def handshake(sock, context, seconds=CAP, **settings):
+    """Begin a handshake, and return what becomes of it."""
+    result = AsyncResult()
+
+    def done(sock, error):
+        if error is None:
+            result.set(sock)
+        else:
+            result.set_exception(error)
+
+    made = tls.Handshake(sock, context, seconds, done, **settings)
+    made.start()
+    return made, result
+
+
+def connected(own, client=None, **settings):
+    """Return both ends of a TLS connection, the server's first."""
+    near, far = pair()
+    client_sock = socket.socket(fileno=far.detach())
+    client_sock.setblocking(False)
+    _, server = handshake(near, own)
+    _, other = handshake(client_sock, client or tls.client_context(roots=False), host="localhost", **settings)
+    with at_most(CAP, "the handshake"):
+        return server.get(), other.get()
+
+
+def read(sock, size=65536):
+    with at_most(CAP, "bytes over TLS"):
+        while True:
+            try:
+                return sock.recv(size)
+            except BlockingIOError:
+                gevent.sleep(0.001)
+
+
+def test_bytes_go_both_ways_and_nothing_to_read_is_a_blocking_io_error(own):
+    server, client = connected(own)
+    with server, client:
+        for sock in (server, client):
+            with pytest.raises(BlockingIOError):
+                sock.recv(10)
+            with pytest.raises(BlockingIOError):
+                sock.recv_into(bytearray(10))
+        assert client.send(b"hello") == 5
+        assert read(server) == b"hello"
+        assert server.send(b"you") == 3
+        assert read(client) == b"you"
+
+
+def test_a_socket_without_room_is_a_blocking_io_error_and_the_same_goes_out_later(own):
+    server, client = connected(own)
+    with server, client:
+        piece, sent = bytes(range(256)) * 64, 0
+        with pytest.raises(BlockingIOError):
+            while True:
+                sent += server.send(piece)
+        got = bytearray()
+        while len(got) < sent:
+            got += read(client)
+        assert server.send(piece) == len(piece)
+        while len(got) < sent + len(piece):
+            got += read(client)
+        assert got == piece * (len(got) // len(piece))
+
+
+def test_a_record_leaves_nothing_decrypted_behind(own):
+    server, client = connected(own)
+    with server, client:
+        assert client.send(bytes(16384)) == 16384
+        assert len(read(server, 65536)) == 16384
+        assert server.pending() == 0
+
+
+def test_no_version_below_1_2_and_no_suite_without_forward_secrecy(own):
+    for context in (own, tls.client_context(roots=True), tls.client_context(roots=False)):
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+        for suite in context.get_ciphers():
+            assert suite["protocol"] == "TLSv1.3" or suite["name"].startswith("ECDHE-")
+            assert suite["aead"]
+
+
+def test_both_sides_have_the_same_channel_binding_and_it_is_the_certificates_digest(own):
+    server, client = connected(own)
+    with server, client:
+        assert tls.channel_binding(server) == tls.channel_binding(client)
+        assert tls.channel_binding(client) == hashlib.sha256(tls.certificate_of(client)).digest()
+    near, far = pair()
+    with near, far:
+        assert tls.channel_binding(near) is None
+
+
+def test_one_ticket_resumes_many_connections_and_the_certificate_is_still_known(own):
+    context = tls.client_context(roots=False)
+    server, client = connected(own, context)
+    with server, client:
+        assert not client.session_reused
+        server.send(b"x")
+        assert read(client) == b"x"
+        ticket, shown = tls.session_of(client), tls.certificate_of(client)
+        binding = tls.channel_binding(client)
+    assert ticket.has_ticket
+    for _ in range(3):
+        server, client = connected(own, context, session=ticket)
+        with server, client:
+            assert client.session_reused
+            assert server.session_reused
+            assert tls.certificate_of(client) == shown
+            assert tls.channel_binding(client) == tls.channel_binding(server) == binding
+
+
+def test_a_peer_that_speaks_something_else_ends_the_handshake(own):
+    near, far = pair()
+    with far:
+        _, result = handshake(near, own)
+        far.sendall(b"\x16\x03\x01\x00\x05garbage and more of it")
+        with pytest.raises(TlsError, match="handshake failed"), at_most(CAP):
+            result.get()
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"])
+def test_a_peer_that_leaves_ends_the_handshake(own, sent):
+    near, far = pair()
+    _, result = handshake(near, own)
+    far.sendall(sent)
+    far.close()
+    with pytest.raises(ConnectionClosed), at_most(CAP):
+        result.get()
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"])
+def test_a_peer_that_stalls_ends_the_handshake_in_time(own, sent):
+    near, far = pair()
+    with far:
+        _, result = handshake(near, own, seconds=0.1)
+        far.sendall(sent)
+        with pytest.raises(DeadlineExceeded, match=r"0\.1 seconds"), at_most(2.0):
+            result.get()
+        assert far.recv(1000) == b""
+
+
+def test_a_byte_now_and_then_does_not_stretch_the_time(own):
+    near, far = pair()
+    with far:
+        _, result = handshake(near, own, seconds=0.3)
+
+        def drip():
+            for byte in b"\x16\x03\x01\x02\x00" + bytes(100):
+                far.sendall(bytes([byte]))
+                gevent.sleep(0.05)
+
+        dripping = gevent.spawn(drip)
+        with pytest.raises(DeadlineExceeded), at_most(2.0):
+            result.get()
+        dripping.kill()
+
+
+def test_a_handshake_that_is_cancelled_tells_nobody(own):
+    near, far = pair()
+    with far:
+        made, result = handshake(near, own)
+        made.cancel()
+        made.cancel()
+        assert far.recv(1000) == b""
+        assert not result.ready()
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----"]
+)
+def test_files_that_cannot_be_used_are_a_config_error_that_names_them(tmp_path, content):
+    path = tmp_path / "bad.pem"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"bad\.pem"):
+        tls.server_context(path, path)
+
+
+def test_a_key_with_a_password_is_refused_instead_of_asked_for(tmp_path):
+    from cryptography.hazmat.primitives import serialization as form
+
+    key = form.load_pem_private_key(server_key(), None)
+    secret = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.BestAvailableEncryption(b"secret"))
+    (tmp_path / "key.pem").write_bytes(secret)
+    (tmp_path / "tls.pem").write_bytes(server_key())
+    with pytest.raises(ConfigError, match="without a password"):
+        tls.server_context(tmp_path / "tls.pem", tmp_path / "key.pem")
+
+
+# Dialling.
+
+
+def secure_dial(port, *, roots=False, host="localhost", seconds=CAP, check=lambda sock: None):
+    addresses = resolve(["127.0.0.1"], port, Deadline(CAP))
+    context = tls.client_context(roots=roots)
+    return wait_for(
+        lambda done: SecureDial(addresses, seconds, done, context=context, host=host, session=None, check=check)
+    )
+
+
+class Listening:
+    """Takes TLS connections with a certificate, one by one."""
+
+    def __init__(self, path):
+        self._context = careless_context().__class__(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(path)
+        self._listener = listening()
+        self.port = self._listener.getsockname()[1]
+        self.heard = []
+        self._greenlet = gevent.spawn(self._run)
+
+    def _run(self):
+        while True:
+            sock, _ = self._listener.accept()
+            sock.settimeout(CAP)
+            client = self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            try:
+                client.do_handshake()
+                self.heard.append(client.recv(100))
+            except OSError as error:
+                self.heard.append(str(error))
+            finally:
+                client.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._greenlet.kill()
+        self._listener.close()
+
+
+def test_a_server_is_verified_by_the_authorities_and_for_its_name(tmp_path, monkeypatch):
+    authority = trustme.CA()
+    path = write_certificate(authority, tmp_path, "localhost", "127.0.0.1")
+    with Listening(path) as server, authority_of_this_machine(authority, tmp_path, monkeypatch):
+        for host in ("localhost", "127.0.0.1"):
+            sock, address = secure_dial(server.port, roots=True, host=host)
+            assert address.sockaddr == ("127.0.0.1", server.port)
+            sock.close()
+        with pytest.raises(CertificateUntrusted, match="ostname mismatch") as caught:
+            secure_dial(server.port, roots=True, host="other.example.com")
+        assert not isinstance(caught.value, CertificateUnknown)
+
+
+def test_an_authority_that_nobody_knows_is_told_apart(tmp_path):
+    path = write_certificate(trustme.CA(), tmp_path, "localhost")
+    with Listening(path) as server:
+        with pytest.raises(CertificateUnknown, match="cannot be trusted"):
+            secure_dial(server.port, roots=True)
+        sock, _ = secure_dial(server.port, roots=False)
+        sock.close()
+
+
+def test_what_the_check_refuses_is_closed_before_anything_was_sent(tmp_path):
+    path = write_certificate(trustme.CA(), tmp_path, "localhost")
+
+    def check(sock):
+        raise CertificateUntrusted("not this one")
+
+    with Listening(path) as server:
+        with pytest.raises(CertificateUntrusted, match="not this one"):
+            secure_dial(server.port, check=check)
+        wait_until(lambda: server.heard, what="the server has seen it")
+        assert server.heard[0] == b"" or isinstance(server.heard[0], str)
+
+
+def test_a_server_that_is_not_there_and_one_that_says_nothing():
+    with pytest.raises(ConnectionRefused):
+        secure_dial(unused_port())
+    with listening() as silent, pytest.raises(DeadlineExceeded), at_most(2.0):
+        secure_dial(silent.getsockname()[1], seconds=0.2)
+
+
+def test_an_attempt_can_be_cancelled_in_the_handshake():
+    with listening() as silent:
+        addresses = resolve(["127.0.0.1"], silent.getsockname()[1], Deadline(CAP))
+        told = []
+        attempt = SecureDial(
+            addresses,
+            CAP,
+            lambda *result: told.append(result),
+            context=tls.client_context(roots=False),
+            host="localhost",
+            session=None,
+            check=lambda sock: None,
+        )
+        attempt.start()
+        sock, _ = silent.accept()
+        with sock:
+            sock.settimeout(CAP)
+            sock.recv(1)
+            attempt.cancel()
+            attempt.cancel()
+            while sock.recv(65536):
+                pass
+        assert told == []

@@ -1,0 +1,368 @@
+"""localtunnel.net.tls_end: a stream over TLS in the pump, with half-close, back pressure, and cuts that are seen."""
+
+import contextlib
+import hashlib
+import socket
+
+import gevent
+import pytest
+from gevent.event import AsyncResult
+from harness import CAP, at_most, is_reset, pair, read_exactly, read_to_end, wait_until
+from harness.relays import BULK, DIGEST, digest_to_end, send_and_finish
+from harness.state import server_key
+
+from localtunnel.errors import FrameError
+from localtunnel.net import closing, tls
+from localtunnel.net.ends import SocketEnd
+from localtunnel.net.relay import Relay
+from localtunnel.net.tls_end import TlsEnd, begin_stream, stream_end, to_stream
+from localtunnel.protocol.stream import END, Unchunker, chunked
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory):
+    path = tmp_path_factory.mktemp("own") / "tls.pem"
+    path.write_bytes(server_key())
+    return tls.server_context(path, path)
+
+
+def tls_pair(context, bufsize=None):
+    """Return both ends of a TLS connection, non-blocking, the server's first."""
+    near, far = pair()
+    client = socket.socket(fileno=far.detach())
+    client.setblocking(False)
+    for sock in () if bufsize is None else (near, client):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, bufsize)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, bufsize)
+    results = []
+    for sock, its_context, host in ((near, context, None), (client, tls.client_context(roots=False), "localhost")):
+        result = AsyncResult()
+        results.append(result)
+        tls.Handshake(
+            sock, its_context, CAP, lambda sock, error, result=result: result.set(sock or error), host=host
+        ).start()
+    with at_most(CAP, "the handshake"):
+        return [result.get() for result in results]
+
+
+class Chain:
+    """What a visitor writes comes out at the upstream: two relays, and TLS between them."""
+
+    def __init__(self, context, bufsize=None):
+        visitor_sock, self.visitor = pair()
+        upstream_sock, self.upstream = pair()
+        self.server_sock, self.client_sock = tls_pair(context, bufsize)
+        self.reasons = {}
+        self.server = Relay(
+            SocketEnd(visitor_sock, "visitor"), end_of(self.server_sock, "client"), self._note("server")
+        )
+        self.client = Relay(
+            end_of(self.client_sock, "server"), SocketEnd(upstream_sock, "upstream"), self._note("client")
+        )
+        self.server.start()
+        self.client.start()
+
+    def _note(self, which):
+        return lambda reason: self.reasons.setdefault(which, reason)
+
+    def ended(self):
+        wait_until(lambda: len(self.reasons) == 2, what=f"the end of both relays, having {self.reasons}")
+        self.visitor.close()
+        self.upstream.close()
+        return self.reasons
+
+
+def end_of(sock, label):
+    stream, _ = begin_stream(sock, b"")
+    return stream_end(SocketEnd(sock, label), stream)
+
+
+class Reader:
+    """Reads an end by hand, whenever it can be."""
+
+    def __init__(self, end):
+        self.end = end
+        self.data = bytearray()
+        self.error = None
+        self.ended = False
+        self._buffer = bytearray(256 * 1024)
+
+    def read(self):
+        try:
+            size = self.end.try_read(self._buffer)
+        except BlockingIOError:
+            gevent.sleep(0.001)
+            return
+        except OSError as error:
+            self.error = error
+            return
+        self.ended = size == 0
+        self.data += self._buffer[:size]
+
+    def until(self, predicate, what):
+        with at_most(CAP, what):
+            while not predicate():
+                self.read()
+
+
+@contextlib.contextmanager
+def by_hand(context, bufsize=None):
+    """A TlsEnd and the other side's TLS socket."""
+    near, far = tls_pair(context, bufsize)
+    end = end_of(near, "peer")
+    try:
+        yield end, far
+    finally:
+        end.reset()
+        far.close()
+
+
+def test_ten_megabytes_go_either_way_at_once_and_both_ends_are_seen(context):
+    chain = Chain(context)
+    writers = [gevent.spawn(send_and_finish, sock, BULK) for sock in (chain.visitor, chain.upstream)]
+    readers = [gevent.spawn(digest_to_end, sock) for sock in (chain.upstream, chain.visitor)]
+    with at_most(CAP, "ten megabytes both ways"):
+        assert [reader.get() for reader in readers] == [DIGEST, DIGEST]
+    gevent.joinall(writers)
+    assert chain.ended() == {"server": "closed", "client": "closed"}
+    assert (chain.server.from_a, chain.server.from_b) == (len(BULK), len(BULK))
+
+
+@pytest.mark.parametrize("first", ["visitor", "upstream"])
+def test_one_direction_ends_and_the_other_goes_on(context, first):
+    chain = Chain(context)
+    one, other = (chain.visitor, chain.upstream) if first == "visitor" else (chain.upstream, chain.visitor)
+    send_and_finish(one, b"question")
+    assert read_to_end(other) == b"question"
+    writer = gevent.spawn(send_and_finish, other, BULK)
+    assert digest_to_end(one) == DIGEST
+    writer.get()
+    assert chain.ended() == {"server": "closed", "client": "closed"}
+
+
+def test_a_reader_that_stops_holds_the_writer_back(context):
+    chain = Chain(context, bufsize=65536)
+    writer = gevent.spawn(send_and_finish, chain.upstream, BULK * 4)
+    wait_until(lambda: chain.client.from_b > 0, what="the stream has begun")
+    wait_until(lambda: not moves(lambda: chain.client.from_b), what="nothing moves any more")
+    assert chain.client.from_b < len(BULK) * 4
+    chain.visitor.shutdown(socket.SHUT_WR)
+    assert digest_to_end(chain.visitor) == hashlib.sha256(BULK * 4).digest()
+    writer.get()
+    assert chain.ended() == {"server": "closed", "client": "closed"}
+
+
+def moves(count):
+    before = count()
+    gevent.sleep(0.1)
+    return count() != before
+
+
+@pytest.mark.parametrize("how", [closing.close, closing.reset], ids=["FIN", "RST"])
+def test_a_connection_that_is_cut_without_its_mark_is_a_reset(context, how):
+    """Whoever sits in between can send a FIN, and must not make half a download look like a whole one."""
+    chain = Chain(context)
+    chain.upstream.sendall(b"half of")
+    assert read_exactly(chain.visitor, 7) == b"half of"
+    chain.client.abort("stopped") if how is closing.reset else socket.socket.shutdown(chain.client_sock, socket.SHUT_WR)
+    assert is_reset(chain.visitor)
+    assert chain.ended()["server"] == "client reset"
+
+
+@pytest.mark.parametrize("side", ["visitor", "upstream"])
+def test_a_reset_goes_through_as_a_reset(context, side):
+    chain = Chain(context)
+    one, other = (chain.visitor, chain.upstream) if side == "visitor" else (chain.upstream, chain.visitor)
+    one.sendall(b"x")
+    assert read_exactly(other, 1) == b"x"
+    closing.reset(one)
+    assert is_reset(other)
+    chain.ended()
+
+
+def test_what_comes_in_pieces_is_put_together(context):
+    with by_hand(context) as (end, far):
+        reader = Reader(end)
+        for byte in chunked(b"piece by piece") + END:
+            far.send(bytes([byte]))
+        reader.until(lambda: reader.ended, "the end")
+        assert reader.data == b"piece by piece"
+
+
+def test_the_mark_in_the_last_record_is_told_without_another_event(context):
+    with by_hand(context) as (end, far):
+        far.send(chunked(b"all") + END)
+        reader = Reader(end)
+        reader.until(lambda: reader.data, "the data")
+        assert reader.data == b"all"
+        assert end.has_pending
+        assert end.try_read(bytearray(10)) == 0
+        assert not end.has_pending
+
+
+def test_a_buffer_below_a_record_leaves_something_pending(context):
+    with by_hand(context) as (end, far):
+        far.send(chunked(bytes(1000)))
+        buffer, got = bytearray(104), 0
+        with at_most(CAP, "the rest"):
+            while not got:
+                try:
+                    got = end.try_read(buffer)
+                except BlockingIOError:
+                    gevent.sleep(0.001)
+        assert end.has_pending
+        while end.has_pending:
+            got += end.try_read(buffer)
+        assert got == 1000
+
+
+def test_several_records_are_read_at_once(context):
+    with by_hand(context) as (end, far):
+        for _ in range(8):
+            far.send(chunked(bytes(16380)))
+        gevent.sleep(0.05)
+        assert end.try_read(bytearray(256 * 1024)) == 8 * 16380
+
+
+@pytest.mark.parametrize("behind", [chunked(b"more"), END, b"\0"])
+def test_bytes_behind_the_mark_in_one_record_are_a_reset(context, behind):
+    with by_hand(context) as (end, far):
+        far.send(chunked(b"all") + END + behind)
+        reader = Reader(end)
+        reader.until(lambda: reader.error, "the error")
+        assert isinstance(reader.error, ConnectionResetError)
+
+
+def test_a_chunk_without_room_is_kept_and_sent_as_it_was(context):
+    """OpenSSL has begun to send it; the same bytes have to come again, in whatever company."""
+    with by_hand(context, bufsize=16384) as (end, far):
+        sent = fill(end)
+        got, stream = bytearray(), Unchunker()
+
+        def drain():
+            try:
+                got.extend(stream.feed(far.recv(65536)))
+            except BlockingIOError:
+                gevent.sleep(0.001)
+
+        # More has been added to what the end could not take.
+        rest = PATTERN[sent % 256 :] + PATTERN * 200
+        with at_most(CAP, "the rest"):
+            while rest:
+                drain()
+                with contextlib.suppress(BlockingIOError):
+                    rest = rest[end.try_write(rest) :]
+            end.shutdown_write()
+            while not stream.ended:
+                drain()
+        assert got == PATTERN * (len(got) // 256)
+
+
+PATTERN = bytes(range(256))
+
+
+def fill(end):
+    """Write until there is no room; return how many bytes were taken."""
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            # Each piece begins where the pattern is.
+            sent += end.try_write((PATTERN * 300)[sent % 256 :][: 65536 - sent % 256])
+    return sent
+
+
+class Full:
+    """A socket that has no room until ``room`` is set."""
+
+    def __init__(self, sock):
+        self._sock = sock
+        self.room = False
+
+    def send(self, data):
+        if not self.room:
+            raise BlockingIOError
+        return self._sock.send(data)
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+
+def test_the_mark_waits_for_room_and_closing_waits_for_the_mark(context):
+    near, far = tls_pair(context)
+    end = end_of(near, "peer")
+    assert end.try_write(b"last words") == 10
+    end.sock = Full(near)
+    end.shutdown_write()
+    end.close()
+    reader = Reader(end_of(far, "peer"))
+    reader.until(lambda: reader.data, "the data")
+    assert near.fileno() >= 0
+    end.sock.room = True
+    reader.until(lambda: reader.ended, "the end")
+    wait_until(lambda: near.fileno() < 0, what="the connection is closed")
+    reader.end.close()
+
+
+def test_closing_does_not_wait_for_ever(context, monkeypatch):
+    monkeypatch.setattr(closing, "LINGER", 0.05)
+    near, far = tls_pair(context)
+    with far:
+        end = end_of(near, "peer")
+        end.sock = Full(near)
+        end.close()
+        wait_until(lambda: near.fileno() < 0, what="the connection is closed")
+
+
+def test_where_a_chunk_was_cut_short_there_is_no_mark(context):
+    near, far = tls_pair(context, bufsize=16384)
+    end = end_of(near, "peer")
+    fill(end)
+    end.close()
+    reader = Reader(end_of(far, "peer"))
+    reader.until(lambda: reader.error, "the error")
+    assert not reader.ended
+    reader.end.close()
+
+
+def test_close_leaves_a_mark_behind_everything(context):
+    near, far = tls_pair(context)
+    end = end_of(near, "peer")
+    assert end.try_write(b"last words") == 10
+    end.close()
+    reader = Reader(end_of(far, "peer"))
+    reader.until(lambda: reader.ended, "the end")
+    assert reader.data == b"last words"
+    reader.end.close()
+
+
+def test_a_reset_leaves_none(context):
+    near, far = tls_pair(context)
+    end_of(near, "peer").reset()
+    reader = Reader(end_of(far, "peer"))
+    reader.until(lambda: reader.error, "the reset")
+    assert not reader.ended
+    reader.end.close()
+
+
+def test_a_plain_connection_has_no_chunks():
+    near, far = pair()
+    with near, far:
+        assert begin_stream(near, b"rest") == (None, b"rest")
+        assert to_stream(near, b"data") == b"data"
+        end = SocketEnd(near, "peer")
+        assert stream_end(end, None) is end
+
+
+def test_what_came_before_the_stream_was_taken_over_is_in_chunks_as_well(context):
+    near, far = tls_pair(context)
+    with near, far:
+        stream, brought = begin_stream(near, chunked(b"early") + b"\0\0")
+        assert brought == b"early"
+        assert not stream.ended
+        end = TlsEnd(near, "peer", None, begin_stream(near, chunked(b"x") + END)[0])
+        assert end.has_pending
+        assert to_stream(near, b"early") == chunked(b"early")
+        with pytest.raises(FrameError):
+            begin_stream(near, END + b"x")

@@ -1,0 +1,87 @@
+"""localtunnel.protocol.stream: chunks with an end of their own, however they are cut."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localtunnel.errors import FrameError
+from localtunnel.protocol.stream import END, LENGTH_SIZE, MAX_CHUNK, RECORD_SIZE, Unchunker, chunked
+
+CASES = [b"", b"a", b"visitor's bytes" * 9, bytes(MAX_CHUNK), bytes(MAX_CHUNK + 1), bytes(3 * MAX_CHUNK)]
+
+
+def in_pieces(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("data", CASES, ids=len)
+@pytest.mark.parametrize("size", [1, 3, 4, 5, RECORD_SIZE, 1 << 20])
+def test_what_was_chunked_comes_back_however_it_is_cut(data, size):
+    if size < 10 and len(data) > MAX_CHUNK:
+        size *= 1001
+    stream = Unchunker()
+    assert b"".join(stream.feed(piece) for piece in in_pieces(chunked(data), size)) == data
+    assert not stream.ended
+    assert stream.feed(END) == b""
+    assert stream.ended
+
+
+def test_a_chunk_of_ours_fills_a_record():
+    assert len(chunked(bytes(MAX_CHUNK))) == RECORD_SIZE
+    assert [len(piece) for piece in in_pieces(chunked(bytes(2 * MAX_CHUNK)), RECORD_SIZE)] == [RECORD_SIZE] * 2
+
+
+def test_no_data_is_no_chunk_for_an_empty_one_is_the_end():
+    assert chunked(b"") == b""
+
+
+@pytest.mark.parametrize("trailing", [b"x", END, chunked(b"more")])
+@pytest.mark.parametrize("together", [True, False])
+def test_nothing_may_come_behind_the_end(trailing, together):
+    stream = Unchunker()
+    with pytest.raises(FrameError, match="behind its end"):
+        if together:
+            stream.feed(chunked(b"all") + END + trailing)
+        else:
+            assert stream.feed(chunked(b"all") + END) == b"all"
+            stream.feed(trailing)
+
+
+def test_a_chunk_may_have_any_length():
+    stream = Unchunker()
+    assert stream.feed(b"\xff\xff\xff\xff" + b"abc") == b"abc"
+    assert stream.feed(b"d" * 100_000) == b"d" * 100_000
+
+
+def test_it_looks_at_no_byte_behind_the_ones_that_came():
+    view = memoryview(bytearray(chunked(b"abc") + b"what a buffer had before"))
+    stream = Unchunker()
+    assert stream.compact(view[:], 2) == 0
+    assert stream.compact(view[2:], 3) == 1
+    assert view[2:3] == b"a"
+
+
+def test_it_works_in_place():
+    data = bytearray(chunked(b"one") + chunked(b"two") + b"\0\0")
+    size = Unchunker().compact(memoryview(data), len(data))
+    assert data[:size] == b"onetwo"
+
+
+@given(st.lists(st.binary(min_size=1, max_size=50), max_size=8), st.data())
+def test_any_chunks_cut_anywhere(pieces, data):
+    whole = b"".join(len(piece).to_bytes(LENGTH_SIZE, "big") + piece for piece in pieces) + END
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    stream, got = Unchunker(), b""
+    for start, stop in zip([0, *cuts], [*cuts, len(whole)], strict=True):
+        got += stream.feed(whole[start:stop])
+    assert got == b"".join(pieces)
+    assert stream.ended
+
+
+@given(st.binary(max_size=200))
+def test_whatever_comes_it_never_gives_more_than_it_got(noise):
+    stream = Unchunker()
+    try:
+        assert len(stream.feed(noise)) <= len(noise)
+    except FrameError:
+        assert stream.ended
