@@ -1,0 +1,56 @@
+"""Amounts as people write them: bytes a second, and moments as a duration from now or as a date."""
+
+import datetime
+import re
+
+from localtunnel.errors import ConfigError
+
+_RATE = re.compile(r"([0-9]{1,15})([kMG]?)", re.ASCII)
+_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+
+_DURATION = re.compile(r"([0-9]{1,6})([smhdw])", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+LATEST = datetime.datetime(9999, 1, 1, tzinfo=datetime.timezone.utc).timestamp()
+"""Seconds since 1970 until a time that is taken for a slip: in every time zone, a date before it can still be shown."""
+
+
+def parse_rate(text: str) -> int:
+    """Return bytes a second for ``500k``, ``10M`` or ``1000000``; k, M and G are powers of 1000. Raises ConfigError."""
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"{text!r} is not a rate; write bytes a second, such as 500k, 10M or 1000000.")
+    return int(match[1]) * _FACTORS[match[2]]
+
+
+def parse_moment(text: str, now: float) -> float:
+    """Return the time, in seconds since 1970, that ``text`` names: ``30d`` is that long after ``now``.
+
+    A date, with or without a time (ISO 8601), is meant in UTC unless it says otherwise. Raises ConfigError, also for a
+    time that is over, and for one after ``LATEST``.
+    """
+    moment = _moment(text, now)
+    if moment <= now:
+        raise ConfigError(f"{text!r} is in the past; write a time to come.")
+    if moment > LATEST:
+        raise ConfigError(f"{text!r} is after the year 9998; write an earlier time, or never.")
+    return moment
+
+
+def _moment(text: str, now: float) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is not None:
+        return now + int(match[1]) * _SECONDS[match[2]]
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"{text!r} is not a time; write a duration, such as 12h, 30d or 8w, or a date, such as 2027-01-31."
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
+
+
+def show_moment(seconds: float) -> str:
+    """Return a time since 1970 as date and minute in UTC."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,123 @@
+"""``lt-client login`` and ``logout``, and where a client's token comes from.
+
+A token is never an argument: every user of a machine sees the command lines of all others, and a shell writes its own
+down. It comes from a file, from the environment, or from what ``login`` has stored.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from localtunnel.cli import exit_codes, program, usage
+from localtunnel.errors import ConfigError
+from localtunnel.protocol import token
+from localtunnel.protocol.token import Token
+
+if TYPE_CHECKING:
+    from localtunnel.client.config import ClientConfig
+    from localtunnel.client.credentials import Credentials
+
+USAGE = """\
+lt-client login: stores the token for a server, which its owner made with lt-server token create.
+
+Usage:
+  lt-client login <server> [options]
+  lt-client logout <server> [options]
+
+Commands:
+  login                Read a token and keep it for this server, as you name it with --server.
+  logout               Forget the token for this server.
+
+Options:
+  --token-file=FILE    Read the token from FILE. Else it is asked for, or read from stdin if that is no terminal.
+  --config=FILE        The settings file of lt-client, which may say where its data is.
+  -h --help            Show this.
+
+The token is stored in credentials.json in the data directory, readable by you alone.
+"""
+
+COMMANDS = ("login", "logout")
+
+VARIABLE = "LT_TOKEN"
+
+MAX_TOKEN_FILE = 4096
+"""Bytes of a file with a token: one has a hundred, and a device or a wrong file is not to be read for ever."""
+
+
+def command(argv: list[str]) -> int:
+    """Run ``lt-client`` with ``argv``, whose first word is one of COMMANDS; return the exit code."""
+    arguments = usage.parse(USAGE, argv, COMMANDS)
+    if arguments["--help"]:
+        program.show(USAGE)
+        return exit_codes.CLEAN
+    from localtunnel.cli.config import client_config
+
+    stored = _credentials(client_config({"--config": arguments["--config"]}, os.environ))
+    server = arguments["<server>"]
+    if arguments["login"]:
+        stored.store(server, _read_token(arguments["--token-file"]))
+        program.say(f"The token for {server} is stored in {stored.path}.")
+    elif stored.forget(server):
+        program.say(f"The token for {server} is forgotten. It is good until the server's owner revokes it.")
+    else:
+        program.say(f"No token is stored for {server}.")
+    return exit_codes.CLEAN
+
+
+def find_token(config: "ClientConfig", arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Token | None:
+    """Return what to log in with: that of ``--token-file``, LT_TOKEN, LT_TOKEN_FILE or the settings, or a stored one.
+
+    The first that is there counts. Raises ConfigError, also where a token would travel without encryption.
+    """
+    text = environ.get(VARIABLE)
+    if text and not arguments.get("--token-file"):
+        found: Token | None = _parse(text, VARIABLE)
+    elif config.token_file:
+        found = _from_file(config.token_file)
+    else:
+        found = _credentials(config).find(config.server)
+    if found is not None and config.insecure:
+        raise ConfigError(
+            f"There is a token for {config.server}, and a token is never used without encryption. Leave --insecure out,"
+            " or run lt-client logout first."
+        )
+    return found
+
+
+def _credentials(config: "ClientConfig") -> "Credentials":
+    from localtunnel.client.credentials import Credentials
+    from localtunnel.files import data_directory
+
+    return Credentials(data_directory(config.data_dir, os.environ))
+
+
+def _read_token(file: str | None) -> Token:
+    if file is not None:
+        return _from_file(file)
+    if sys.stdin is not None and sys.stdin.isatty():
+        from getpass import getpass
+
+        return token.parse(getpass("Token (it is not shown): "))
+    return token.parse("" if sys.stdin is None else sys.stdin.read(MAX_TOKEN_FILE))
+
+
+def _from_file(name: str) -> Token:
+    if name.startswith(token.PREFIX):
+        # Not repeated here: standard error ends up in logs.
+        raise ConfigError("A token stands where a file is to be named. Whatever is on a command line, others can see.")
+    path = Path(name).expanduser()
+    try:
+        with path.open(encoding="ascii", errors="replace") as file:
+            text = file.read(MAX_TOKEN_FILE)
+    except OSError as error:
+        raise ConfigError(f"The token file {path} cannot be read: {error.strerror}.") from None
+    return _parse(text, str(path))
+
+
+def _parse(text: str, origin: str) -> Token:
+    try:
+        return token.parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from None

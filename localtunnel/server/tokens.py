@@ -1,0 +1,232 @@
+"""The tokens of a server: what each allows, and the file in the data directory that holds them.
+
+The file has nothing to log in with (``protocol.scram``). It is read and replaced as a whole: ``edit`` is for commands,
+each a process of its own, and ``TokenStore`` for the running server, which looks now and then whether it has changed.
+"""
+
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from localtunnel import files
+from localtunnel.errors import AuthFailed, ConfigError, NotAllowed, TokenExpired
+from localtunnel.protocol import scram, token
+from localtunnel.protocol.messages import Kind
+from localtunnel.protocol.scram import Credentials
+from localtunnel.protocol.token import Token
+
+log = logging.getLogger("localtunnel.server")
+
+FILE = "tokens.json"
+
+DECOY_KEY_SIZE = 32
+"""Bytes of the secret from which unknown ids get their salt: as many as the digest that they go through."""
+
+Limit = Annotated[int, Meta(ge=1)]
+
+
+class TokenRecord(Struct, frozen=True, kw_only=True):
+    """What the server knows of a token. ``names`` are globs, times are seconds since 1970, None is no limit."""
+
+    id: str
+    label: str = ""
+    created: float
+    expires: float | None = None
+    names: tuple[str, ...] = ("*",)
+    kinds: tuple[Kind, ...] = ("http", "tcp")
+    reserved: tuple[str, ...] = ()
+    """Names that nobody else is given, whether or not its holder is there."""
+    max_tunnels: Limit | None = None
+    max_connections: Limit | None = None
+    """Visitors at a time, in all its tunnels together."""
+    bandwidth: Limit | None = None
+    """Bytes a second, in both directions and all its tunnels together."""
+    credentials: Credentials
+
+    def check_current(self, now: float) -> None:
+        """Raise TokenExpired when its time is over."""
+        if self.expires is not None and now >= self.expires:
+            raise TokenExpired("This token has expired; ask the server's owner for a new one.")
+
+    def check_allows(self, name: str, kind: Kind, host: str | None = None) -> None:
+        """Raise NotAllowed unless a tunnel of this name, kind and own host is covered. A reserved name always is."""
+        if kind not in self.kinds:
+            raise NotAllowed(f"This token is not for {kind} tunnels, only for {' and '.join(self.kinds)}.")
+        for option, wanted in (("--name", name.lower()), ("--domain", host and host.lower().rstrip("."))):
+            if wanted and wanted not in self.reserved and not any(fnmatchcase(wanted, glob) for glob in self.names):
+                allowed = ", ".join((*self.names, *self.reserved))
+                raise NotAllowed(
+                    f"This token is not for the name {wanted!r}; it covers {allowed}. Ask for a name that it covers, "
+                    f"with {option}."
+                )
+
+
+class _Content(Struct, kw_only=True):
+    decoy_key: bytes
+    tokens: tuple[TokenRecord, ...] = ()
+
+
+_decoder = msgspec.json.Decoder(_Content)
+
+
+@contextmanager
+def edit(directory: Path) -> Iterator[dict[str, TokenRecord]]:
+    """Lend the tokens of ``directory`` by id; what the block leaves in the mapping is what the file has afterwards.
+
+    Others who edit wait until then, and a block that raises changes nothing. Raises ConfigError.
+    """
+    files.make_directory(directory)
+    path = directory / FILE
+    with files.locked(path):
+        content = _read(path) or _Content(decoy_key=secrets.token_bytes(DECOY_KEY_SIZE))
+        records = {record.id: record for record in content.tokens}
+        yield records
+        content.tokens = tuple(records.values())
+        files.replace(path, msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
+
+
+def read(directory: Path) -> tuple[TokenRecord, ...]:
+    """Return the tokens of ``directory``, none where there is no file. Raises ConfigError."""
+    content = _read(directory / FILE)
+    return content.tokens if content is not None else ()
+
+
+def create(
+    directory: Path, fingerprint: str, hand_over: Callable[[Token, TokenRecord], None] | None = None, **allowed: Any
+) -> tuple[Token, TokenRecord]:
+    """Make a token for the server with this ``fingerprint`` and keep its record, with the fields in ``allowed``.
+
+    The token is returned, and kept nowhere. Where ``hand_over`` is given it gets both before the record is kept: what
+    it raises is passed on, and nothing has changed, since nobody has seen the token. Raises ConfigError.
+    """
+    secret = token.base32(secrets.token_bytes(token.SECRET_LENGTH))[: token.SECRET_LENGTH]
+    kept = scram.credentials(secret, secrets.token_bytes(scram.SALT_SIZE))
+    with edit(directory) as records:
+        name = _unused_id(records)
+        record = TokenRecord(id=name, created=time.time(), credentials=kept, **allowed)
+        check_reserved(record, records)
+        records[name] = record
+        made = Token(name, secret, fingerprint)
+        if hand_over is not None:
+            hand_over(made, record)
+    return made, record
+
+
+def check_reserved(record: TokenRecord, records: dict[str, TokenRecord]) -> None:
+    """Raise ConfigError when a name that ``record`` reserves is another token's."""
+    for other in records.values():
+        taken = set(record.reserved) & set(other.reserved)
+        if other.id != record.id and taken:
+            raise ConfigError(f"The name {min(taken)!r} is reserved for the token {other.id} already.")
+
+
+def _unused_id(records: dict[str, TokenRecord]) -> str:
+    while True:
+        name = token.base32(secrets.token_bytes(token.ID_LENGTH))[: token.ID_LENGTH]
+        if name not in records:
+            return name
+
+
+class TokenStore:
+    """The tokens as the running server sees them. Without a file there are none, and the server is open to all.
+
+    Once it has read a file, the server stays closed to strangers until it is started again: a file that is gone or
+    damaged leaves the last tokens in force, and one without tokens admits nobody.
+    """
+
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
+        self._path = directory / FILE
+        self._clock = clock
+        self._content: _Content | None = None
+        self._records: dict[str, TokenRecord] = {}
+        self._reserved: dict[str, str] = {}
+        self._seen: tuple[int, ...] | None = None
+
+    def load(self) -> None:
+        """Read the file at the start. Raises ConfigError when it is there and cannot be used."""
+        self._seen = self._stamp()
+        self._take(_read(self._path))
+
+    def refresh(self) -> bool:
+        """Read the file again if it has changed, and say whether it had; never raises, and costs a stat otherwise."""
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return False
+        self._seen = stamp
+        try:
+            content = _read(self._path)
+        except ConfigError as error:
+            log.error("tokens not read again, the last ones stay in force", extra={"detail": str(error)})
+            return False
+        if content is None:
+            if self._content is not None:
+                log.error("the file of tokens is gone, the last ones stay in force", extra={"file": str(self._path)})
+            return False
+        self._take(content)
+        log.info("tokens read again", extra={"tokens": len(self._records)})
+        return True
+
+    def exist(self) -> bool:
+        """Whether this server asks for tokens: it does as soon as one was made, even if none is left."""
+        return self._content is not None
+
+    def find(self, name: str) -> TokenRecord | None:
+        """Return the record of a token's id."""
+        return self._records.get(name)
+
+    def credentials(self, name: str) -> Credentials:
+        """Return what a proof for ``name`` is held against; for an unknown one something that no proof matches."""
+        key = self._content.decoy_key if self._content is not None else _OPEN_DECOY_KEY
+        # Made in either case, so that the time tells nothing.
+        nobody = scram.decoy(key, name)
+        record = self._records.get(name)
+        return nobody if record is None else record.credentials
+
+    def reserved_for(self, name: str) -> str | None:
+        """Return the id of the token that reserves ``name``."""
+        return self._reserved.get(name.lower())
+
+    def current(self, name: str) -> TokenRecord:
+        """Return the record of a token that is in force. Raises AuthFailed and TokenExpired."""
+        record = self._records.get(name)
+        if record is None:
+            raise AuthFailed("This token was revoked; ask the server's owner for a new one.")
+        record.check_current(self._clock())
+        return record
+
+    def _take(self, content: _Content | None) -> None:
+        self._content = content
+        self._records = {record.id: record for record in content.tokens} if content is not None else {}
+        self._reserved = {name: record.id for record in self._records.values() for name in record.reserved}
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        """What tells one content from another: a replaced file is another inode even within one tick of the clock."""
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return (found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode)
+
+
+_OPEN_DECOY_KEY = secrets.token_bytes(DECOY_KEY_SIZE)
+"""For an open server, which has no file: a client that brings a token is told what a wrong token is told."""
+
+
+def _read(path: Path) -> _Content | None:
+    data = files.read(path)
+    if data is None:
+        return None
+    try:
+        content = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"The file {path} is damaged: {error}. Put back a copy of it.") from error
+    return content

@@ -1,0 +1,89 @@
+"""Makes and revokes tokens, is killed with SIGKILL at a random moment, and looks what is left; again and again.
+
+    python tests/crash_tokens.py DIRECTORY ROUNDS
+
+Each round is two processes that edit the same file with the server's code and say what was acknowledged. It fails when
+the file is not whole, when a token is missing that was acknowledged, or when one is there that was taken back.
+"""
+
+import os
+import random
+import select
+import signal
+import stat
+import sys
+from pathlib import Path
+
+from localtunnel.server import tokens
+
+WRITERS = 2
+LONGEST_LIFE = 0.05
+"""Seconds that the writers live after the first acknowledgement, at most: a dozen replacements of the file."""
+
+
+def write_forever(directory: Path, said: int) -> None:
+    """Make tokens and take every other one back, and say so once each call has returned."""
+    while True:
+        kept, _ = tokens.create(directory, "SHA256:" + "A" * 43)
+        os.write(said, f"made {kept.id}\n".encode())
+        gone, _ = tokens.create(directory, "SHA256:" + "A" * 43)
+        with tokens.edit(directory) as records:
+            del records[gone.id]
+        os.write(said, f"revoked {gone.id}\n".encode())
+
+
+def crash_once(directory: Path, made: set[str], revoked: set[str]) -> None:
+    """Let processes write, kill them, and note what they had been told is safe."""
+    heard, said = os.pipe()
+    children = [fork(directory, heard, said) for _ in range(WRITERS)]
+    os.close(said)
+    try:
+        if random.random() < 0.9:
+            select.select([heard], [], [], 30)
+        select.select([], [], [], random.uniform(0, LONGEST_LIFE))
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    with open(heard, encoding="ascii") as lines:
+        for line in lines:
+            if line.endswith("\n"):
+                word, name = line.split()
+                (made if word == "made" else revoked).add(name)
+
+
+def fork(directory: Path, heard: int, said: int) -> int:
+    """Return the id of a process that writes until it is killed."""
+    child = os.fork()
+    if child == 0:
+        os.close(heard)
+        write_forever(directory, said)
+        os._exit(1)
+    return child
+
+
+def check(directory: Path, made: set[str], revoked: set[str]) -> None:
+    """Raise AssertionError unless the file is whole, private, and has what was acknowledged."""
+    there = {record.id for record in tokens.read(directory)}
+    assert made <= there, f"lost: {made - there}"
+    assert not revoked & there, f"came back: {revoked & there}"
+    for file in directory.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+    assert len(list(directory.iterdir())) <= 3
+
+
+def main(directory: Path, rounds: int) -> None:
+    made: set[str] = set()
+    revoked: set[str] = set()
+    for _ in range(rounds):
+        crash_once(directory, made, revoked)
+        check(directory, made, revoked)
+        # A file that grows for ever would make the last rounds slow.
+        with tokens.edit(directory) as records:
+            records.clear()
+        made.clear()
+    print(f"{rounds} crashes, {len(revoked)} tokens taken back, nothing lost")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

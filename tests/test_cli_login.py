@@ -1,0 +1,210 @@
+"""``lt-client login`` and ``logout``, the file that they keep, and which token a client uses."""
+
+import base64
+import hashlib
+import json
+import os
+import pty
+import stat
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+from harness import ROOT
+
+from localtunnel.cli import client, config, exit_codes, login
+from localtunnel.client.credentials import FILE, Credentials
+from localtunnel.errors import ConfigError
+from localtunnel.files import data_directory
+from localtunnel.protocol.token import Token
+
+FINGERPRINT = "SHA256:" + base64.b64encode(hashlib.sha256(b"key").digest()).decode().rstrip("=")
+STORED, OTHER, THIRD, FOURTH = (Token(letter * 8, letter * 26, FINGERPRINT) for letter in "abcd")
+
+
+@pytest.fixture(autouse=True)
+def directory(monkeypatch, tmp_path):
+    for variable in filter(lambda name: name.startswith("LT_"), list(os.environ)):
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return data_directory("", os.environ)
+
+
+@pytest.fixture
+def token_file(tmp_path):
+    path = tmp_path / "token"
+    path.write_text(OTHER.text() + "\n")
+    return path
+
+
+def run(capfd, *argv):
+    code = client.main(list(argv))
+    captured = capfd.readouterr()
+    return code, captured.out, captured.err
+
+
+def program(*argv, **options):
+    command = [sys.executable, str(ROOT / "bin" / "lt-client"), *argv]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, **options)
+
+
+def test_a_token_is_read_from_stdin(directory):
+    done = program("login", "example.com", input=STORED.text() + "\n")
+    assert (done.returncode, done.stdout) == (exit_codes.CLEAN, "")
+    assert done.stderr == f"The token for example.com is stored in {directory / FILE}.\n"
+    assert Credentials(directory).find("example.com") == STORED
+
+
+def test_a_token_is_asked_for_and_not_shown(directory):
+    ours, theirs = pty.openpty()
+    command = [sys.executable, str(ROOT / "bin" / "lt-client"), "login", "example.com"]
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": subprocess.PIPE}
+    try:
+        with subprocess.Popen(command, start_new_session=True, **streams) as process:
+            prompt = process.stderr.read(len("Token"))
+            assert prompt == b"Token"
+            # What is typed before the prompt is thrown away, so that nothing else is taken for a password.
+            os.write(ours, STORED.text().encode() + b"\n")
+            said = process.stderr.read()
+            assert process.wait(timeout=30) == exit_codes.CLEAN, said
+        os.set_blocking(ours, False)
+        shown = said
+        with suppress(BlockingIOError):
+            shown += os.read(ours, 4096)
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert STORED.secret.encode() not in shown
+    assert Credentials(directory).find("example.com") == STORED
+
+
+def test_a_token_is_read_from_a_file(capfd, directory, token_file):
+    assert run(capfd, "login", "example.com", f"--token-file={token_file}")[0] == exit_codes.CLEAN
+    assert Credentials(directory).find("example.com") == OTHER
+
+
+def test_logout_forgets_one_server(capfd, directory):
+    stored = Credentials(directory)
+    stored.store("example.com", STORED)
+    stored.store("example.org", OTHER)
+    code, out, err = run(capfd, "logout", "example.com")
+    assert (code, out) == (exit_codes.CLEAN, "")
+    assert "forgotten" in err
+    assert stored.find("example.com") is None
+    assert stored.find("example.org") == OTHER
+    assert "No token is stored" in run(capfd, "logout", "example.com")[2]
+
+
+@pytest.mark.parametrize("text", ["", "hello", STORED.text()[:-1], STORED.text()[:-1] + "a"])
+def test_what_is_no_token_is_not_stored(directory, text):
+    done = program("login", "example.com", input=text)
+    assert done.returncode == exit_codes.CONFIG
+    assert "token" in done.stderr
+    assert not (directory / FILE).exists()
+
+
+@pytest.mark.parametrize("server", ["", "exa mple", "http://", "example.com/path"])
+def test_what_is_no_server_is_refused(capfd, directory, token_file, server):
+    assert run(capfd, "login", server, f"--token-file={token_file}")[0] == exit_codes.CONFIG
+    assert not (directory / FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "option"), [(["login"], "login"), (["logout"], "logout"), (["login", "a", "b"], "login")]
+)
+def test_a_line_that_is_not_understood(capfd, argv, option):
+    code, out, err = run(capfd, *argv)
+    assert (code, out) == (exit_codes.USAGE, "")
+    assert "Usage:\n  lt-client login <server> [options]\n" in err
+
+
+def test_a_token_is_never_an_argument(capfd):
+    code, _, err = run(capfd, f"--token={STORED.text()}", "80")
+    assert code == exit_codes.CONFIG
+    assert "others can see" in err
+    assert STORED.secret not in err
+
+
+# The file.
+
+
+def test_modes(directory):
+    Credentials(directory).store("example.com", STORED)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE((directory / FILE).stat().st_mode) == 0o600
+
+
+def test_a_file_that_others_may_read_is_not_used(capfd, directory):
+    Credentials(directory).store("localhost:8000", STORED)
+    (directory / FILE).chmod(0o640)
+    code, _, err = run(capfd, "--no-retry", "80")
+    assert code == exit_codes.CONFIG
+    assert "chmod 600" in err
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"a": 1}', b"\xff"])
+def test_a_damaged_file_is_said_to_be_one(directory, content):
+    stored = Credentials(directory)
+    stored.store("example.com", STORED)
+    stored.path.write_bytes(content)
+    for use in (lambda: stored.find("example.com"), lambda: stored.store("a", OTHER), lambda: stored.forget("a")):
+        with pytest.raises(ConfigError, match="damaged"):
+            use()
+
+
+@pytest.mark.parametrize("other", ["example.com:80", "http://example.com", "EXAMPLE.com"])
+def test_a_server_is_the_same_however_it_is_written(directory, other):
+    stored = Credentials(directory)
+    stored.store("example.com", STORED)
+    assert stored.find(other) == STORED
+    assert stored.find("example.com:8000") is None
+
+
+def test_the_file_has_one_line_for_each_server(directory):
+    stored = Credentials(directory)
+    stored.store("example.com", STORED)
+    stored.store("example.com", OTHER)
+    assert json.loads(stored.path.read_text()) == {"example.com:80": OTHER.text()}
+
+
+# Which token is used.
+
+
+def chosen(arguments, environ):
+    arguments = {"--server": "example.com", **arguments}
+    return login.find_token(config.client_config(arguments, environ), arguments, environ)
+
+
+def test_the_nearest_origin_wins(directory, tmp_path, token_file):
+    other_file = tmp_path / "other"
+    other_file.write_text(FOURTH.text())
+    assert chosen({}, {}) is None
+    Credentials(directory).store("example.com", STORED)
+    assert chosen({}, {}) == STORED
+    assert chosen({}, {"LT_TOKEN_FILE": str(token_file)}) == OTHER
+    assert chosen({}, {"LT_TOKEN_FILE": str(token_file), "LT_TOKEN": THIRD.text()}) == THIRD
+    environ = {"LT_TOKEN_FILE": str(token_file), "LT_TOKEN": THIRD.text()}
+    assert chosen({"--token-file": str(other_file)}, environ) == FOURTH
+
+
+def test_a_token_for_another_server_is_not_used(directory):
+    Credentials(directory).store("example.org", STORED)
+    assert chosen({}, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "origin"),
+    [({"LT_TOKEN": "lt_x"}, "LT_TOKEN: "), ({"LT_TOKEN_FILE": "/nowhere"}, "The token file /nowhere cannot be read")],
+)
+def test_a_wrong_token_is_an_error_that_names_its_origin(environ, origin):
+    with pytest.raises(ConfigError, match=origin):
+        chosen({}, environ)
+
+
+def test_a_token_and_no_encryption_do_not_go_together(directory, capfd):
+    Credentials(directory).store("example.com", STORED)
+    code, _, err = run(capfd, "--server=example.com", "--insecure", "80")
+    assert code == exit_codes.CONFIG
+    assert "never used without encryption" in err
