@@ -1,10 +1,24 @@
-"""Who this client is, for the server's log and for telling two clients of one laptop apart."""
+"""Who this client is: for the server's log, for telling two clients of one laptop apart, and as the owner of names."""
 
 import getpass
+import hashlib
+import hmac
 import platform
+import re
 import secrets
+from pathlib import Path
 
+from localtunnel import files
+from localtunnel.errors import ConfigError
+from localtunnel.net.address import parse_server
 from localtunnel.protocol.limits import MAX_CLIENT_ID
+
+KEY_FILE = "owner.key"
+
+KEY_BYTES = 32
+"""Bytes of the key in that file: 256 random bits, as many as the digests that are made of it."""
+
+_KEY = re.compile(rb"[0-9a-f]{%d}\n?" % (2 * KEY_BYTES))
 
 
 def user_at_host() -> str:
@@ -20,3 +34,22 @@ def user_at_host() -> str:
 def new_instance() -> str:
     """Return a name for this run of the client, such as nobody else has."""
     return secrets.token_hex(8)
+
+
+def owner_key(directory: Path, server: str) -> str:
+    """Return the key by which names on ``server``, as the user typed it, belong to whoever has ``directory``.
+
+    It is an HMAC of the server's name under a key that never leaves this machine and is made when there is none. So a
+    server gets a key that is of no use anywhere else, and that tells nothing about what another server got. Raises
+    ConfigError.
+    """
+    files.make_directory(directory)
+    path = directory / KEY_FILE
+    with files.locked(path):
+        data = files.read(path)
+        if data is None:
+            data = secrets.token_hex(KEY_BYTES).encode() + b"\n"
+            files.replace(path, data)
+    if not _KEY.fullmatch(data):
+        raise ConfigError(f"The file {path} is damaged; remove it. Names that you own now become free in a while.")
+    return hmac.new(bytes.fromhex(data.decode()), str(parse_server(server)).encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,110 @@
+"""``lt-server tunnels …``: asks the running server, through the unix socket in its data directory."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from localtunnel.cli import exit_codes, program, usage
+from localtunnel.cli.table import table
+from localtunnel.errors import RemoteFailure, Unreachable
+
+USAGE = """\
+lt-server tunnels: shows and ends the tunnels of the server that runs on this machine.
+
+Usage:
+  lt-server tunnels list [--json] [--config=FILE]
+  lt-server tunnels kick <name> [--config=FILE]
+  lt-server tunnels ban <address> [--config=FILE]
+  lt-server tunnels unban <address> [--config=FILE]
+  lt-server tunnels bans [--json] [--config=FILE]
+
+Commands:
+  list                   Show every tunnel, and every name that is kept for a client that is not connected.
+  kick                   End a tunnel. Its client is told and stops; nobody gets the name for a minute.
+  ban                    End the tunnels of an address or a network, such as 203.0.113.0/24, and take no connection
+                         of a client from there any more. Visitors from there are served as before.
+  unban                  End a ban.
+  bans                   Show every ban.
+
+Options:
+  --json                 Print JSON.
+  --config=FILE          The server's settings file, which says where its data is.
+  -h --help              Show this.
+
+Exit codes: 0 clean, 1 internal error, 2 usage, 3 config, 6 no server runs, or it cannot do that.
+"""
+
+VERBS = ("list", "kick", "ban", "unban", "bans")
+
+COLUMNS = ("NAME", "STATE", "KIND", "VISITORS", "FOR", "ADDRESS", "OWNER", "CLIENT")
+
+
+def command(argv: list[str]) -> int:
+    """Run ``lt-server`` with ``argv``, whose first word is ``tunnels``; return the exit code."""
+    arguments = usage.parse(USAGE, argv, verbs=VERBS)
+    if arguments.get("--help"):
+        program.show(USAGE)
+        return exit_codes.CLEAN
+    # These bring gevent with them, which ``--help`` and a wrong line need not wait for.
+    from localtunnel.cli.config import server_config
+    from localtunnel.files import data_directory
+
+    config = server_config(arguments, os.environ)
+    verb = next(word for word in VERBS if arguments[word])
+    subject = arguments["<name>"] or arguments["<address>"] or ""
+    answer = _ask(data_directory(config.data_dir, os.environ), verb, subject)
+    if arguments["--json"]:
+        program.show(json.dumps(answer))
+    else:
+        _say(verb, subject, answer)
+    return exit_codes.CLEAN
+
+
+def _ask(directory: Path, verb: str, subject: str) -> dict[str, Any]:
+    from localtunnel.net.local import ask
+    from localtunnel.server.admin import SOCKET
+
+    question = json.dumps({"command": verb, "subject": subject}).encode()
+    try:
+        answer: dict[str, Any] = json.loads(ask(directory / SOCKET, question))
+    except Unreachable as error:
+        raise Unreachable(
+            f"No server answers in the data directory {directory}: none runs with it, or it is another user's. Name"
+            " the settings file of the one that you mean with --config."
+        ) from error
+    if "error" in answer:
+        raise RemoteFailure(answer["error"])
+    return answer
+
+
+def _say(verb: str, subject: str, answer: Mapping[str, Any]) -> None:
+    if verb == "list":
+        program.show(table(COLUMNS, [_row(tunnel) for tunnel in answer["tunnels"]]))
+    elif verb == "bans":
+        now = time.time()
+        program.show(table(("NETWORK", "FOR"), [(ban["network"], _age(now - ban["since"])) for ban in answer["bans"]]))
+    elif verb == "kick":
+        program.say(f"The tunnel {subject} has ended.")
+    elif verb == "ban":
+        program.say(f"{subject} is banned; {answer['ended']} of its tunnels and names ended.")
+    else:
+        program.say(f"{subject} is no longer banned.")
+
+
+def _row(tunnel: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the cells of one tunnel. What a client says of itself is not to be trusted with a terminal."""
+    from localtunnel.cli.output import clean
+
+    values = (tunnel["name"], tunnel["state"], tunnel["kind"], str(tunnel["visitors"]), _age(tunnel["seconds"]))
+    return (*values, tunnel["address"] or "-", tunnel["owner"] or "-", clean(tunnel["client"]) or "-")
+
+
+def _age(seconds: float) -> str:
+    """Return a duration in the largest unit of which it has two."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * length:
+            return f"{int(seconds // length)} {unit}"
+    return f"{int(max(0.0, seconds))} s"

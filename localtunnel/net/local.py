@@ -1,0 +1,122 @@
+"""A unix socket beside the server's files, for the commands of the same user: one line asked, one line answered.
+
+The file system says who may ask: the socket has mode 0600, in a directory of mode 0700.
+"""
+
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.socket
+from gevent.pool import Pool
+from gevent.server import StreamServer
+
+from localtunnel.errors import ListenError, Unreachable
+
+log = logging.getLogger("localtunnel.net")
+
+MODE = stat.S_IRUSR | stat.S_IWUSR
+
+BACKLOG = 16
+"""Commands that wait to be accepted: people type them."""
+
+MAX_ASKING = 16
+"""Commands that are served at a time; the others wait."""
+
+MAX_LINE = 4096
+"""Bytes of a question: a command and a name or an address."""
+
+SERVE_TIMEOUT = 5.0
+"""Seconds for a whole question to come, and as many for its answer to be read."""
+
+ASK_TIMEOUT = 10.0
+"""Seconds between two signs of life of the server that was asked: what it answers takes it milliseconds."""
+
+_CHUNK = 64 * 1024
+
+
+class LineServer:
+    """Listens on ``path`` and gives ``answer`` each line that is asked, in a greenlet of its own; it may block."""
+
+    def __init__(self, path: Path, answer: Callable[[bytes], bytes]) -> None:
+        self._path = path
+        self._answer = answer
+        self._server: StreamServer | None = None
+
+    def start(self) -> None:
+        """Listen, in the place of a path that was left behind: the caller knows that no other server uses it.
+
+        Raises ListenError.
+        """
+        sock = gevent.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._path.unlink(missing_ok=True)
+            with _short(self._path) as short:
+                sock.bind(short)
+                # Nobody can connect before it listens, so that it is never open to others.
+                os.chmod(short, MODE)
+            sock.listen(BACKLOG)
+        except OSError as error:
+            sock.close()
+            raise ListenError(f"Cannot listen on {self._path}: {error.strerror or error}.") from error
+        self._server = StreamServer(sock, self._serve, spawn=Pool(MAX_ASKING))
+        self._server.start()
+
+    def stop(self) -> None:
+        """Listen no more, drop who is being answered, remove the path. May be called twice."""
+        if self._server is not None:
+            self._server.stop(timeout=0)
+            self._server = None
+            self._path.unlink(missing_ok=True)
+
+    def _serve(self, sock: Any, address: object) -> None:
+        try:
+            with gevent.Timeout(SERVE_TIMEOUT, TimeoutError()):
+                line = _read_line(sock, MAX_LINE)
+            answer = self._answer(line)
+            with gevent.Timeout(SERVE_TIMEOUT, TimeoutError()):
+                sock.sendall(answer + b"\n")
+        except OSError as error:
+            log.debug("question not answered", extra={"error": str(error)})
+
+
+def ask(path: Path, question: bytes) -> bytes:
+    """Return the line with which the server that listens on ``path`` answers; blocks the thread.
+
+    Raises Unreachable when nobody does.
+    """
+    try:
+        with _short(path) as short, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(ASK_TIMEOUT)
+            sock.connect(short)
+            sock.sendall(question + b"\n")
+            return _read_line(sock)
+    except OSError as error:
+        raise Unreachable(f"No server answers on {path}: {error.strerror or error}.") from error
+
+
+def _read_line(sock: Any, most: int | None = None) -> bytes:
+    """Read up to the line's end. Raises OSError when the peer ends before, or sends more than ``most`` bytes."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        data = sock.recv(_CHUNK)
+        if not data or (most is not None and len(line) + len(data) > most):
+            raise ConnectionError("the line has no end")
+        line += data
+    return bytes(line[:-1])
+
+
+@contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """Yield another path to the same place: an address has room for 107 bytes (unix(7)), a directory may have more."""
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)

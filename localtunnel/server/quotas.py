@@ -1,0 +1,136 @@
+"""How much of one thing an address, an owner and everybody together may have: tunnels, leases, connections.
+
+Counting is all that happens here: ``take`` raises when there is no room, and the place that it returns is given back
+once. Neither costs more than a few dictionary look-ups, and nothing is kept for whoever has nothing.
+"""
+
+import ipaddress
+from typing import NamedTuple
+
+from localtunnel.errors import LimitReached
+from localtunnel.server.config import Quotas as Limits
+
+IPV6_PREFIX = 64
+"""Bits of an IPv6 address that say who it is: a customer has all addresses below them (RFC 6177, RFC 4291 2.5.4)."""
+
+OFF = 0
+"""What a limit is set to that should not be one."""
+
+
+class Place:
+    """What somebody has of a quota."""
+
+    __slots__ = ("_address", "_owner", "_quota")
+
+    def __init__(self, quota: "Quota", address: str | None, owner: str | None) -> None:
+        self._quota: Quota | None = quota
+        self._address = address
+        self._owner = owner
+
+    def release(self) -> None:
+        """Give the place back. May be called twice."""
+        quota, self._quota = self._quota, None
+        if quota is not None:
+            quota._give_back(self._address, self._owner)
+
+
+class Quota:
+    """Counts one kind of thing, ``what`` in the plural. A limit of OFF is none."""
+
+    def __init__(self, what: str, *, per_address: int = OFF, per_owner: int = OFF, total: int = OFF) -> None:
+        self._what = what
+        self._per_address = per_address
+        self._per_owner = per_owner
+        self._total = total
+        self._addresses: dict[str, int] = {}
+        self._owners: dict[str, int] = {}
+        self._all = 0
+
+    def __len__(self) -> int:
+        return self._all
+
+    def is_full_for(self, owner: str) -> bool:
+        """Say whether ``owner`` has as many as every owner may."""
+        return _is_full(self._owners.get(owner, 0), self._per_owner, 0)
+
+    def take(self, address: str, owner: str | None = None, *, most: int | None = None, spare: int = 0) -> Place:
+        """Count one more. Raises LimitReached, which says whose limit it is and not what others have.
+
+        ``most`` is a limit of the owner's own, which stands instead of everybody's; ``spare`` is how many are about to
+        be given back, because the new one follows them.
+        """
+        group = network_of(address) if self._per_address else None
+        if _is_full(self._all, self._total, spare):
+            raise LimitReached(f"This server has as many {self._what} as it takes; try again later.")
+        if group is not None and _is_full(self._addresses.get(group, 0), self._per_address, spare):
+            raise LimitReached(f"Your address has {self._per_address} {self._what}, and no more are allowed.")
+        if owner is not None:
+            limit = self._per_owner if most is None else most
+            if _is_full(self._owners.get(owner, 0), limit, spare):
+                raise LimitReached(f"You have {limit} {self._what}, and no more are allowed; end one first.")
+            self._owners[owner] = self._owners.get(owner, 0) + 1
+        if group is not None:
+            self._addresses[group] = self._addresses.get(group, 0) + 1
+        self._all += 1
+        return Place(self, group, owner)
+
+    def _give_back(self, group: str | None, owner: str | None) -> None:
+        self._all -= 1
+        if group is not None:
+            _decrement(self._addresses, group)
+        if owner is not None:
+            _decrement(self._owners, owner)
+
+
+class Quotas(NamedTuple):
+    """What is counted: connections that have not said who they are, tunnels, names kept for nobody connected, proxy
+    connections that wait for a visitor, visitors."""
+
+    strangers: Quota
+    tunnels: Quota
+    leases: Quota
+    parked: Quota
+    joined: Quota
+
+
+def make_quotas(limits: Limits) -> Quotas:
+    """Return the quotas that the settings ask for."""
+
+    def quota(what: str, key: str) -> Quota:
+        return Quota(
+            what,
+            per_address=getattr(limits, f"{key}_per_address", OFF),
+            per_owner=getattr(limits, f"{key}_per_owner", OFF),
+            total=getattr(limits, key),
+        )
+
+    return Quotas(
+        quota("connections without a request", "strangers"),
+        quota("tunnels", "tunnels"),
+        quota("names that are kept", "leases"),
+        quota("idle connections", "parked"),
+        quota("visitors", "joined"),
+    )
+
+
+def network_of(host: str) -> str:
+    """Return what stands for one customer: an IPv4 address as it is, of an IPv6 address its first 64 bits."""
+    if ":" not in host:
+        return host
+    try:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    return str(ipaddress.IPv6Network((address, IPV6_PREFIX), strict=False).network_address)
+
+
+def _is_full(count: int, limit: int, spare: int) -> bool:
+    return limit != OFF and count >= limit + spare
+
+
+def _decrement(counts: dict[str, int], key: str) -> None:
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]

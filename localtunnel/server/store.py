@@ -1,0 +1,193 @@
+"""What the server must not forget, in one SQLite file: leases and bans. The hub never waits for the disk.
+
+SQLite runs on a thread of its own, so that a disk that hangs starves nobody else's thread pool. Whatever is asked for
+while a transaction is on its way becomes the next one: a thousand clients that come back after a restart wait for a
+handful of flushes, not for a thousand. WAL mode with ``synchronous=FULL``: once ``write`` has returned, neither SIGKILL
+nor a loss of power undoes it.
+"""
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gevent
+from gevent.event import AsyncResult, Event
+from gevent.threadpool import ThreadPool
+
+from localtunnel import files
+from localtunnel.errors import ConfigError, StorageError
+
+log = logging.getLogger("localtunnel.server")
+
+FILE = "state.db"
+
+LOCK_PATIENCE = 5.0
+"""Seconds to wait for a predecessor that still has the file: a service manager may start the next server early."""
+
+CLOSE_PATIENCE = 5.0
+"""Seconds that a stopping server gives to what is not yet written: a flush takes milliseconds unless the disk hangs."""
+
+
+class Statement(NamedTuple):
+    """One change of the database."""
+
+    sql: str
+    values: tuple[object, ...] = ()
+
+
+class _Batch:
+    """Changes that are committed together, and who waits for them."""
+
+    def __init__(self) -> None:
+        self.statements: list[Statement] = []
+        self.done = AsyncResult()
+
+
+class Store:
+    """The database in ``directory``. ``open`` it before anything else, ``close`` it at the end."""
+
+    def __init__(self, directory: Path, schema: Sequence[str]) -> None:
+        self._path = directory / FILE
+        self._schema = schema
+        self._pool: Any = None
+        self._connection: sqlite3.Connection | None = None
+        self._next = _Batch()
+        self._idle = Event()
+        self._idle.set()
+
+    def open(self) -> None:
+        """Open or make the file, for this process alone. Blocks the greenlet. Raises ConfigError."""
+        files.make_directory(self._path.parent)
+        self._pool = ThreadPool(1)
+        try:
+            self._connection = self._in_thread(self._connect)
+        except (OSError, sqlite3.Error) as error:
+            self.close()
+            raise ConfigError(self._why_not_opened(error)) from error
+
+    def read(self, statement: Statement) -> list[tuple[Any, ...]]:
+        """Return the rows of a query; blocks the greenlet. Raises StorageError."""
+        try:
+            rows: list[tuple[Any, ...]] = self._in_thread(self._fetch, statement)
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+        return rows
+
+    def write(self, statement: Statement) -> None:
+        """Block the greenlet until the change is on the disk. Raises StorageError when it is not, and will not be."""
+        batch = self._add(statement)
+        try:
+            batch.done.get()
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+
+    def post(self, statement: Statement) -> None:
+        """Make the change soon, in the order in which changes were asked for; a failure is logged and nothing else."""
+        self._add(statement)
+
+    def close(self) -> None:
+        """Write what is left, let go of the file, end the thread. Blocks the greenlet. May be called twice."""
+        if self._pool is None:
+            return
+        if not self._idle.wait(CLOSE_PATIENCE):
+            # The thread hangs in the disk, and would take whoever waits for it along.
+            log.error("the server's state is not written to the end", extra={"file": str(self._path)})
+            return
+        pool, self._pool = self._pool, None
+        if self._connection is not None:
+            pool.apply(self._connection.close)
+            self._connection = None
+        pool.kill()
+
+    def _in_thread(self, function: Callable[..., Any], *arguments: object) -> Any:
+        """Return what ``function`` returns in the thread, or raise what it raises; blocks the greenlet."""
+        result, error = self._pool.apply(_attempt, (function, arguments))
+        if error is not None:
+            raise error
+        return result
+
+    def _add(self, statement: Statement) -> _Batch:
+        batch = self._next
+        batch.statements.append(statement)
+        if self._idle.is_set():
+            self._idle.clear()
+            gevent.spawn(self._write_batches)
+        return batch
+
+    def _write_batches(self) -> None:
+        """Commit one batch after the other until nothing is left to do."""
+        while self._next.statements:
+            batch, self._next = self._next, _Batch()
+            try:
+                self._in_thread(self._commit, batch.statements)
+            except sqlite3.Error as error:
+                log.error("cannot write the server's state", extra={"file": str(self._path), "error": str(error)})
+                batch.done.set_exception(error)
+            else:
+                batch.done.set(None)
+        self._idle.set()
+
+    # What follows runs in the thread.
+
+    def _connect(self) -> sqlite3.Connection:
+        # SQLite would make the file with the modes of the umask, and gives its journal those of the file.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, files.PRIVATE_FILE))
+        connection = sqlite3.connect(self._path, timeout=LOCK_PATIENCE, isolation_level=None)
+        try:
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            for sql in self._schema:
+                connection.execute(sql)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _fetch(self, statement: Statement) -> list[tuple[Any, ...]]:
+        return self._open_connection().execute(*statement).fetchall()
+
+    def _commit(self, statements: Sequence[Statement]) -> None:
+        connection = self._open_connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in statements:
+                connection.execute(*statement)
+            connection.execute("COMMIT")
+        except BaseException:
+            # SQLite ends a transaction by itself after some errors, a full disk among them.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _open_connection(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise sqlite3.ProgrammingError("the store is closed")
+        return self._connection
+
+    def _why_not_opened(self, error: Exception) -> str:
+        if "locked" in str(error):
+            return (
+                f"Another lt-server uses the data directory {self._path.parent}; stop it first, or give this one a"
+                " data_dir of its own."
+            )
+        return (
+            f"The server's state in {self._path} cannot be opened: {error}. If the file is damaged, move it away: the"
+            " names in it are free then, and its bans are gone."
+        )
+
+    def _failure(self, error: Exception) -> StorageError:
+        return StorageError(f"The server cannot record this in {self._path.name} now ({error}); try again later.")
+
+
+def _attempt(function: Callable[..., Any], arguments: tuple[object, ...]) -> tuple[Any, Exception | None]:
+    """Carry an error out of the thread as a value: gevent prints those that are raised in one."""
+    try:
+        return function(*arguments), None
+    except (OSError, sqlite3.Error) as error:
+        return None, error

@@ -1,0 +1,95 @@
+"""Writes leases, is killed with SIGKILL at a random moment, and looks what is left; again and again. A program.
+
+    python tests/crash_leases.py DIRECTORY ROUNDS
+
+Each round is a process of its own that writes with the server's code and says what was acknowledged. It fails when the
+file is not whole, or when something is missing that was acknowledged.
+"""
+
+import os
+import random
+import select
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+
+import gevent
+
+from localtunnel.server import leases
+from localtunnel.server.claims import Claim, Owner
+from localtunnel.server.leases import Leases
+from localtunnel.server.store import FILE, Store
+
+NAMES = 6
+LONGEST_LIFE = 0.04
+"""Seconds that a writer lives after its first acknowledgement, at most: a dozen transactions."""
+
+
+def write_forever(directory: Path, said: int, first: int) -> None:
+    """Write leases with ever higher ports, several at a time, and say each that ``put`` has acknowledged."""
+    store = Store(directory, (leases.SCHEMA,))
+    store.open()
+    table = Leases(store)
+
+    def write(name: str) -> None:
+        port = first
+        while True:
+            port += 1
+            claim = Claim(name, Owner("key:1", kept=True), "", port=port)
+            table.put(claim)
+            os.write(said, f"{name} {port}\n".encode())
+            table.end(claim, 600.0)
+
+    gevent.joinall([gevent.spawn(write, f"name-{number}") for number in range(NAMES)])
+
+
+def crash_once(directory: Path, acknowledged: dict[str, int]) -> None:
+    """Let a process write, kill it, and note in ``acknowledged`` what it had been told is safe."""
+    heard, said = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(heard)
+        write_forever(directory, said, max(acknowledged.values(), default=0))
+        os._exit(1)
+    os.close(said)
+    try:
+        if random.random() < 0.9:
+            select.select([heard], [], [], 30)
+        select.select([], [], [], random.uniform(0, LONGEST_LIFE))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    with open(heard, encoding="ascii") as lines:
+        for line in lines:
+            if line.endswith("\n"):
+                name, port = line.split()
+                acknowledged[name] = int(port)
+
+
+def check(directory: Path, acknowledged: dict[str, int]) -> None:
+    """Raise AssertionError unless the file is whole and has what was acknowledged, or something newer."""
+    if not (directory / FILE).exists():
+        assert not acknowledged
+        return
+    database = sqlite3.connect(directory / FILE)
+    try:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        tables = database.execute("SELECT name FROM sqlite_master").fetchall()
+        rows = dict(database.execute("SELECT name, port FROM leases").fetchall()) if tables else {}
+    finally:
+        database.close()
+    for name, port in acknowledged.items():
+        assert rows.get(name, 0) >= port, f"{name}: {port} was acknowledged, {rows.get(name)} is there"
+
+
+def main(directory: Path, rounds: int) -> None:
+    acknowledged: dict[str, int] = {}
+    for _ in range(rounds):
+        crash_once(directory, acknowledged)
+        check(directory, acknowledged)
+    print(f"{rounds} crashes, {max(acknowledged.values(), default=0)} writes of a name, nothing lost")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
