@@ -17,7 +17,7 @@ from figures import (
     UP_1,
     Figures,
 )
-from systems import HOP, HTTP, JOIN, SSH_R, ours
+from systems import EDGES, HOP, HTTP, JOIN, SSH_R, ours
 
 MANY = 9000
 """Open connections that one server process must hold: two descriptors each, of the 20,000 a process usually has."""
@@ -58,8 +58,8 @@ class Bar:
         return figure <= wanted if self.at_most else figure >= wanted
 
 
-def _share(edge: str, measure: str, peer: str) -> Callable[[Figures], float | None]:
-    return lambda figures: figures.ratio(ours(edge), measure, peer)
+def _share(edge: str, measure: str, peer: str, *, encrypted: bool = False) -> Callable[[Figures], float | None]:
+    return lambda figures: figures.ratio(ours(edge, encrypted=encrypted), measure, peer)
 
 
 def _cost(edge: str, measure: str) -> Callable[[Figures], float | None]:
@@ -84,6 +84,17 @@ def _bulk() -> list[Bar]:
     return bars
 
 
+def _encrypted() -> list[Bar]:
+    bars = []
+    for edge in EDGES:
+        keep_alive = _share(edge, KEEP_ALIVE, SSH_R, encrypted=True)
+        bars.append(Bar(f"{edge}, TLS: keep-alive requests/s, of ssh -R", keep_alive, 0.9, unit=" x"))
+        for way, measure in (("download", DOWN_1), ("upload", UP_1)):
+            share = _share(edge, measure, SSH_R, encrypted=True)
+            bars.append(Bar(f"{edge}, TLS: {way}, one stream, of ssh -R", share, 1.5, unit=" x"))
+    return bars
+
+
 BARS = [
     Bar("join: keep-alive requests/s, of haproxy", _share(JOIN, KEEP_ALIVE, HOP), 0.55, 0.75, unit=" x"),
     Bar("join: keep-alive requests/s, of ssh -R", _share(JOIN, KEEP_ALIVE, SSH_R), 1.3, unit=" x"),
@@ -91,6 +102,7 @@ BARS = [
     Bar("http: new connections/s, of haproxy", _share(HTTP, NEW, HOP), 0.9, 1.2, unit=" x"),
     Bar("join: new connections/s, of haproxy", _share(JOIN, NEW, HOP), 0.35, 0.5, unit=" x"),
     *_bulk(),
+    *_encrypted(),
     Bar("join: open connection, server", _cost(JOIN, SERVER_KIB), 10, 4, at_most=True, unit=" KiB"),
     Bar("join: open connection, client", _cost(JOIN, CLIENT_KIB), 8, 4, at_most=True, unit=" KiB"),
     Bar("http: visitor idle between requests, server", _cost(HTTP, SERVER_KIB), 12, 5, at_most=True, unit=" KiB"),

@@ -25,7 +25,8 @@ from figures import CLIENT_KIB, HELD, IDLE_CPU, SERVER_KIB, TUNNEL_KIB, measure
 from flood import neighbour
 from loads import all_loads, make_bulk
 from programs import HAPROXY, SSH, SSHD, BenchError, Programs, find, raise_descriptor_limit
-from systems import HOST, Door, System, Upstreams, edges, haproxy, localtunnel, nginx, sink, ssh
+from redials import measure_redials
+from systems import EDGES, HOST, Door, System, Upstreams, haproxy, localtunnel, nginx, sink, ssh
 
 Maker = Callable[[Programs, Upstreams], System]
 
@@ -46,14 +47,25 @@ class Scale:
     tunnels: tuple[int, int]
     """Idle tunnels at which memory is read; the difference counts."""
     flood_rounds: int
+    pool: int
+    """Connections of a pool that is opened again; a client opens 1000 at most."""
 
 
-FULL = Scale(rounds=5, seconds=2, held=(10, 1000, 2000, 5000, bars.MANY), window=3, tunnels=(1, 200), flood_rounds=3)
-QUICK = Scale(rounds=1, seconds=0.2, held=(10, 40), window=0.1, tunnels=(1, 5), flood_rounds=1)
+FULL = Scale(
+    rounds=5,
+    seconds=2,
+    held=(10, 1000, 2000, 5000, bars.MANY),
+    window=3,
+    tunnels=(1, 200),
+    flood_rounds=3,
+    pool=1000,
+)
+QUICK = Scale(rounds=1, seconds=0.2, held=(10, 40), window=0.1, tunnels=(1, 5), flood_rounds=1, pool=16)
 """Whether everything runs, in seconds; its figures mean nothing."""
 
-PEERS_HELD = 2000
-"""Open connections at which the peers' growth ends: ssh has a limit of its own, and theirs is not the question here."""
+OTHERS_HELD = 2000
+"""Open connections at which growth ends but for the plain link of ours: ssh has a limit of its own, and neither theirs
+nor that of TLS is the question here."""
 
 
 def main() -> int:
@@ -129,11 +141,12 @@ def compare(scale: Scale, peers: list[System], upstream_port: int | None = None)
         systems = [direct, *(make(programs, upstreams) for make in makers), *peers]
         measure(systems, all_loads(bulk, scale.seconds), scale.rounds, _say, results.figures)
     _measure_flood(scale, results)
+    measure_redials(scale.pool, scale.rounds, _say, results.figures)
     return results
 
 
 def _installed() -> list[Maker]:
-    """Return how to start each peer that this machine has, and ours in each of its modes."""
+    """Return how to start each peer that this machine has, and ours in each of its modes, plain and as users run it."""
     makers: list[Maker] = []
     if find(HAPROXY) is None:
         _say("haproxy is not installed (sudo apt-get install haproxy); it is left out.")
@@ -143,7 +156,7 @@ def _installed() -> list[Maker]:
         _say("ssh or sshd is not installed (sudo apt-get install openssh-client openssh-server); ssh -R is left out.")
     else:
         makers.append(ssh)
-    return [*makers, *(partial(localtunnel, edge=edge) for edge in edges())]
+    return [*makers, *(partial(localtunnel, edge=edge, encrypted=tls) for tls in (False, True) for edge in EDGES)]
 
 
 def _measure_costs(make: Maker, upstreams: Upstreams, scale: Scale, results: tables.Results) -> None:
@@ -153,7 +166,8 @@ def _measure_costs(make: Maker, upstreams: Upstreams, scale: Scale, results: tab
         system = make(programs, upstreams)
         is_ours = system.backend is not None
         _say(f"memory of {system.name}")
-        held = hold(system, scale.held if is_ours else [n for n in scale.held if n <= PEERS_HELD], scale.window)
+        counts = [n for n in scale.held if n <= OTHERS_HELD or (is_ours and not system.encrypted)]
+        held = hold(system, counts, scale.window)
     results.held[system.name] = held
     server, client = per_connection(held)
     figures.add(system.name, SERVER_KIB, server)
@@ -170,7 +184,7 @@ def _measure_flood(scale: Scale, results: tables.Results) -> None:
     """Flood one tunnel of ours, and look at a neighbour that has a client and an nginx of its own."""
     with Programs() as first, Programs() as second:
         upstreams = Upstreams(nginx(first, first.directory).port, nginx(second, second.directory).port)
-        systems = [localtunnel(first, upstreams, edge=edge) for edge in edges()]
+        systems = [localtunnel(first, upstreams, edge=edge) for edge in EDGES]
         measure(systems, {"a flood": partial(_flood, scale.seconds)}, scale.flood_rounds, _say, results.figures)
 
 

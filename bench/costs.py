@@ -2,10 +2,12 @@
 
 import json
 import socket
+import ssl
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from processes import cpu_seconds, resident_kib
 from programs import LOOPBACK, BenchError
@@ -69,26 +71,40 @@ def tunnel_kib(system: System, few: int, many: int) -> float:
     """Return the KiB that an idle tunnel costs the server: the difference at ``many`` and at ``few``, for each."""
     if system.server is None or system.backend is None:
         raise BenchError(f"{system.name} takes no clients of LTP/0.3.")
+    dial = partial(_dial, (LOOPBACK, system.backend), _context() if system.encrypted else None)
     with crowd() as connections:
         readings = []
         for first, last in ((0, few), (few, many)):
             for number in range(first, last):
-                _open_tunnel(connections, (LOOPBACK, system.backend), f"idle{number}")
+                _open_tunnel(connections, dial, f"idle{number}")
             settle()
             readings.append(resident_kib(system.server))
     return (readings[1] - readings[0]) / (many - few)
 
 
-def _open_tunnel(connections: list[socket.socket], address: tuple[str, int], name: str) -> None:
+def _context() -> ssl.SSLContext:
+    """Return what makes TLS connections to a server that is known to be ours."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _dial(address: tuple[str, int], context: ssl.SSLContext | None) -> socket.socket:
+    sock = socket.create_connection(address, REQUEST_TIMEOUT)
+    return sock if context is None else context.wrap_socket(sock)
+
+
+def _open_tunnel(connections: list[socket.socket], dial: Callable[[], socket.socket], name: str) -> None:
     """Open the control connection of a tunnel and park its pool, by hand: nothing else is in this process's way."""
-    control = socket.create_connection(address, REQUEST_TIMEOUT)
+    control = dial()
     connections.append(control)
     control.sendall(_frame({"control": {"name": name, "client": "bench@bench;Linux", "instance": name}}))
     reply = _read_message(control)
     if "control" not in reply:
         raise BenchError(f"The server opened no tunnel: {reply}.")
     for _ in range(TUNNEL_POOL):
-        proxy = socket.create_connection(address, REQUEST_TIMEOUT)
+        proxy = dial()
         connections.append(proxy)
         proxy.sendall(_frame({"proxy": {"name": name, "session": reply["control"]["session"]}}))
 

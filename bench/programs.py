@@ -111,10 +111,12 @@ class Programs:
     def start(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start ``command``; what it prints goes to files of the directory called after ``name``.
 
-        stdin is a pipe that is never written to, so that a program may take its end for the end of the benchmark.
+        stdin is a pipe that is never written to, so that a program may take its end for the end of the benchmark. What
+        the user has set for lt-client in the environment, a token perhaps, is not for these.
         """
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("LT_")}
         with self._out(name).open("wb") as out, self._err(name).open("wb") as err:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=err)
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=err, env=environment)
         self._running.append(process)
         return process
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What must not break lt-server: a long load, thousands of open connections, and visitors who are slow on purpose.
 
-Each is tried in both modes of the server: a minute of wrk at 64 connections without a failed request; 9,000
-connections that are held and then all answered once more; slowhttptest with slow heads, slow bodies and slow reading,
-while every request of a good visitor is answered.
+Each is tried in both modes of the server, over TLS as users have it: a minute of wrk at 64 connections without a failed
+request; 9,000 connections that are held and then all answered once more; slowhttptest with slow heads, slow bodies and
+slow reading, while every request of a good visitor is answered.
 
 It takes 5 minutes and ends by itself. Exit codes: 0 everything held, 1 something did not, 2 it cannot be run here.
 Needs nginx, wrk and slowhttptest of Debian.
@@ -22,7 +22,7 @@ import bars
 from costs import Held, read_held
 from loads import BULK_NAME, make_bulk, output, requests
 from programs import BenchError, Programs, raise_descriptor_limit, require
-from systems import HOST, NEIGHBOUR, Door, System, Upstreams, edges, localtunnel, nginx, sink
+from systems import EDGES, HOST, NEIGHBOUR, Door, System, Upstreams, localtunnel, nginx, sink
 from visitors import Visit, crowd, join, timed, visit
 
 CONNECTIONS = 64
@@ -91,7 +91,7 @@ def main() -> int:
         raise_descriptor_limit()
         for name in ("nginx", "wrk", "slowhttptest"):
             require(name, name)
-        broken = [fault for edge in edges() for fault in stress(edge, scale)]
+        broken = [fault for edge in EDGES for fault in stress(edge, scale)]
     except BenchError as error:
         print(f"bench/stress: {error}", file=sys.stderr)
         return _UNAVAILABLE
@@ -114,7 +114,8 @@ def stress(edge: str, scale: Scale) -> list[str]:
         files = programs.directory / "files"
         files.mkdir()
         make_bulk(files)
-        system = localtunnel(programs, Upstreams(nginx(programs, files).port, sink(programs)), edge=edge)
+        upstreams = Upstreams(nginx(programs, files).port, sink(programs))
+        system = localtunnel(programs, upstreams, edge=edge, encrypted=True)
         for name, trial in trials:
             try:
                 print(f"{system.name}, {name}: {trial(system)}", flush=True)

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from programs import HAPROXY, LOOPBACK, NGINX, SSH, SSHD, START_TIMEOUT, Programs, require, unused_port
@@ -13,6 +13,7 @@ from programs import HAPROXY, LOOPBACK, NGINX, SSH, SSHD, START_TIMEOUT, Program
 ROOT = Path(__file__).resolve().parent.parent
 
 JOIN, HTTP = "join", "http"
+EDGES = (JOIN, HTTP)
 """The two modes of lt-server."""
 
 DIRECT, HOP, SSH_R = "nginx, direct", "haproxy, one TCP hop", "ssh -R"
@@ -80,6 +81,8 @@ class System:
     """Process ids of further clients: those of the second upstream, where it needs one of its own."""
     backend: int | None = None
     """Port for clients of ours."""
+    encrypted: bool = False
+    """Whether the link of ours is TLS, as it is unless lt-client is told otherwise."""
 
     @property
     def port(self) -> int:
@@ -131,50 +134,66 @@ def haproxy(programs: Programs, upstreams: Upstreams) -> System:
     return System(HOP, *map(Door, ports), server=process.pid)
 
 
-def edges() -> tuple[str, ...]:
-    """Return the modes that this checkout's lt-server can be started in."""
-    command = [sys.executable, str(ROOT / "bin/lt-server"), "--help"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=START_TIMEOUT).stdout
-    return (JOIN, HTTP) if "--edge" in said else (JOIN,)
-
-
 def localtunnel(
-    programs: Programs, upstreams: Upstreams, route: Route | None = None, edge: str | None = None
+    programs: Programs,
+    upstreams: Upstreams,
+    route: Route | None = None,
+    edge: str | None = None,
+    *,
+    encrypted: bool = False,
 ) -> System:
-    """Start lt-server and two lt-clients with ``route``, with this interpreter and their defaults.
+    """Start lt-server and two lt-clients with ``route``, with this interpreter and a data directory for each.
 
-    ``edge`` is the server's mode, None for its default.
+    ``edge`` is the server's mode, None for its default. ``encrypted`` leaves the clients their default, which is TLS;
+    without it they are told to do without, as the TCP hop and most peers do.
     """
     route = route or Route()
+    system = lt_server(programs, route, edge)
+    clients, doors = [], []
+    for host, upstream in zip((HOST, NEIGHBOUR), upstreams.ports, strict=False):
+        clients.append(lt_client(programs, system, host, upstream, route, encrypted=encrypted))
+        doors.append(Door(system.port, host))
+    first, *others = clients
+    name = ours(edge, encrypted=encrypted)
+    found = System(name, *doors, server=system.server, client=first, others=tuple(others), backend=system.backend)
+    return replace(found, encrypted=encrypted)
+
+
+def ours(edge: str | None, *, encrypted: bool = False) -> str:
+    """Return what tables call localtunnel in a mode of its server, with or without encryption."""
+    return ", ".join(["localtunnel", *([] if edge is None else [edge]), *(["TLS"] if encrypted else [])])
+
+
+def lt_server(programs: Programs, route: Route, edge: str | None = None) -> System:
+    """Start an lt-server, to which no client has come yet; ``edge`` is its mode, None for its default."""
     port, backend = unused_port(), unused_port()
     name = f"lt-server-{port}"
-    command = [sys.executable, str(ROOT / "bin/lt-server"), f"--frontend={LOOPBACK}:{port}", "--grace=0"]
-    command += [f"--backend={route.server_host}:{backend}", "--log-level=warning"]
-    if edge is not None and len(edges()) > 1:
+    config = _configure(programs, name, _QUOTAS)
+    command = [sys.executable, str(ROOT / "bin/lt-server"), f"--config={config}", f"--frontend={LOOPBACK}:{port}"]
+    command += [f"--backend={route.server_host}:{backend}", "--grace=0", "--log-level=warning"]
+    if edge is not None:
         command.append(f"--edge={edge}")
     server = programs.start(name, command)
     programs.wait_for_port(name, server, port)
-    clients, doors = [], []
-    for host, upstream in zip((HOST, NEIGHBOUR), upstreams.ports, strict=False):
-        clients.append(tunnel(programs, port, backend, host, upstream, route))
-        doors.append(Door(port, host))
-    first, *others = clients
-    return System(ours(edge), *doors, server=server.pid, client=first, others=tuple(others), backend=backend)
+    return System(ours(edge), Door(port), server=server.pid, backend=backend)
 
 
-def ours(edge: str | None) -> str:
-    """Return what tables call localtunnel in a mode of its server."""
-    return "localtunnel" if edge is None else f"localtunnel, {edge}"
-
-
-def tunnel(programs: Programs, port: int, backend: int, host: str, upstream: int, route: Route) -> int:
+def lt_client(programs: Programs, server: System, host: str, upstream: int, route: Route, *, encrypted: bool) -> int:
     """Start an lt-client for ``host``, and return its process id once its tunnel is open."""
-    name = f"lt-client-{port}-{host}"
-    command = [sys.executable, str(ROOT / "bin/lt-client"), "--quiet", f"--name={host.partition('.')[0]}"]
-    command += [f"--server={route.server_host}:{port}", f"--backend={route.server_host}:{backend}", str(upstream)]
-    client = programs.start(name, [*route.prefix, *command])
+    name = f"lt-client-{server.port}-{host}"
+    command = [sys.executable, str(ROOT / "bin/lt-client"), f"--config={_configure(programs, name)}", "--quiet"]
+    command += [f"--name={host.partition('.')[0]}", f"--server={route.server_host}:{server.port}"]
+    command += [f"--backend={route.server_host}:{server.backend}", *([] if encrypted else ["--insecure"])]
+    client = programs.start(name, [*route.prefix, *command, str(upstream)])
     programs.wait_for_line(name, client)
     return client.pid
+
+
+def _configure(programs: Programs, name: str, more: str = "") -> Path:
+    """Write a settings file for one of our programs, with a data directory of its own; the user's are left alone."""
+    path = programs.directory / f"{name}.toml"
+    path.write_text(f'data_dir = "{programs.directory / name}"\n{more}')
+    return path
 
 
 def ssh(programs: Programs, upstreams: Upstreams, route: Route | None = None) -> System:
@@ -212,6 +231,14 @@ def _make_key(path: Path) -> None:
     command = [require("ssh-keygen", "openssh-client"), "-q", "-t", "ed25519", "-N", "", "-f", str(path)]
     subprocess.run(command, check=True, timeout=START_TIMEOUT)
 
+
+_QUOTAS = """\
+[quotas]
+strangers_per_address = 0
+tunnels_per_address = 0
+tunnels_per_owner = 0
+"""
+"""All clients of a benchmark come from one address, and those by hand have no key: they would be one owner."""
 
 _NGINX = """\
 daemon off;

@@ -17,6 +17,9 @@ from figures import (
     FLOODED_P99,
     KEEP_ALIVE,
     RATES,
+    REDIAL_CLIENT,
+    REDIAL_SERVER,
+    REDIALS,
     SERVER_KIB,
     TUNNEL_KIB,
     UNITS,
@@ -54,6 +57,8 @@ def describe(results: Results) -> str:
         report.table(*_growth(results.held)),
         "A visitor of one tunnel while another one on the same server is flooded:",
         report.table(*_flood(figures)),
+        "A pool that is opened again at once, by the client's own dialler:",
+        report.table(*_redials(figures)),
     ]
     return "\n\n".join(parts)
 
@@ -99,6 +104,12 @@ def _flood(figures: Figures) -> tuple[list[str], list[list[str]]]:
     names = figures.systems(CALM_P50)
     rows = [[name, *(_cell(figures.get(name, each), 2) for each in measures)] for name in names]
     return ["system", *measures], rows
+
+
+def _redials(figures: Figures) -> tuple[list[str], list[list[str]]]:
+    measures = [REDIALS, REDIAL_SERVER, REDIAL_CLIENT]
+    names = figures.systems(REDIALS)
+    return ["link", *measures], [[name, *(_cell(figures.get(name, each)) for each in measures)] for name in names]
 
 
 def picture(results: Results) -> str:

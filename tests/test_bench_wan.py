@@ -16,6 +16,7 @@ CAP = 60.0
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(RUNS * CAP + 10)
 @pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 @pytest.mark.skipif(not os.path.exists("/dev/net/tun"), reason="the delayed wire needs /dev/net/tun")
