@@ -2,8 +2,10 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+WORKERS ?= 2
 BENCH_ARGS ?=
 STRESS_ARGS ?=
+FUZZ_ARGS ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -13,14 +15,15 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .NOTPARALLEL:
-.PHONY: help demo test lint bench stress deps clean
+.PHONY: help demo test lint bench stress fuzz deps clean
 
 help:
 	@echo 'make demo    serve a sample application through a tunnel, until Ctrl-C'
 	@echo 'make test    run the whole suite, then its fast part on every other Python; PYTEST_ARGS="-k name" goes to pytest'
 	@echo 'make lint    check style, format and types'
-	@echo 'make bench   measure beside haproxy and ssh -R, and over a wire of 100 ms (as root); 8 minutes'
+	@echo 'make bench   measure beside haproxy and ssh -R, and over a wire of 100 ms (as root); 11 minutes'
 	@echo 'make stress  a minute of load, 9,000 open connections and slow visitors, in both modes of the server; 5 minutes'
+	@echo 'make fuzz    hand made-up input to what reads strangers and files, 30 seconds for each target; FUZZ_SECONDS=600 for more'
 	@echo 'make deps    install what Debian must provide (as root), or say what is missing'
 	@echo 'make clean   remove what the others have made'
 
@@ -28,7 +31,8 @@ demo: $(VENV)/.demo
 	@$(RUN) demo/run.py
 
 test: deps $(VENV)/.test
-	@$(RUN) -m pytest $(PYTEST_ARGS)
+	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m 'not alone and not bench' $(PYTEST_ARGS) || [ $$? = 5 ]
+	@$(RUN) -m pytest -m 'alone and not bench' $(PYTEST_ARGS) || [ $$? = 5 ]
 	@tools/test-pythons $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint
@@ -45,11 +49,14 @@ stress: $(VENV)/.demo
 	@tools/deps stress $(PYTHON)
 	@$(RUN) bench/stress.py $(STRESS_ARGS)
 
+fuzz: $(VENV)/.fuzz
+	@cd tests && ../$(RUN) -m fuzz $(FUZZ_ARGS)
+
 deps:
 	@tools/deps test $(PYTHON)
 
 clean:
-	@rm -rf $(VENV) $(VENV)-* build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(VENV)-* build dist *.egg-info .coverage .coverage.* .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find bin demo localtunnel tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamps are made last, so that an installation that was cut short is done again. stdout belongs to the commands.
@@ -66,4 +73,9 @@ $(VENV)/.test: $(VENV)/.demo
 
 $(VENV)/.lint: $(VENV)/.demo
 	@$(RUN) -m pip install -qq --editable '.[lint]' >&2
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.test
+	@$(RUN) -m pip install -qq --editable '.[fuzz]' >&2 || \
+		{ echo "make fuzz: atheris cannot be installed for $$($(RUN) -V); it has packages for Linux on x86-64." >&2; exit 2; }
 	@touch $@

@@ -55,18 +55,24 @@ setup(
         "httptools>=0.6.4",
         "msgspec>=0.19",
         "coolname>=2.2",
+        "cryptography>=43",
         'tomli>=2; python_version < "3.11"',
     ],
     extras_require={
         "test": [
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "websocket-client>=1.8",
             "websockets>=13",
             "flask>=3",
             "gunicorn>=22",
             "coverage>=7.6",
+            "trustme>=1.2",
+        ],
+        "fuzz": [
+            "atheris>=2.3",
         ],
         "lint": [
             "ruff>=0.17,<0.18",

@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import gevent
 from gevent.event import AsyncResult
@@ -17,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from demo.app import serve
 from localtunnel import Client, ClientConfig, Server, ServerConfig
 from localtunnel.cli.exit_codes import CANNOT_LISTEN, CLEAN, INTERNAL_ERROR, exit_code
-from localtunnel.client.events import Event, TunnelLost, TunnelOpened, UpstreamFailed, VisitorJoined
+from localtunnel.client.events import Event, RequestFollowed, TunnelLost, TunnelOpened, UpstreamFailed, VisitorJoined
 from localtunnel.errors import ListenError, LocaltunnelError
 
 NAME = "demo"
@@ -33,24 +34,26 @@ def main() -> int:
     ended = AsyncResult()
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, ended.set, CLEAN)
-    server = Server(ServerConfig())
-    try:
-        server.start()
-    except ListenError as error:
-        # What follows the semicolon is advice on flags, which the demo has none of.
-        fault = str(error).partition(";")[0].rstrip(".")
-        say(f"make demo: {fault}. The demo needs the ports 8000 and 8001: stop the other program, then try again.")
-        return CANNOT_LISTEN
-    try:
-        return serve_until(ended)
-    finally:
-        server.stop(GRACE)
+    # What the two would keep, a server's key and a client's acquaintances, would outlive the demo for nothing.
+    with TemporaryDirectory(prefix="localtunnel-demo-") as directory:
+        server = Server(ServerConfig(data_dir=f"{directory}/server"))
+        try:
+            server.start()
+        except ListenError as error:
+            # What follows the semicolon is advice on flags, which the demo has none of.
+            fault = str(error).partition(";")[0].rstrip(".")
+            say(f"make demo: {fault}. The demo needs the ports 8000 and 8001: stop the other program, then try again.")
+            return CANNOT_LISTEN
+        try:
+            return serve_until(ended, f"{directory}/client")
+        finally:
+            server.stop(GRACE)
 
 
-def serve_until(ended: AsyncResult) -> int:
+def serve_until(ended: AsyncResult, data_dir: str) -> int:
     """Run the application and the client until ``ended`` has an exit code, and return it."""
     app = serve()
-    client = Client(ClientConfig(target=app.server_port, name=NAME), report)
+    client = Client(ClientConfig(target=app.server_port, name=NAME, data_dir=data_dir), report)
     running = gevent.spawn(run_client, client, ended)
     try:
         return int(ended.get())
@@ -74,7 +77,7 @@ def run_client(client: Client, ended: AsyncResult) -> None:
 
 
 def report(event: Event) -> None:
-    """Print what happens: the address once on stdout, one line for each visitor on stderr."""
+    """Print what happens: the address once on stdout, one line for each request on stderr."""
     match event:
         case TunnelOpened(url=url, resumed=False):
             print(url, flush=True)
@@ -85,6 +88,8 @@ def report(event: Event) -> None:
             say(message if retry_in is None else f"{message} Next try in {retry_in:.1f} s.")
         case VisitorJoined(number=number, peer=peer, request=request):
             say(" ".join(["visitor", str(number), *filter(None, (peer, request))]))
+        case RequestFollowed(number=number, request=request):
+            say(f"visitor {number} {request}")
         case UpstreamFailed(message=message):
             say(message)
 

@@ -15,12 +15,29 @@ LocaltunnelError
 │   ├── PortRefused             port_refused          no such public port for a TCP tunnel
 │   ├── OptionRefused           option_refused        an option of the tunnel is wrong, or cannot be kept
 │   ├── ClientReplaced          replaced              another run of the client took the session over
+│   ├── ClientKicked            kicked                the server's owner ended the tunnel
 │   ├── TunnelExpired           expired               a proxy request for a tunnel that is not there
+│   ├── AuthError               (the subclass's)      the server wants a token, or does not take this one
+│   │   ├── AuthRequired        auth_required         it takes nobody without a token
+│   │   ├── AuthFailed          auth_failed           the token is unknown, wrong or revoked
+│   │   ├── TokenExpired        token_expired         the token's time is over
+│   │   ├── AuthThrottled       auth_throttled        too many failures came from this address; later again
+│   │   └── TlsRequired         tls_required          a token is never used without encryption
+│   ├── NotAllowed              not_allowed           the token does not cover this name or kind of tunnel
+│   ├── LimitReached            limit_reached         a token, an address or the server has as many as it may
 │   └── RemoteFailure           exception             the server failed, and said so
+├── TrustError                  (the subclass's)      the server is not, or may not be, the one that the user named
+│   ├── KeyChanged              key_changed           it shows another key than the one that it is known by
+│   ├── CertificateUntrusted    certificate           its certificate is not valid for this name at this time
+│   │   └── CertificateUnknown  certificate_unknown   no authority that this machine knows has signed it
+│   └── DowngradeRefused        downgrade             a server that is known to encrypt was to be used without
+├── StorageError                storage               the server cannot record on its disk what it would promise
+├── OutputError                 output                what was asked for cannot be written to stdout
 ├── NetworkError                network
 │   ├── Unreachable             unreachable           nothing answers at the address, or the name does not resolve
 │   │   └── ConnectionRefused   connection_refused    the machine answers, but nothing listens on the port
 │   ├── ConnectionClosed        closed                the peer closed or reset the connection
+│   ├── TlsError                tls                   the other side's TLS is not one that is spoken here
 │   ├── DeadlineExceeded        deadline              the total time allowed has passed
 │   └── ListenError             cannot_listen         the address is taken, or not ours
 └── VisitorError                (the subclass's)      what the frontend answers a visitor itself
@@ -31,6 +48,7 @@ LocaltunnelError
     ├── Forbidden               forbidden             403
     ├── TooManyRequests         too_many_requests     429
     ├── TunnelNotFound          tunnel_not_found      404
+    ├── ClientOffline           client_offline        503
     ├── PoolExhausted           pool_exhausted        503
     ├── ServerFull              server_full           503
     └── UpstreamError
@@ -135,16 +153,112 @@ class ClientReplaced(RefusedError):
     code = "replaced"
 
 
+class ClientKicked(RefusedError):
+    """The server's owner ended the tunnel; the client must not come back by itself."""
+
+    code = "kicked"
+
+
 class TunnelExpired(RefusedError):
     """A proxy request named a tunnel that is not there."""
 
     code = "expired"
 
 
+class AuthError(RefusedError):
+    """The server wants a token, or does not take the one that it was shown."""
+
+    code = "auth"
+
+
+class AuthRequired(AuthError):
+    """The server takes nobody without a token."""
+
+    code = "auth_required"
+
+
+class AuthFailed(AuthError):
+    """The token is unknown, wrong or revoked, or one of the two sides could not prove that it knows it."""
+
+    code = "auth_failed"
+
+
+class TokenExpired(AuthError):
+    """The token's time is over. Only who has proved to hold the token is told so."""
+
+    code = "token_expired"
+
+
+class AuthThrottled(AuthError):
+    """Too many failures came from this address of late; the same token may well do later."""
+
+    code = "auth_throttled"
+
+
+class TlsRequired(AuthError):
+    """A token was to be used on a connection without encryption, where nothing ties the proof to the connection."""
+
+    code = "tls_required"
+
+
+class NotAllowed(RefusedError):
+    """The token does not cover the name or the kind of tunnel that was asked for."""
+
+    code = "not_allowed"
+
+
+class LimitReached(RefusedError):
+    """A token, an address or the whole server has as many tunnels or connections as it may."""
+
+    code = "limit_reached"
+
+
 class RemoteFailure(RefusedError):
     """The server failed for a reason of its own, and said so."""
 
     code = "exception"
+
+
+class TrustError(LocaltunnelError):
+    """The server is not the one that the user named, as far as anybody can tell. Nothing of value was sent to it."""
+
+    code = "untrusted"
+
+
+class KeyChanged(TrustError):
+    """The server shows another key than the one that it is known by."""
+
+    code = "key_changed"
+
+
+class CertificateUntrusted(TrustError):
+    """The server's certificate is not valid for its name at this time."""
+
+    code = "certificate"
+
+
+class CertificateUnknown(CertificateUntrusted):
+    """No authority that this machine knows has signed the server's certificate; it may still be pinned."""
+
+    code = "certificate_unknown"
+
+
+class DowngradeRefused(TrustError):
+    """A server that is known to encrypt, or by a fingerprint, was to be used without encryption."""
+
+    code = "downgrade"
+
+
+class StorageError(LocaltunnelError):
+    """What the server would promise cannot be recorded: the disk is full, or its file is broken."""
+
+    code = "storage"
+
+
+class OutputError(LocaltunnelError):
+    """What was asked for cannot be written to stdout: the disk that it goes to is full."""
+
+    code = "output"
 
 
 class NetworkError(LocaltunnelError):
@@ -169,6 +283,12 @@ class ConnectionClosed(NetworkError):
     """The peer closed or reset the connection."""
 
     code = "closed"
+
+
+class TlsError(NetworkError):
+    """The other side speaks TLS, but not as it is spoken here; or what came was damaged on its way."""
+
+    code = "tls"
 
 
 class DeadlineExceeded(NetworkError):
@@ -248,6 +368,14 @@ class TunnelNotFound(VisitorError):
 
     code = "tunnel_not_found"
     status = 404
+
+
+class ClientOffline(VisitorError):
+    """The name belongs to somebody whose client is not connected now. It may be back within seconds."""
+
+    code = "client_offline"
+    status = 503
+    retry_after = 5
 
 
 class PoolExhausted(VisitorError):

@@ -4,10 +4,18 @@ from collections.abc import Iterator
 
 import pytest
 from harness import nothing_left_over
+from harness.state import no_users_files
 
 
 @pytest.fixture
 def no_leaks() -> Iterator[None]:
     """Hold the test to giving back every descriptor, greenlet and watcher that it took."""
     with nothing_left_over():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_files() -> Iterator[None]:
+    """No test reads or writes what the user of this machine has stored."""
+    with no_users_files():
         yield

@@ -13,6 +13,7 @@ from localtunnel.protocol.messages import (
     PONG,
     RELEASE,
     Assignment,
+    Challenge,
     Concurrency,
     ControlReply,
     ControlRequest,
@@ -22,6 +23,7 @@ from localtunnel.protocol.messages import (
     Got,
     Message,
     Notice,
+    Proof,
     ProxyRequest,
     Ready,
     Replaced,
@@ -34,12 +36,15 @@ REPLY = ControlReply("demo.localhost", 4, "b", session=SESSION)
 PROXY = ProxyRequest("demo", "c", SESSION)
 ASSIGNMENT = Assignment(7, "203.0.113.7:51234")
 ERROR = ErrorReply("exception", "m")
+CHALLENGE = Challenge("r=x")
+PROOF = Proof("c=x")
+NEWS = [Concurrency(9), Drain(3), Notice("n"), Replaced("r")]
 
 VOCABULARY: dict[tuple[bytes, str], list[Message]] = {
     (LTP_0_2, "client"): [CONTROL, PROXY, PONG],
     (LTP_0_2, "server"): [REPLY, ASSIGNED, PING, ERROR],
-    (LTP_0_3, "client"): [CONTROL, PROXY, PING, PONG, Got(7), Ready(7), Failed(7, "refused"), RELEASE],
-    (LTP_0_3, "server"): [REPLY, ASSIGNMENT, PING, PONG, Concurrency(9), Drain(3), Notice("n"), Replaced("r"), ERROR],
+    (LTP_0_3, "client"): [CONTROL, PROOF, PROXY, PING, PONG, Got(7), Ready(7), Failed(7, "refused"), RELEASE],
+    (LTP_0_3, "server"): [REPLY, CHALLENGE, ASSIGNMENT, PING, PONG, *NEWS, ERROR],
 }
 """What each side says in each version; when it may, the tables know."""
 

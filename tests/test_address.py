@@ -208,7 +208,7 @@ def test_public(text, expected):
         ("https://example.com/tunnels", "it may not carry a path, a query or a fragment"),
         ("https://user@example.com", "is not a host"),
         ("https://example.com:0", "nothing can be connected to on port 0"),
-        ("https://example.com:70000", "a port is a number from 0 to 65535"),
+        ("https://example.com:70000", "a port is a number from 1 to 65535"),
         ("https://192.0.2.7", "names cannot stand before a number"),
         ("https://[::1]", "it is not a host name"),
     ],

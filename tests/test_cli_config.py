@@ -9,6 +9,7 @@ import pytest
 from localtunnel.cli.config import MAX_FILE, client_config, server_config
 from localtunnel.client.config import ClientConfig
 from localtunnel.errors import ConfigError, LocaltunnelError, UsageError
+from localtunnel.server.certificate import Certificate
 from localtunnel.server.config import ServerConfig
 
 ROOT = Path(__file__).parent.parent
@@ -137,8 +138,14 @@ def test_every_other_form_is_a_target_of_a_tcp_tunnel(target):
     assert client_config({"tcp": True, "<target>": target}, {"HOME": "/nonexistent"}).target == target
 
 
-def test_the_servers_protocols_are_read(written):
-    assert server_config({"--config": written('protocols = ["0.3"]')}, {}).protocols == ("0.3",)
+@pytest.mark.parametrize(("text", "legacy"), [("", None), ("legacy = true", True), ("legacy = 'only'", "only")])
+def test_whether_clients_of_0_2_are_let_in_is_read(written, text, legacy):
+    assert server_config({"--config": written(text)}, {}).legacy == legacy
+
+
+def test_the_servers_key_is_one_of_a_certificate(written):
+    with pytest.raises(ConfigError, match="tls_certificate"):
+        Certificate(server_config({"--config": written("tls_key = 'key.pem'")}, {}))
 
 
 def test_only_a_range_of_ports_makes_the_settings_wait_for_gevent():
@@ -175,6 +182,29 @@ def test_a_public_url_is_held_against_the_domain_of_any_origin(written):
         " name."
     )
     assert server_config({"--config": path, "--public-url": "https://Example.org"}, {}).domain == "example.org"
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "origin"),
+    [
+        ("", {"--backend": "8000"}, "--backend"),
+        ("", {"--frontend": "127.0.0.1:9000", "--backend": "127.0.0.1:9000"}, "--backend"),
+        ("backend = 9000", {"--frontend": ":9000"}, "--frontend"),
+    ],
+)
+def test_visitors_and_clients_need_two_addresses(text, flags, origin, written):
+    told = message(UsageError, server_config, {"--config": written(text), **flags})
+    assert told == f"{origin}: frontend and backend are the same address; give them different ports."
+
+
+def test_one_address_twice_in_a_file_is_the_files_fault(written):
+    path = written("frontend = 9000\nbackend = 9000")
+    told = message(ConfigError, server_config, {"--config": path})
+    assert told == f"{path}: backend: frontend and backend are the same address; give them different ports."
+
+
+def test_any_free_port_is_another_one_for_each():
+    assert server_config({"--frontend": "0", "--backend": "0"}, {}).backend == "0"
 
 
 def test_the_clients_variables_mean_nothing_to_the_server():
@@ -267,10 +297,8 @@ def test_a_wrong_variable_is_a_config_error_that_names_it(variable, value):
         ("domain = ", "not valid TOML"),
         ("tcp_ports = 20000", "tcp_ports: expected string, got whole number"),
         ("tcp_ports = '20000:20999'", "tcp_ports: '20000:20999' is not a range of ports; write it as FIRST-LAST"),
-        ("protocols = '0.3'", "protocols: expected array, got string"),
-        ("protocols = ['0.3', '0.4']", "protocols: in the array, expected one of 0.2, 0.3, got '0.4'."),
-        ("protocols = [0.3]", "protocols: in the array, expected one of 0.2, 0.3, got 0.3."),
-        ("protocols = []", "protocols: a server without a version would refuse every client; name at least one"),
+        ("legacy = 'maybe'", "legacy: expected boolean, got string 'maybe'."),
+        ("legacy = 2", "legacy: expected boolean, got whole number."),
         ("edge = true", "edge: expected one of http, join, got True."),
         ("public_url = 'https://a/b'", "public_url: 'https://a/b' is not a public URL: it may not carry a path"),
         (
@@ -389,9 +417,9 @@ def test_a_list_on_the_command_line_takes_the_place_of_the_files(written):
         ("--allow-ip", ["10.0.0.0/8", "10.0.0.0/33"], "'10.0.0.0/33' is not a network"),
         ("--allow-ip", ["1" * 1025], "with at least 1 characters and with at most 1024 characters"),
         ("--host-header", "http://app", "'http://app' is no host"),
-        ("--host-header", "", "expected string with at least 1 characters"),
+        ("--host-header", "", "it is empty; write preserve, rewrite, HOST or HOST:PORT."),
         ("--request-header-add", ["X-A"], "'X-A' has no colon"),
-        ("--request-header-add", ["Host: a"], "host_header"),
+        ("--request-header-add", ["Host: a"], "Host cannot be changed here; use --host-header."),
         ("--request-header-remove", ["X A"], "'X A' is not the name of a field"),
         ("--response-header-add", ["Content-Length: 0"], "Content-Length is about the connection"),
     ],

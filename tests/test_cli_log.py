@@ -98,6 +98,14 @@ def test_colour_only_on_a_terminal_that_wants_it(logged, environ, stream, colour
     assert "\x1b[" not in logged("json", environ=environ, stream=stream())
 
 
+def test_without_a_stderr_the_log_goes_nowhere(capsys, logged, monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    log.configure("info", "text", {})
+    logging.getLogger("localtunnel").error("unseen")
+    monkeypatch.undo()
+    assert capsys.readouterr() == ("", "")
+
+
 def test_the_log_goes_to_stderr_unless_told_otherwise(capsys):
     logger = logging.getLogger("localtunnel")
     before = (logger.level, list(logger.handlers))

@@ -1,5 +1,6 @@
 """What people, scripts and programs see: the client's output."""
 
+import errno
 import json
 import os
 import threading
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from localtunnel.cli.output import MAX_BANNER_LINES, MAX_SHOWN, Json, Piped, Quiet, Terminal, clean
 from localtunnel.cli.writer import MAX_LINES, LineWriter, Stream
 from localtunnel.client.events import (
+    RequestFollowed,
     RoundTripMeasured,
     ServerNotice,
     TunnelLost,
@@ -26,6 +28,7 @@ AGAIN = TunnelOpened(url=URL, name="demo", target="localhost:8080", banner="Welc
 MOVED = TunnelOpened(url=f"{URL}:81", name="demo", target="localhost:8080", banner="", resumed=True)
 LOST = TunnelLost(code="closed", message="The server closed the connection.", retry_in=2.345)
 JOINED = VisitorJoined(number=1, peer="203.0.113.7:51234", request="GET / HTTP/1.1")
+FOLLOWED = RequestFollowed(number=1, request="GET /page2 HTTP/1.1")
 LEFT = VisitorLeft(number=1, received=10, sent=20, seconds=0.5, reason="closed")
 FAILED = UpstreamFailed(number=2, target="localhost:8080", code="unreachable", message="localhost:8080 refused.")
 SLOW = UpstreamFailed(number=2, target="localhost:8080", code="deadline", message="localhost:8080 did not answer.")
@@ -34,6 +37,7 @@ EVERYTHING = [
     OPENED,
     RoundTripMeasured(0.0421),
     JOINED,
+    FOLLOWED,
     LEFT,
     FAILED,
     SLOW,
@@ -56,7 +60,7 @@ class Lines(list):
         self.append(line)
 
 
-def test_terminal_shows_banner_url_target_and_one_line_per_connection():
+def test_terminal_shows_banner_url_target_and_one_line_per_request():
     out = Lines()
     renderer = Terminal(out, clock)
     for event in EVERYTHING:
@@ -68,6 +72,7 @@ def test_terminal_shows_banner_url_target_and_one_line_per_connection():
         "Target  localhost:8080",
         "Round trip  42 ms",
         "12:00:00  #1  203.0.113.7:51234  GET / HTTP/1.1",
+        "12:00:00  #1  GET /page2 HTTP/1.1",
         "12:00:00  #2  502: localhost:8080 refused.",
         "12:00:00  #2  504: localhost:8080 did not answer.",
         "12:00:00  The server stops within 30 seconds.",
@@ -162,6 +167,7 @@ def test_json_has_one_object_per_event():
         "tunnel_opened",
         "round_trip_measured",
         "visitor_joined",
+        "request_followed",
         "visitor_left",
         "upstream_failed",
         "upstream_failed",
@@ -180,6 +186,7 @@ def test_json_has_one_object_per_event():
         "resumed": False,
     }
     assert objects[1] == {"event": "round_trip_measured", "seconds": 0.0421}
+    assert objects[3] == {"event": "request_followed", "number": 1, "request": "GET /page2 HTTP/1.1"}
     assert objects[-1] == {"event": "failed", "code": "unavailable", "message": "The name is taken.", "exit_code": 5}
 
 
@@ -201,6 +208,7 @@ def test_nothing_from_elsewhere_reaches_the_terminal_as_a_sequence(renderer_of):
     renderer = renderer_of(out)
     renderer(TunnelOpened(HOSTILE, HOSTILE, HOSTILE, f"{HOSTILE}\nhello", False))
     renderer(VisitorJoined(1, HOSTILE, HOSTILE))
+    renderer(RequestFollowed(1, HOSTILE))
     renderer(UpstreamFailed(1, HOSTILE, "unreachable", HOSTILE))
     renderer(ServerNotice(HOSTILE))
     renderer(TunnelLost("closed", HOSTILE, 1.0))
@@ -261,6 +269,21 @@ def test_a_reader_that_has_gone_is_no_error(pipe):
     stream = Stream(file)
     for _ in range(2):
         stream.write(stream.encode("nobody reads this"))
+    assert stream.failure is None
+
+
+def test_a_disk_that_is_full_is_told_once_and_only_before_anything_was_written(pipe):
+    told = []
+    with open("/dev/full", "w") as full:
+        useless, useful = Stream(full), Stream(pipe[1])
+        for stream in (useless, useful):
+            stream.on_useless = lambda stream=stream: told.append(stream)
+        useful.write(b"seen")
+        os.dup2(full.fileno(), pipe[1].fileno())
+        for stream in (useless, useful) * 2:
+            stream.write(b"unseen")
+    assert [stream.failure.errno for stream in (useless, useful)] == [errno.ENOSPC] * 2
+    assert told == [useless]
 
 
 def test_a_stream_that_was_closed_before_the_start_is_no_error():

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from harness.state import put_server_key
 
 from localtunnel import __version__
 from localtunnel.cli import exit_codes
@@ -20,7 +21,8 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def environment(tmp_path):
-    """What the commands get: nothing of the settings of the person who runs the tests."""
+    """What the commands get: nothing of the settings of the person who runs the tests, and a server's key."""
+    put_server_key(tmp_path / ".local" / "share" / "localtunnel")
     return {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
 
 
@@ -96,7 +98,8 @@ def test_quiet_is_the_url_and_an_empty_stderr(started, tunnel_server):
 
 def test_json_tells_the_opening_and_the_failure(started, tunnel_server):
     first = started("lt-client", "--json", "--name=demo", "8080", LT_SERVER=tunnel_server[1])
-    opened = json.loads(first.stdout.readline())
+    met, opened = (json.loads(first.stdout.readline()) for _ in range(2))
+    assert met["event"] == "server_pinned"
     assert (opened["event"], opened["name"], opened["target"]) == ("tunnel_opened", "demo", "localhost:8080")
     second = started("lt-client", "--json", "--name=demo", "8080", LT_SERVER=tunnel_server[1])
     out, err = second.communicate(timeout=20)
@@ -195,3 +198,18 @@ def test_help_into_a_pipe_that_is_closed_is_quiet(name):
         command = [sys.executable, str(ROOT / "bin" / name), "--help"]
         done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_without_a_stderr_stdout_has_nothing_of_it(environment):
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, str(ROOT / "bin" / "lt-client")]
+    for argv, code in ((["--no-such-option"], exit_codes.USAGE), (["--no-retry", "-s", "127.0.0.1:1", "80"], 6)):
+        done = subprocess.run([*command, *argv], stdout=subprocess.PIPE, env=environment, timeout=20)
+        assert (done.returncode, done.stdout) == (code, b"")
+
+
+def test_a_client_whose_url_cannot_be_written_ends(tunnel_server, environment):
+    command = [sys.executable, str(ROOT / "bin" / "lt-client"), "-s", tunnel_server[1], "8080"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment, text=True, timeout=20)
+    assert done.returncode == exit_codes.INTERNAL_ERROR
+    assert done.stderr.endswith("lt-client: The output cannot be written: No space left on device.\n")

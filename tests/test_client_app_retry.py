@@ -36,7 +36,9 @@ def server(version):
 def raw_client(server, target=1, *, opened=False, **settings):
     """Run a client at a server made of sockets, without discovery."""
     settings = {"name": "foo", "timeouts": SOON, **settings}
-    return running_client((LOOPBACK, 1), target, opened=opened, backend=f"{LOOPBACK}:{server.port}", **settings)
+    return running_client(
+        (LOOPBACK, 1), target, opened=opened, backend=f"{LOOPBACK}:{server.port}", insecure=True, **settings
+    )
 
 
 def fail(server):
@@ -203,7 +205,7 @@ def test_another_version_ends_the_client(server, version):
 def test_a_server_that_was_told_to_speak_0_2_only_is_met_there():
     """Ours answers with an error where that of 2013 closes."""
     with (
-        running_server(protocols=("0.2",)) as server,
+        running_server(legacy="only") as server,
         running_client(server.frontend_addresses[0], 1, name="foo", timeouts=SOON) as client,
     ):
         assert [type(event) for event in client.events] == [ServerNotice, TunnelOpened]

@@ -17,7 +17,7 @@ from harness import (
 
 import localtunnel
 from localtunnel.client.discovery import MAX_ANSWER, discover_backend, server_version
-from localtunnel.errors import ConnectionClosed, DeadlineExceeded, LocaltunnelError, Unreachable
+from localtunnel.errors import ConnectionClosed, ConnectionRefused, DeadlineExceeded, LocaltunnelError, Unreachable
 from localtunnel.net import closing
 from localtunnel.net.address import HostPort
 from localtunnel.net.deadline import Deadline
@@ -175,8 +175,12 @@ def test_an_endless_answer_is_read_no_further_than_the_limit():
 
 def test_nobody_there_is_unreachable():
     port = unused_port()
-    with pytest.raises(Unreachable, match=f"127.0.0.1:{port}"):
-        discover(HostPort(LOOPBACK, port))
+    with pytest.raises(ConnectionRefused) as caught:
+        discover(HostPort("localhost", port))
+    assert str(caught.value) == (
+        f"No localtunnel server answers at localhost:{port} (connection refused); start lt-server there, or name yours "
+        "with --server."
+    )
 
 
 def test_the_servers_version_is_what_it_says():

@@ -51,7 +51,7 @@ def test_what_0_2_has_no_field_for():
 def meeting(raw, **settings):
     """Run a client of ours at a server by hand, which it has not reached yet."""
     timeouts = {"retry_first": 0.01, "retry_longest": 0.01}
-    settings = {"name": "demo", "backend": raw.port, "timeouts": timeouts, **settings}
+    settings = {"name": "demo", "backend": raw.port, "insecure": True, "timeouts": timeouts, **settings}
     return running_client((LOOPBACK, 9), unused_port(), opened=False, **settings)
 
 
@@ -96,6 +96,16 @@ def test_a_password_and_a_domain_are_kept_at_0_2():
         assert "options" not in message["control"]
         control.sendall(frame({"control": {"host": "demo.localhost", "concurrency": 1, "banner": "hello"}}))
         client.wait_for(TunnelOpened)
+
+
+def test_a_password_is_not_sent_in_the_clear_because_encryption_was_cut_off():
+    with RawServer() as raw, meeting(raw, protect="ann:secret", insecure=False) as client:
+        for _ in range(3):
+            sock = raw.accept_silently()
+            assert read_exactly(sock, 2) == b"\x16\x03"
+            sock.close()
+        (notice,) = client.seen(ServerNotice)
+        assert notice.text == "The server seems not to speak LTP/0.3, which protect needs."
 
 
 def test_there_is_no_fallback_that_would_lose_a_guard():

@@ -1,5 +1,7 @@
 """localtunnel.client.session: one control connection of LTP/0.2, against a server made of sockets."""
 
+from pathlib import Path
+
 import gevent
 import pytest
 from harness import (
@@ -13,7 +15,11 @@ from harness import (
 )
 
 from localtunnel.client.config import ClientConfig, Timeouts
-from localtunnel.client.session import Session, refusal
+from localtunnel.client.known_servers import KnownServers
+from localtunnel.client.link import Link
+from localtunnel.client.opening import refusal
+from localtunnel.client.session import Session
+from localtunnel.client.trust import Trust
 from localtunnel.client.upstream import Upstream
 from localtunnel.client.visits import Visits
 from localtunnel.errors import (
@@ -39,6 +45,11 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 ME = "me@laptop;Linux;1"
 
 
+def unknown_server():
+    """How a server is reached that nobody has met."""
+    return Link(Trust("localhost:80", KnownServers(Path("/nonexistent"))))
+
+
 class Running:
     """A session in a greenlet."""
 
@@ -46,7 +57,7 @@ class Running:
         config = ClientConfig(target=1, timeouts=Timeouts(**{"connect": 5.0, "reply": 5.0, **timeouts}))
         self.replies = []
         visits = Visits(Upstream(parse_target(1), 1.0), print)
-        self.session = Session(config, LTP_0_2, ControlRequest("foo", ME), visits, print)
+        self.session = Session(config, LTP_0_2, ControlRequest("foo", ME), unknown_server(), visits, print)
         self._greenlet = gevent.spawn(self._run, HostPort(LOOPBACK, port))
 
     def _run(self, backend):

@@ -141,7 +141,7 @@ def test_a_server_that_is_slow_to_answer_is_no_stall(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(session, "TICK", 0.05)
     with RawServer() as server:
         target = "127.0.0.1:1"
-        settings = {"backend": f"127.0.0.1:{server.port}", "name": "demo", "opened": False}
+        settings = {"backend": f"127.0.0.1:{server.port}", "name": "demo", "opened": False, "insecure": True}
         with running_client(("127.0.0.1", 1), target, **settings) as running:
             control = server.accept_silently()
             assert read_exactly(control, 7) == b"LTP/0.3"

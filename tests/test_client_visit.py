@@ -55,6 +55,10 @@ class Watched:
         assert visit is self.visit
         self.told.append("joined")
 
+    def visit_followed(self, visit, request_line):
+        assert visit is self.visit
+        self.told.append(request_line)
+
     def visit_failed(self, visit, error):
         assert visit is self.visit
         self.told.append("failed")

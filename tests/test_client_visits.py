@@ -2,6 +2,7 @@
 
 import gevent
 import pytest
+from gevent.event import Event
 from harness import (
     LOOPBACK,
     is_reset,
@@ -17,7 +18,8 @@ from harness import (
     wait_until,
 )
 
-from localtunnel.client.events import UpstreamFailed, VisitorJoined, VisitorLeft
+from localtunnel.client.events import RequestFollowed, UpstreamFailed, VisitorJoined, VisitorLeft
+from localtunnel.client.requests import MAX_LINE
 from localtunnel.client.upstream import Upstream
 from localtunnel.client.visit import refuse_seen
 from localtunnel.client.visits import Visits
@@ -38,11 +40,11 @@ class Bench:
         upstream.resolve()
         self.visits = Visits(upstream, self.events.append)
 
-    def begin(self, first=HELLO, number=1):
+    def begin(self, first=HELLO, number=1, kind="http"):
         """Begin a visit as LTP/0.3 has it, or as LTP/0.2 when ``number`` is None."""
         sock, server = pair()
         self.servers.append(server)
-        assignment = None if number is None else Assignment(number, "203.0.113.7:51234")
+        assignment = None if number is None else Assignment(number, "203.0.113.7:51234", kind)
         self.visits.begin(sock, assignment, first)
         return server
 
@@ -82,6 +84,61 @@ def test_a_visit_of_0_3_says_got_and_ready_and_then_only_bytes(port):
         joined, left = bench.events
         assert joined == VisitorJoined(1, "203.0.113.7:51234", "GET /hello HTTP/1.1")
         assert (left.received, left.sent, left.reason) == (len(HELLO) + 4, len(HELLO) + 4, "closed")
+
+
+def follow(bench, kind="http"):
+    """Have a request answered (by its echo) on a new visit, and return the server's end."""
+    server = bench.begin(kind=kind)
+    assert (read_message(server), read_message(server)) == ({"got": 1}, {"ready": 1})
+    assert read_exactly(server, len(HELLO)) == HELLO
+    return server
+
+
+def exchange(server, data):
+    server.sendall(data)
+    assert read_exactly(server, len(data)) == data
+
+
+def followed(bench):
+    """End the visit as the server does, and return the request lines that were reported after the first."""
+    bench.servers[-1].shutdown(1)
+    wait_until(lambda: not len(bench.visits))
+    return [event for event in bench.events if type(event) is RequestFollowed]
+
+
+def test_each_request_that_follows_on_the_connection_is_reported(port):
+    with Bench(port) as bench:
+        server = follow(bench)
+        exchange(server, request("demo.localhost", "/page2"))
+        exchange(server, b"no request line, such as a part of a WebSocket")
+        exchange(server, b"POST /page3 HTTP/1.0\r\n\r\nGET /body HTTP/1.1\r\n")
+        exchange(server, b"GET /" + b"a" * MAX_LINE + b" HTTP/1.1\r\n\r\n")
+        assert followed(bench) == [
+            RequestFollowed(1, "GET /page2 HTTP/1.1"),
+            RequestFollowed(1, "POST /page3 HTTP/1.0"),
+        ]
+
+
+def test_a_body_that_looks_like_a_request_is_none_while_nothing_was_answered():
+    taken = Event()
+
+    def silent(sock):
+        read_exactly(sock, 2 * len(HELLO))
+        taken.set()
+        read_to_end(sock)
+
+    with running_upstream(silent) as port, Bench(port) as bench:
+        server = bench.begin()
+        assert (read_message(server), read_message(server)) == ({"got": 1}, {"ready": 1})
+        server.sendall(HELLO)
+        assert taken.wait(10)
+        assert followed(bench) == []
+
+
+def test_a_tcp_tunnel_has_no_requests(port):
+    with Bench(port) as bench:
+        exchange(follow(bench, "tcp"), HELLO)
+        assert followed(bench) == []
 
 
 def test_a_visit_of_0_2_says_nothing_of_its_own(port):

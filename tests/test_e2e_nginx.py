@@ -28,8 +28,8 @@ LARGE = 100 * MEGABYTE
 
 VISITORS = 200
 POOLS = {
-    "0.2": 'protocols = ["0.2"]\npool_size = 8\n',
-    "0.3": 'protocols = ["0.3"]\n[limits]\ntunnel_concurrency = 8\n',
+    "0.2": 'legacy = "only"\npool_size = 8\n',
+    "0.3": "legacy = false\n[limits]\ntunnel_concurrency = 8\n",
 }
 """A pool of 8 connections, as large as the server may make it."""
 

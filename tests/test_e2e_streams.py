@@ -37,17 +37,17 @@ WEBSOCKET_ID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """What a server appends to the client's key (RFC 6455 1.3)."""
 
 
-@pytest.fixture(scope="module", params=["0.2", "0.3"])
+@pytest.fixture(scope="module", params=['"only"', "false"], ids=["0.2", "0.3"])
 def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """A server that speaks one version, to which the client falls back if need be."""
-    with ServerProcess(config=f'protocols = ["{request.param}"]\n') as running:
+    with ServerProcess(config=f"legacy = {request.param}\n") as running:
         yield running
 
 
-@pytest.fixture(scope="module", params=["0.2", "0.3"])
+@pytest.fixture(scope="module", params=['"only"', "false"], ids=["0.2", "0.3"])
 def plain_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """The same in join mode, which knows no end of a response."""
-    with ServerProcess(config=f'protocols = ["{request.param}"]\nedge = "join"\n') as running:
+    with ServerProcess(config=f'legacy = {request.param}\nedge = "join"\n') as running:
         yield running
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import gevent
 import pytest
@@ -32,10 +33,11 @@ FRONTEND_PORT, BACKEND_PORT, TARGET_PORT = 8000, 8001, 8002
 STRANGER = "stranger@elsewhere;Plan 9"
 
 
-def test_name_of_a_killed_client_is_its_users_again_at_once_and_nobody_elses() -> None:
+def test_name_of_a_killed_client_is_its_users_again_at_once_and_nobody_elses(tmp_path: Path) -> None:
     """At once: long before the heartbeat, which is 5 s, could have told the server anything."""
+    same_user = {"XDG_DATA_HOME": str(tmp_path)}
     with ServerProcess() as server, running_upstream(answer_hello) as port:
-        with ClientProcess(port, server=server.frontend, name="demo") as first:
+        with ClientProcess(port, server=server.frontend, name="demo", env=same_user) as first:
             first.wait_until_open()
             first.signal(signal.SIGKILL)
             first.wait()
@@ -45,13 +47,15 @@ def test_name_of_a_killed_client_is_its_users_again_at_once_and_nobody_elses() -
         with RawClient(server.backend, "demo", STRANGER) as stranger:
             assert stranger.reply["error"] == "unavailable"
         assert fetch(server.frontend, request("demo.localhost")).status == 503
-        with ClientProcess(port, server=server.frontend, name="demo") as second:
+        with ClientProcess(port, server=server.frontend, name="demo") as another:
+            assert another.wait() == 5
+        with ClientProcess(port, server=server.frontend, name="demo", env=same_user) as second:
             assert second.wait_until_open() == f"http://demo.localhost:{server.frontend[1]}"
             assert fetch(server.frontend, request("demo.localhost")).body == b"hello"
 
 
 def test_name_of_a_killed_client_of_0_2_is_free_for_anybody_at_once() -> None:
-    with ServerProcess(config='protocols = ["0.2"]\n') as server, running_upstream(answer_hello) as port:
+    with ServerProcess(config='legacy = "only"\n') as server, running_upstream(answer_hello) as port:
         with ClientProcess(port, server=server.frontend, name="demo") as first:
             first.wait_until_open()
             first.signal(signal.SIGKILL)

@@ -217,10 +217,10 @@ def test_the_owner_gets_a_command_that_is_safe_to_copy(host: str, port: int | No
     assert [line.strip() for line in read(answer)[1].splitlines() if "lt-client" in line] == [command]
 
 
-def test_only_a_tunnel_that_was_not_found_shows_a_command() -> None:
+def test_only_a_tunnel_that_is_to_be_opened_shows_a_command() -> None:
     for kind in ERRORS:
         _, body = read(pages.error_answer(kind("It."), request(), domain="localhost"))
-        assert ("lt-client --" in body) == (kind is errors.TunnelNotFound)
+        assert ("lt-client --" in body) == (kind in (errors.TunnelNotFound, errors.ClientOffline))
 
 
 @every_form

@@ -12,12 +12,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "localtunnel"
 
 BELOW = {
-    "cli": {"server", "client", "net", "protocol", "http", "errors"},
-    "server": {"net", "protocol", "http", "errors"},
-    "client": {"net", "protocol", "http", "errors"},
+    "cli": {"server", "client", "net", "protocol", "http", "files", "errors"},
+    "server": {"net", "protocol", "http", "files", "errors"},
+    "client": {"net", "protocol", "http", "files", "errors"},
     "net": {"protocol", "errors"},
     "protocol": {"errors"},
     "http": {"errors"},
+    "files": {"errors"},
     "errors": set(),
     # The package itself names its public API, for type checkers and on first use.
     "localtunnel": {"server", "client"},

@@ -10,7 +10,7 @@ import pytest
 from msgspec.inspect import type_info
 
 from localtunnel.errors import MessageError, upstream_error
-from localtunnel.protocol import codec, limits, messages, options
+from localtunnel.protocol import codec, limits, messages, options, scram, stream, token
 from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, VERSIONS
 from localtunnel.protocol.messages import Message
 from localtunnel.protocol.states import TABLES, State
@@ -21,6 +21,8 @@ TEXT = (Path(__file__).parents[1] / "PROTOCOL.md").read_text(encoding="utf-8")
 TITLES: dict[str, type] = {
     "Control request": messages.ControlRequest,
     "Control reply": messages.ControlReply,
+    "Challenge": messages.Challenge,
+    "Proof": messages.Proof,
     "Proxy request": messages.ProxyRequest,
     "Assigned": messages.Assigned,
     "Assignment": messages.Assignment,
@@ -41,6 +43,8 @@ SESSION = "c1f0a94be23d4d6f8a5b7e90126c3d58"
 EXAMPLES: dict[str, Message] = {
     "Control request": messages.ControlRequest("demo", "c", instance="i"),
     "Control reply": messages.ControlReply("h"),
+    "Challenge": messages.Challenge("r=x"),
+    "Proof": messages.Proof("c=x"),
     "Proxy request": messages.ProxyRequest("demo", "c"),
     "Assigned": messages.ASSIGNED,
     "Assignment": messages.Assignment(7, "p"),
@@ -100,6 +104,7 @@ OBSERVABLE = {
     "ERROR_HOLD",
     "MAX_CONCURRENCY",
     "MAX_NAME",
+    "MAX_SCRAM",
     "MAX_CLIENT_ID",
     "MISSED_HEARTBEATS",
     "LEASE",
@@ -108,6 +113,7 @@ OBSERVABLE = {
     "GOT_ROUND_TRIPS",
     "READY_TIMEOUT",
     "SEEN_IDS",
+    "HANDSHAKE_TIMEOUT",
     "PARKED_AGE",
     "FIRST_CONCURRENCY",
     "TUNNEL_CONCURRENCY",
@@ -133,6 +139,8 @@ def test_every_limit_that_a_peer_can_observe_is_in_the_table() -> None:
 @pytest.mark.parametrize(
     ("title", "sentence", "value"),
     [
+        ("TLS (LTP/0.3)", r"done within ([0-9]+) s", limits.HANDSHAKE_TIMEOUT),
+        ("Streams over TLS (LTP/0.3)", r"which is ([0-9]+) bytes", stream.MAX_CHUNK),
         ("Heartbeats", r"one every ([0-9]+) s", limits.HEARTBEAT_INTERVAL),
         ("Heartbeats", r"no pong has come ([0-9]+) s after", limits.HEARTBEAT_TIMEOUT),
         ("Heartbeats", r"no message for ([0-9]+) s,", limits.CLIENT_HEARTBEAT_TIMEOUT),
@@ -141,11 +149,18 @@ def test_every_limit_that_a_peer_can_observe_is_in_the_table() -> None:
         ("Protocol header", r"`exception` after ([0-9]+) s", limits.PREAMBLE_TIMEOUT),
         ("Control reply", r"and ([0-9]+) at most", limits.MAX_CONCURRENCY),
         ("Control request", r"1 to ([0-9]+) letters", limits.MAX_NAME),
+        ("Challenge and proof (LTP/0.3)", r"1 to ([0-9]+) characters", limits.MAX_SCRAM),
+        ("Logging in (LTP/0.3)", r"fewer than ([0-9]+) rounds", scram.ITERATIONS),
+        ("Logging in (LTP/0.3)", r"or more than ([0-9]+)", scram.MAX_ITERATIONS),
+        ("Logging in (LTP/0.3)", r"without padding, ([0-9]+),", token.ID_LENGTH),
+        ("Logging in (LTP/0.3)", r"The secret is the ([0-9]+) characters", token.SECRET_LENGTH),
         ("Control reply", r"to ([0-9.]+) s at least", limits.HEARTBEAT_BOUNDS[0]),
         ("Control reply", r"and ([0-9]+) s at most", limits.HEARTBEAT_BOUNDS[1]),
         ("Control reply", r"of either side; ([0-9]+) if it is left out", limits.HEARTBEAT_INTERVAL),
         ("Heartbeats", r"has got none for ([0-9]+) intervals", limits.MISSED_HEARTBEATS),
-        ("Names, sessions and leases", r"keeps the name for ([0-9]+) s", limits.LEASE),
+        ("Names, sessions and leases", r"did neither .* for ([0-9]+) s", limits.LEASE),
+        ("Names, sessions and leases", r"that key \| for ([0-9]+) s", limits.OWNED_LEASE),
+        ("Names, sessions and leases", r"has ([0-9]+) s from its next start", limits.OWNED_LEASE),
         ("Assignment (LTP/0.3)", r"so far, ([0-9]+) of", limits.MAX_FIRST),
         ("Assignment (LTP/0.3)", r"max\(([0-9]+) ms", limits.GOT_TIMEOUT * 1000),
         ("Assignment (LTP/0.3)", r"ms, ([0-9]+) round trips", limits.GOT_ROUND_TRIPS),
@@ -207,8 +222,11 @@ def test_the_list_of_messages() -> None:
 
 
 SECTIONS = {
-    "Control request": ("Control request", {"instance", "kind", "port", "resume", "options"}),
-    "Control reply": ("Control reply", {"url", "session", "heartbeat", "options"}),
+    "Control request": (
+        "Control request",
+        {"instance", "kind", "port", "resume", "auth", "owner", "takeover", "options"},
+    ),
+    "Control reply": ("Control reply", {"url", "session", "heartbeat", "auth", "options"}),
     "Proxy request": ("Proxy request", {"session"}),
     "Assigned and assignment": ("Assignment", {"id", "peer", "kind"}),
     "Got, ready and failed (LTP/0.3)": ("Failed", {"id", "error"}),
@@ -260,6 +278,8 @@ def describe(kind: Any) -> tuple[str, str]:
             return words.replace(" or ", ", ") + " or null", bounds
         case msgspec.inspect.LiteralType(values):
             return " or ".join(f'`"{value}"`' for value in values), ""
+        case msgspec.inspect.BoolType():
+            return "boolean", ""
         case msgspec.inspect.FloatType(gt=gt):
             return "number", f"above {gt}"
         case msgspec.inspect.IntType(ge=ge, le=le, lt=lt):
@@ -287,8 +307,23 @@ def test_options() -> None:
 
 def test_error_codes() -> None:
     table = rows(section("Errors"), "Code", "Sent when", "What the client does")
-    plain = {messages.UNAVAILABLE, messages.EXPIRED, messages.EXCEPTION, messages.VERSION}
-    assert {code(row[0]) for row in table} == plain | {messages.PORT_REFUSED, messages.OPTION_REFUSED}
+    in_code = {
+        messages.UNAVAILABLE,
+        messages.EXPIRED,
+        messages.EXCEPTION,
+        messages.VERSION,
+        messages.PORT_REFUSED,
+        messages.AUTH_REQUIRED,
+        messages.AUTH_FAILED,
+        messages.TOKEN_EXPIRED,
+        messages.AUTH_THROTTLED,
+        messages.TLS_REQUIRED,
+        messages.NOT_ALLOWED,
+        messages.LIMIT_REACHED,
+        messages.KICKED,
+        messages.OPTION_REFUSED,
+    }
+    assert {code(row[0]) for row in table} == in_code
 
 
 def test_words_of_failed() -> None:

@@ -39,7 +39,7 @@ def parts(session: str) -> list[tuple[str, str, bytes]]:
 
 
 def test_the_examples() -> None:
-    assert list(SESSIONS) == ["control", "proxy", "version", "control_0_3", "proxy_0_3", "seen_0_3"]
+    assert list(SESSIONS) == ["control", "proxy", "version", "control_0_3", "login_0_3", "proxy_0_3", "seen_0_3"]
 
 
 @pytest.mark.parametrize("session", SESSIONS)

@@ -17,6 +17,7 @@ from localtunnel.protocol.limits import MAX_CLIENT_ID
 from localtunnel.protocol.messages import (
     Assigned,
     Assignment,
+    Challenge,
     Concurrency,
     ControlReply,
     ControlRequest,
@@ -28,6 +29,7 @@ from localtunnel.protocol.messages import (
     Notice,
     Ping,
     Pong,
+    Proof,
     ProxyRequest,
     Ready,
     Release,
@@ -37,6 +39,8 @@ from localtunnel.protocol.messages import (
 TYPES: dict[str, type[msgspec.Struct]] = {
     "control_request": ControlRequest,
     "control_reply": ControlReply,
+    "challenge": Challenge,
+    "proof": Proof,
     "proxy_request": ProxyRequest,
     "assigned": Assigned,
     "assignment": Assignment,
@@ -52,7 +56,7 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "release": Release,
     "error": ErrorReply,
 }
-FROM_CLIENT = (ControlRequest, ProxyRequest, Got, Ready, Failed, Release)
+FROM_CLIENT = (ControlRequest, Proof, ProxyRequest, Got, Ready, Failed, Release)
 FROM_BOTH = (Ping, Pong)
 SESSION = "0123456789abcdef0123456789abcdef"
 VERSIONS = {"0.2": LTP_0_2, "0.3": LTP_0_3}
@@ -96,6 +100,26 @@ EVERY_MESSAGE = [
             }
         },
     ),
+    (
+        ControlRequest("demo", "c", instance="i", auth="p=x"),
+        {"control": {"name": "demo", "client": "c", "instance": "i", "auth": "p=x"}},
+    ),
+    (
+        ControlReply("h", 4, "b", "http://h", SESSION, 5.0, "v=x"),
+        {
+            "control": {
+                "host": "h",
+                "concurrency": 4,
+                "banner": "b",
+                "url": "http://h",
+                "session": SESSION,
+                "heartbeat": 5.0,
+                "auth": "v=x",
+            }
+        },
+    ),
+    (Challenge("r=x"), {"challenge": "r=x"}),
+    (Proof("c=x"), {"proof": "c=x"}),
     (
         ControlRequest("demo", "c", instance="i", options={"cors": True, "allow_ip": ["::1"]}),
         {"control": {"name": "demo", "client": "c", "instance": "i", "options": {"cors": True, "allow_ip": ["::1"]}}},

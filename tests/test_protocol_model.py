@@ -158,7 +158,9 @@ class Deliveries(RuleBasedStateMachine):
         self.stack.enter_context(nothing_left_over())
         self.stack.enter_context(patch.multiple(limits, GOT_TIMEOUT=GOT_TIMEOUT, READY_TIMEOUT=PATIENCE))
         visits: Any = SimpleNamespace(begin=self.begin_visit)
-        self.session = Session(ClientConfig(), LTP_0_3, ControlRequest("demo", "c"), visits, lambda event: None)
+        link: Any = SimpleNamespace()
+        request = ControlRequest("demo", "c")
+        self.session = Session(ClientConfig(), LTP_0_3, request, link, visits, lambda event: None)
         self.pool = Pool(100)
         self.wires: list[Wire] = []
         self.joins: list[Join] = []

@@ -12,6 +12,7 @@ from localtunnel.protocol.messages import (
     PONG,
     RELEASE,
     Assignment,
+    Challenge,
     Concurrency,
     ControlReply,
     ControlRequest,
@@ -21,6 +22,7 @@ from localtunnel.protocol.messages import (
     Got,
     Message,
     Notice,
+    Proof,
     ProxyRequest,
     Ready,
     Replaced,
@@ -30,6 +32,8 @@ from localtunnel.protocol.states import TABLES, State, advance
 EXAMPLES: list[Message] = [
     ControlRequest("demo", "c"),
     ControlReply("demo.localhost"),
+    Challenge("r=x"),
+    Proof("c=x"),
     ProxyRequest("demo", "c"),
     ASSIGNED,
     Assignment(1, "203.0.113.7:51234"),
@@ -66,6 +70,11 @@ EXPECTED = {
     },
     LTP_0_3: {
         **BOTH,
+        ("REQUESTED", "Challenge"): "CHALLENGED",
+        ("CHALLENGED", "Proof"): "PROVED",
+        ("CHALLENGED", "ErrorReply"): "CLOSED",
+        ("PROVED", "ControlReply"): "OPEN",
+        ("PROVED", "ErrorReply"): "CLOSED",
         ("OPEN", "Ping"): "OPEN",
         ("OPEN", "Pong"): "OPEN",
         ("OPEN", "Concurrency"): "OPEN",
@@ -83,7 +92,7 @@ EXPECTED = {
 """Written down a second time, by hand: what PROTOCOL.md, section 5, allows. Everything else is refused."""
 
 STATES = {
-    LTP_0_2: set(State) - {State.ASSIGNED, State.TAKEN},
+    LTP_0_2: set(State) - {State.CHALLENGED, State.PROVED, State.ASSIGNED, State.TAKEN},
     LTP_0_3: set(State) - {State.PINGED},
 }
 """Which states a version has."""
@@ -153,6 +162,8 @@ WALKS: list[tuple[bytes, list[Message], State]] = [
     (LTP_0_2, [ProxyRequest("demo", "c"), ASSIGNED], State.JOINED),
     (LTP_0_3, [*OPENING, PING, PING, PONG, PONG, Concurrency(9), Notice("n"), Drain(3), Concurrency(4)], State.OPEN),
     (LTP_0_3, [*OPENING, PONG, RELEASE], State.CLOSED),
+    (LTP_0_3, [OPENING[0], Challenge("r=x"), Proof("c=x"), OPENING[1], PING], State.OPEN),
+    (LTP_0_3, [OPENING[0], Challenge("r=x"), Proof("c=x"), ErrorReply("auth_failed")], State.CLOSED),
     (LTP_0_3, [*OPENING, Replaced("text")], State.CLOSED),
     (LTP_0_3, [*PARKING, Got(1), Ready(1)], State.JOINED),
     (LTP_0_3, [*PARKING, Got(1), Failed(1, "refused")], State.CLOSED),

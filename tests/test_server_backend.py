@@ -277,4 +277,4 @@ def test_stopping_ends_tunnels_preambles_and_held_errors():
 def test_everything_arrives_from_this_machine(server):
     """The harness dials loopback; the owner of a name is that address."""
     with RawClient(backend(server), "foo"):
-        assert server.registry.find("foo").owner == LOOPBACK
+        assert server.registry.find("foo").address == LOOPBACK

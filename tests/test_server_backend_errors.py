@@ -204,7 +204,7 @@ def test_a_client_that_leaves_within_the_preamble_leaves_nothing(server, start, 
     sock.sendall(start)
     gevent.idle()
     end(sock)
-    wait_until(lambda: not server._backend._preambles)
+    wait_until(lambda: not server._backend.arriving)
     nothing_but(server, "other")
 
 
@@ -257,9 +257,9 @@ def test_each_version_is_answered_in_its_own_way(server, version):
     assert reply["concurrency"] == {"0.2": 10, "0.3": 4}[version]
 
 
-@pytest.mark.parametrize(("spoken", "other"), [("0.2", "0.3"), ("0.3", "0.2")])
-def test_a_version_that_the_server_was_told_not_to_speak_is_refused(spoken, other):
-    with running_server(protocols=(spoken,), timeouts=QUICK) as server:
+@pytest.mark.parametrize(("legacy", "spoken", "other"), [("only", "0.2", "0.3"), (False, "0.3", "0.2")])
+def test_a_version_that_the_server_was_told_not_to_speak_is_refused(legacy, spoken, other):
+    with running_server(legacy=legacy, timeouts=QUICK) as server:
         with connect(backend(server)) as sock:
             sock.sendall(REQUESTS[other])
             error = read_message(sock)

@@ -271,7 +271,7 @@ def one_at_a_time(sock: socket.socket, turn: BoundedSemaphore, work: float = 0.0
 def test_a_single_threaded_upstream_serves_visitors_in_parallel(version: str) -> None:
     turn = BoundedSemaphore(1)
     with (
-        running_site("0.2", protocols=["0.2", version]) as site,
+        running_site("0.2", legacy="only" if version == "0.2" else True) as site,
         running_upstream(lambda sock: one_at_a_time(sock, turn)) as port,
         running_client(site.address, port, name="single"),
     ):

@@ -12,6 +12,7 @@ from harness.messages import Message, messages, parameters
 from harness.v3 import end
 
 from localtunnel.server import exchange
+from localtunnel.server.app import TICK
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -20,7 +21,6 @@ POST = request(HOST, method="POST", fields="Content-Length: 10\r\n")
 HOWS = ["FIN", "RST"]
 COUNTED = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-TICK = 5.0
 
 
 @pytest.fixture(params=VERSIONS)
@@ -54,9 +54,9 @@ def begun(site: Site) -> Any:
 
 
 def stand_still(site: Site, seconds: float) -> None:
-    """Let the tunnel look after its exchanges as if nothing had moved for ``seconds``."""
+    """Let the server look after its exchanges as if nothing had moved for ``seconds``."""
     for _ in range(int(seconds / TICK) + 1):
-        site.demo.tunnel.tick(TICK)
+        site.server._tick()
 
 
 # The upstream.

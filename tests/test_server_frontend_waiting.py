@@ -175,7 +175,7 @@ def test_a_name_that_is_kept_for_its_client_is_503_until_it_is_given_up():
         for host in ("foo.localhost", "www.example.org"):
             with at_most(5, "an answer that has nothing to wait for"):
                 response = fetch(frontend(server), request(host))
-            assert_refused(response, 503, "pool_exhausted")
+            assert_refused(response, 503, "client_offline")
             assert int(response.fields["retry-after"]) >= 1
         with Peer(backend(server), "foo") as again:
             again.control.sendall(frame({"release": True}))

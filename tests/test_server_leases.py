@@ -5,6 +5,7 @@ from harness import wait_until
 
 from localtunnel.errors import NameUnavailable
 from localtunnel.protocol.framing import LTP_0_3
+from localtunnel.server.claims import Owner, Wish
 from localtunnel.server.demand import Shares
 from localtunnel.server.join import Joins
 from localtunnel.server.registry import Registry
@@ -31,7 +32,7 @@ def registry(freed):
 
 def claim(registry, owner=HERE, instance="one", **fields):
     """Claim the name ``foo`` and open a tunnel under it, as a control connection does."""
-    made = registry.claim("foo", owner, instance, **fields)
+    made = registry.claim(Owner(owner), instance, Wish("foo", **fields))
     made.tunnel = Tunnel(made.name, made.kind, LTP_0_3, 10, Shares(10, 100), Joins())
     return made
 
@@ -45,7 +46,7 @@ def leased(registry, seconds=LONG, **fields):
 
 
 def test_a_session_is_128_bits_that_nobody_else_has(registry):
-    sessions = {registry.claim(f"name-{number}", HERE, "one").session for number in range(100)}
+    sessions = {registry.claim(Owner(HERE), "one", Wish(f"name-{number}")).session for number in range(100)}
     assert len(sessions) == 100
     assert all(len(bytes.fromhex(session)) == 16 for session in sessions)
 
@@ -126,13 +127,13 @@ def test_a_lease_ends_by_itself_and_the_name_is_anybodys(registry, freed):
     made = leased(registry, 0.02)
     wait_until(lambda: registry.find("foo") is None, what="the end of the lease")
     assert freed == [made]
-    assert claim(registry, THERE).owner == THERE
+    assert claim(registry, THERE).owner == Owner(THERE)
 
 
 def test_the_end_of_a_lease_that_was_taken_up_does_not_touch_the_successor(registry, freed):
     old = leased(registry, 0.02)
     new = claim(registry)
-    later = registry.claim("bar", HERE, "one")
+    later = registry.claim(Owner(HERE), "one", Wish("bar"))
     registry.lease(later, 0.05)
     # It was asked for later, so the first one would have ended before it.
     wait_until(lambda: registry.find("bar") is None, what="the end of a later lease")
@@ -175,7 +176,7 @@ def test_a_visitor_of_http_is_not_led_to_a_tcp_tunnel(registry):
 
 def test_closing_ends_tunnels_and_leases(registry, freed):
     lost = leased(registry)
-    connected = registry.claim("bar", HERE, "one", host="www.example.org")
+    connected = registry.claim(Owner(HERE), "one", Wish("bar", host="www.example.org"))
     connected.tunnel = Tunnel("bar", "http", LTP_0_3, 10, Shares(10, 100), Joins())
     registry.close()
     assert len(registry) == 0

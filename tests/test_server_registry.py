@@ -4,6 +4,7 @@ import pytest
 
 from localtunnel.errors import NameInvalid, NameUnavailable
 from localtunnel.protocol.framing import LTP_0_2
+from localtunnel.server.claims import Owner, Wish
 from localtunnel.server.demand import Shares
 from localtunnel.server.join import Joins
 from localtunnel.server.registry import Registry
@@ -26,7 +27,7 @@ def registry(freed):
 
 def claim(registry, name, owner=HERE, instance=ONE, **fields):
     """Claim ``name`` and open a tunnel under it, as a control connection does."""
-    made = registry.claim(name, owner, instance, **fields)
+    made = registry.claim(Owner(owner), instance, Wish(name, **fields))
     made.tunnel = Tunnel(made.name, made.kind, LTP_0_2, 10, Shares(10, 100), Joins())
     return made
 
@@ -56,7 +57,7 @@ def test_other_hosts_lead_nowhere(registry, host):
 
 
 def test_a_claim_without_a_tunnel_is_known_and_has_none_yet(registry):
-    made = registry.claim("foo", HERE, ONE)
+    made = registry.claim(Owner(HERE), ONE, Wish("foo"))
     assert registry.route("foo.tunnels.example") is made
     assert made.tunnel is None
     assert registry.tunnels() == []
@@ -94,7 +95,7 @@ def test_a_late_release_leaves_the_successor_alone(registry, freed):
 
 def test_a_released_name_is_free_for_anybody_at_once(registry):
     registry.release(claim(registry, "foo"))
-    assert claim(registry, "foo", owner=THERE).owner == THERE
+    assert claim(registry, "foo", owner=THERE).owner == Owner(THERE)
 
 
 def test_a_host_of_its_own_leads_to_the_tunnel_as_well(registry):
@@ -144,12 +145,14 @@ def test_replacing_gives_up_the_host_that_is_no_longer_asked_for(registry):
 )
 def test_a_host_that_no_tunnel_may_have_is_refused(registry, host):
     with pytest.raises(NameInvalid):
-        registry.claim("foo", HERE, ONE, host=host)
+        registry.claim(Owner(HERE), ONE, Wish("foo", host=host))
     assert len(registry) == 0
 
 
-@pytest.mark.parametrize("name", ["", "-a", "a-", "a.b", "a_b", "www", "localhost", "x" * 64, "xn--abc", "ä", "a\n"])
+@pytest.mark.parametrize(
+    "name", ["", "-a", "a-", "a.b", "a_b", "www", "localhost", "w-w-w", "adm1n", "x" * 64, "xn--abc", "ä", "a\n"]
+)
 def test_a_name_that_no_tunnel_may_have_is_refused(registry, name):
     with pytest.raises(NameInvalid):
-        registry.claim(name, HERE, ONE)
+        registry.claim(Owner(HERE), ONE, Wish(name))
     assert len(registry) == 0

@@ -3,18 +3,20 @@
 import pytest
 from harness import request
 
-from localtunnel.errors import PoolExhausted, TunnelNotFound
+from localtunnel.errors import ClientOffline, TunnelNotFound
 from localtunnel.http.request import HeadReader, RequestHead
 from localtunnel.protocol.framing import LTP_0_3
 from localtunnel.protocol.messages import Kind
+from localtunnel.server.claims import Claim, Owner, Wish
 from localtunnel.server.demand import Shares
 from localtunnel.server.join import Joins
 from localtunnel.server.meta import Meta
-from localtunnel.server.registry import Claim, Registry
+from localtunnel.server.registry import Registry
 from localtunnel.server.routes import Routes
 from localtunnel.server.tunnel import Tunnel
 
 DOMAIN = "tunnels.example"
+VISITOR = "192.0.2.1"
 
 
 class Town:
@@ -24,15 +26,15 @@ class Town:
         joins = Joins()
         self.registry = Registry(DOMAIN)
         self.meta = Meta(DOMAIN, self.registry, joins)
-        self.routes = Routes(self.registry, self.meta)
+        self.routes = Routes(self.registry, self.meta, warns=False)
 
     def claim(self, name: str, kind: Kind = "http", host: str | None = None) -> Claim:
-        claim = self.registry.claim(name, "me", "one", kind=kind, host=host)
+        claim = self.registry.claim(Owner("me"), "one", Wish(name, kind, host))
         claim.tunnel = Tunnel(name, kind, LTP_0_3, 10, Shares(10, 100), Joins())
         return claim
 
     def find(self, host: str, target: str = "/") -> Tunnel | bytes:
-        return self.routes.find(head(host, target))
+        return self.routes.find(head(host, target), VISITOR)
 
 
 def head(host: str, target: str = "/") -> RequestHead:
@@ -78,7 +80,7 @@ def test_a_tunnel_whose_client_is_away(town: Town) -> None:
     claim.tunnel.end("no heartbeat")
     for tunnel in (claim.tunnel, None):
         claim.tunnel = tunnel
-        with pytest.raises(PoolExhausted, match="reconnecting"):
+        with pytest.raises(ClientOffline, match=r"foo\.tunnels\.example is not connected"):
             town.find("foo.tunnels.example")
 
 

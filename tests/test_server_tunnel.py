@@ -14,7 +14,6 @@ from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import SocketEnd
 from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.limits import PARKED_AGE
-from localtunnel.server.app import TICK
 from localtunnel.server.demand import Shares
 from localtunnel.server.join import Assignment, Join, Joins
 from localtunnel.server.tunnel import Tunnel
@@ -192,7 +191,7 @@ def test_a_tunnel_of_0_2_has_the_size_that_the_server_was_given(bench):
     assert bench.tunnel.size == 0
     for _ in range(8):
         bench.visit()
-    bench.tunnel.tick(TICK)
+    bench.tunnel.tick()
     assert bench.sizes == []
 
 
@@ -205,7 +204,7 @@ def test_a_tunnel_of_0_3_grows_with_its_visitors_and_gives_its_share_back(bench_
     assert bench_0_3.sizes == [6]
     tunnel.end("over")
     bench_0_3.visit()
-    tunnel.tick(TICK)
+    tunnel.tick()
     assert bench_0_3.sizes == [6]
     assert tunnel.size == 0
 
@@ -217,7 +216,7 @@ def test_a_tick_lets_go_of_what_is_old_in_0_3_alone(bench, bench_0_3, monkeypatc
     later = SimpleNamespace(monotonic=lambda: time.monotonic() + PARKED_AGE)
     monkeypatch.setattr("localtunnel.server.pool.time", later)
     for each in (bench, bench_0_3):
-        each.tunnel.tick(TICK)
+        each.tunnel.tick()
     assert bench_0_3.proxies[0].recv(1) == b""
     assert not assigned(bench.proxies[0])
     assert "parked=1" in repr(bench.tunnel)

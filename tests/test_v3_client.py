@@ -85,7 +85,9 @@ def raw():
 def client_of(raw, target, **settings):
     """Run a client at ``raw`` that reconnects at once; it is not open yet."""
     timeouts = {"retry_first": 0.01, "retry_longest": 0.01, **settings.pop("timeouts", {})}
-    return running_client(NOWHERE, target, opened=False, name="demo", backend=raw.port, timeouts=timeouts, **settings)
+    return running_client(
+        NOWHERE, target, opened=False, name="demo", backend=raw.port, insecure=True, timeouts=timeouts, **settings
+    )
 
 
 @pytest.mark.parametrize("how", HOWS)

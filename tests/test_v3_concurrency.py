@@ -70,13 +70,13 @@ def waiting(server):
 
 
 def test_a_pool_begins_with_four(gate):
-    with running_server() as server, running_client(frontend(server), gate.port, name="demo"):
+    with running_server() as server, running_client(frontend(server), gate.port, name="demo", insecure=True):
         assert size_of(server) == 4
         wait_until(lambda: parked(server) == 4)
 
 
 def test_a_burst_makes_the_pool_larger_than_itself_and_the_next_one_waits_for_nothing(gate):
-    with running_server() as server, running_client(frontend(server), gate.port, name="demo"):
+    with running_server() as server, running_client(frontend(server), gate.port, name="demo", insecure=True):
         burst(server, gate)
         assert size_of(server) > BURST
         wait_until(lambda: parked(server) == size_of(server), what="the client has opened as many")
@@ -95,7 +95,7 @@ def test_a_burst_makes_the_pool_larger_than_itself_and_the_next_one_waits_for_no
 def test_a_pool_shrinks_when_it_is_calm_and_the_client_closes_what_is_too_much(gate, monkeypatch):
     monkeypatch.setattr("localtunnel.server.demand.DECAY_AFTER", 0.1)
     monkeypatch.setattr("localtunnel.server.app.TICK", 0.02)
-    with running_server() as server, running_client(frontend(server), gate.port, name="demo"):
+    with running_server() as server, running_client(frontend(server), gate.port, name="demo", insecure=True):
         burst(server, gate, 32)
         assert size_of(server) > 32
         sizes = []

@@ -105,7 +105,9 @@ def test_a_thousand_reconnects():
         links = [stack.enter_context(Link(backend(server))) for _ in names]
         clients = [
             stack.enter_context(
-                running_client(frontend(server), port, name=name, backend=link.port, timeouts=CLIENT_TIMEOUTS)
+                running_client(
+                    frontend(server), port, name=name, backend=link.port, insecure=True, timeouts=CLIENT_TIMEOUTS
+                )
             )
             for name, link in zip(names, links, strict=True)
         ]

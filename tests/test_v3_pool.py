@@ -173,7 +173,7 @@ def test_a_thousand_posts_over_pools_of_which_ever_more_is_dead(pool_of_ten):
         running_upstream(ledger) as port,
         running_server(**pool_of_ten) as server,
         Link(backend(server)) as link,
-        running_client(frontend(server), port, name="demo", backend=link.port),
+        running_client(frontend(server), port, name="demo", backend=link.port, insecure=True),
     ):
         for k in range(1, POOL + 1):
             wait_until(lambda: len(link.parked) == POOL and parked(server) == POOL, what="ten are parked")

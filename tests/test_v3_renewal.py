@@ -39,7 +39,7 @@ def test_a_missed_got_renews_the_pool_once():
 def test_a_client_that_is_asked_for_none_and_then_for_some_parks_fresh_ones():
     with (
         RawBackend() as raw,
-        running_client(NOWHERE, 9, opened=False, name="demo", backend=raw.port),
+        running_client(NOWHERE, 9, opened=False, name="demo", backend=raw.port, insecure=True),
     ):
         control = raw.open_tunnel(3)
         old = [raw.accept_proxy() for _ in range(3)]
@@ -52,7 +52,7 @@ def test_a_visitor_is_served_although_every_parked_connection_is_dead():
     with running_upstream(answer) as port, running_server() as server:
         link = Link(backend(server))
         try:
-            with running_client(frontend(server), port, name="demo", backend=link.port):
+            with running_client(frontend(server), port, name="demo", backend=link.port, insecure=True):
                 wait_until(lambda: parked(server) == 4)
                 dead = [line for line in link.lines if line.is_parked]
                 assert len(dead) == 4

@@ -87,7 +87,7 @@ def test_a_stranger_does_not_get_a_name_that_is_leased_until_the_lease_ends():
         closed = time.monotonic()
         wait_until(lambda: not server.registry.tunnels())
         response = fetch(frontend(server), request("demo.localhost"))
-        assert (response.status, response.fields["x-localtunnel-error"]) == (503, "pool_exhausted")
+        assert (response.status, response.fields["x-localtunnel-error"]) == (503, "client_offline")
         while stranger_asks(server) == "unavailable":
             gevent.sleep(0.01)
         assert time.monotonic() - closed >= 0.5
@@ -145,7 +145,7 @@ def test_a_download_completes_while_the_real_client_resumes(how):
         running_upstream(upstream) as port,
         running_server(timeouts=heartbeat) as server,
         Link(backend(server)) as link,
-        running_client(frontend(server), port, name="demo", backend=link.port) as client,
+        running_client(frontend(server), port, name="demo", backend=link.port, insecure=True) as client,
         connect(frontend(server)) as visitor,
     ):
         visitor.sendall(request("demo.localhost", "/download"))
@@ -166,7 +166,7 @@ def test_a_run_that_was_replaced_is_told_and_ends_with_exit_code_5():
         running_upstream(answer_hello) as port,
         ServerProcess() as server,
         Link(server.backend) as link,
-        ClientProcess(port, f"--backend={link.port}", server=server.frontend, name="demo") as client,
+        ClientProcess(port, f"--backend={link.port}", "--insecure", server=server.frontend, name="demo") as client,
     ):
         client.wait_until_open()
         session = link.controls[0].reply["session"]
@@ -188,7 +188,7 @@ def test_a_client_whose_first_reply_was_lost_comes_back_to_its_own_name():
     ):
         link.lose_reply_of_next()
         timeouts = {"retry_first": 0.05, "retry_longest": 0.05}
-        settings = {"name": "demo", "backend": link.port, "timeouts": timeouts}
+        settings = {"name": "demo", "backend": link.port, "insecure": True, "timeouts": timeouts}
         with running_client(frontend(server), port, opened=False, **settings) as client:
             client.wait_for(TunnelOpened)
             assert fetch(frontend(server), request("demo.localhost")).body == b"hello"

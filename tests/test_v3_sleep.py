@@ -53,7 +53,7 @@ def test_the_client_reconnects_at_once_after_a_sleep(bed):
         running_upstream(answer_hello) as port,
         running_server() as server,
         Link(backend(server)) as link,
-        running_client(frontend(server), port, name="demo", backend=link.port) as client,
+        running_client(frontend(server), port, name="demo", backend=link.port, insecure=True) as client,
     ):
         client.wait_for(RoundTripMeasured)
         wait_until(lambda: len(link.parked) == 4)
@@ -71,7 +71,7 @@ def test_a_short_nap_is_none(bed):
         running_upstream(answer_hello) as port,
         running_server(timeouts={"heartbeat": 0.05}) as server,
         Link(backend(server)) as link,
-        running_client(frontend(server), port, name="demo", backend=link.port) as client,
+        running_client(frontend(server), port, name="demo", backend=link.port, insecure=True) as client,
     ):
         bed.slept += stall.STALLED / 2
         before = len(link.controls[0].from_server)
@@ -86,7 +86,7 @@ def test_an_assignment_from_before_the_sleep_is_not_delivered(bed):
     with (
         running_upstream(lambda sock: delivered.append(read_head(sock))) as port,
         RawBackend() as raw,
-        running_client((LOOPBACK, 9), port, opened=False, name="demo", backend=raw.port) as client,
+        running_client((LOOPBACK, 9), port, opened=False, name="demo", backend=raw.port, insecure=True) as client,
     ):
         raw.open_tunnel()
         proxy = raw.accept_proxy()
@@ -103,7 +103,9 @@ def test_an_assignment_from_before_the_sleep_is_not_delivered(bed):
 def test_the_round_trip_is_told_once_and_again_when_it_has_changed_a_lot():
     with RawBackend() as raw:
         timeouts = {"retry_first": 0.01}
-        running = running_client((LOOPBACK, 9), 9, opened=False, name="demo", backend=raw.port, timeouts=timeouts)
+        running = running_client(
+            (LOOPBACK, 9), 9, opened=False, name="demo", backend=raw.port, insecure=True, timeouts=timeouts
+        )
         with running as client:
             control = raw.open_tunnel(heartbeat=0.1)
             raw.accept_proxy()

@@ -228,7 +228,7 @@ def test_a_real_client_gets_its_port_back_and_its_visitors_stay(ports):
         running_upstream(greet_and_echo) as target,
         running_server(**offering(ports)) as server,
         Link(backend(server)) as link,
-        running_client(frontend(server), target, kind="tcp", backend=link.port) as client,
+        running_client(frontend(server), target, kind="tcp", backend=link.port, insecure=True) as client,
         connect((LOOPBACK, ports)) as visitor,
     ):
         assert read_exactly(visitor, len(GREETING)) == GREETING

@@ -117,7 +117,7 @@ def our_client(server, target):
 
 PAIRS = {
     "0.2 client, our server": (old_client, {}),
-    "our client, 0.2 server": (our_client, {"protocols": ["0.2"]}),
+    "our client, 0.2 server": (our_client, {"legacy": "only"}),
     "both 0.3": (our_client, {}),
 }
 
@@ -222,7 +222,7 @@ def test_client_gone(pair, web):
 def meeting(raw, **settings):
     """Run a client of ours at a server by hand, which it has not reached yet."""
     timeouts = {"retry_first": 0.01, "retry_longest": 0.01}
-    settings = {"name": "demo", "backend": raw.port, "timeouts": timeouts, **settings}
+    settings = {"name": "demo", "backend": raw.port, "insecure": True, "timeouts": timeouts, **settings}
     return running_client((LOOPBACK, 9), unused_port(), opened=False, **settings)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from localtunnel.client.app import Client
     from localtunnel.client.config import ClientConfig
     from localtunnel.client.events import Event
+    from localtunnel.protocol.token import Token
 
 USAGE = """\
 lt-client: gives a local server a public address.
@@ -24,6 +25,9 @@ Usage:
 Commands:
   http                    A web server, which gets a public URL. The same as no command at all.
   tcp                     Any other server that speaks TCP, such as SSH: it gets a public port.
+
+Commands with a --help of their own:
+  lt-client login         Store the token for a server. lt-client logout forgets it.
 
 Targets:
   8080                    Port 8080 of this machine, IPv4 first, then IPv6.
@@ -36,6 +40,7 @@ Options:
   --subdomain=NAME         The same as --name.
   --domain=HOST            A public host of your own that leads here as well, if the server allows it.
   --remote-port=N          The public port to ask for, with tcp. Else the server chooses one.
+  --takeover               Take the name over from another client of yours, which ends.
   --backend=[HOST:]PORT    The server's backend. Else the server is asked for it.
   --protect=USER:PASSWORD  Ask visitors for this (HTTP Basic). Others here can see it in ps; LT_PROTECT hides it.
   --allow-ip=NETWORK       Let in visitors from this address or network alone. May be repeated.
@@ -46,6 +51,9 @@ Options:
   --cors                   Let web pages of any origin in: add what browsers ask for, and answer preflights.
   --server-timing          Tell visitors, in Server-Timing, where the time of each request went.
   --config=FILE            A TOML file with settings; conf/client.toml explains every key.
+  --fingerprint=TEXT       The server's key must be this one. Else its certificate or the first contact decides.
+  --insecure               No encryption: only for a server on this machine, or for looking at what is sent.
+  --token-file=FILE        A file with the token for the server. Else LT_TOKEN, or the one that login has stored.
   --json                   One JSON object per line on stdout for everything that happens.
   --quiet                  Only the URL on stdout, and only errors on stderr.
   --no-retry               End when the server cannot be reached, instead of trying again.
@@ -59,13 +67,16 @@ Examples:
   lt-client --server=example.com tcp --remote-port=20022 22
 
 Environment, weaker than an option and stronger than the file:
-  LT_SERVER, LT_NAME, LT_PROTECT, LT_CONFIG, LT_LOG_LEVEL, NO_COLOR.
+  LT_SERVER, LT_NAME, LT_PROTECT, LT_CONFIG, LT_LOG_LEVEL, LT_TOKEN, LT_TOKEN_FILE, NO_COLOR.
 
 Exit codes: 0 clean, 1 internal error, 2 usage, 3 config, 4 authentication, 5 name, port or option
 refused, 6 unreachable, 7 version mismatch, 130 Ctrl-C.
 """
 
 COMMANDS = ("http", "tcp")
+
+FIRST_WORDS = {"login": "lt-client login SERVER", "logout": "lt-client logout SERVER"}
+"""The commands with a usage of their own, each with a line as it is to be written."""
 
 VERSION_TIMEOUT = 2.0
 """How long ``--version`` waits for the server, in seconds: its own version is what the user asked for first."""
@@ -80,15 +91,21 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _command(argv: list[str]) -> int:
-    arguments = usage.parse(USAGE, argv, COMMANDS)
+    if argv and argv[0] in FIRST_WORDS:
+        from localtunnel.cli import login
+
+        return login.command(argv)
+    arguments = usage.parse(USAGE, argv, COMMANDS, first_words=FIRST_WORDS)
     if arguments["--help"]:
         program.show(USAGE)
         return exit_codes.CLEAN
     if arguments["--json"] and arguments["--quiet"]:
         raise UsageError("--json and --quiet exclude each other; give one of them.")
     from localtunnel.cli import config, log
+    from localtunnel.cli.login import find_token
 
     settings = config.client_config(arguments, os.environ)
+    token = find_token(settings, arguments, os.environ)
     level = "error" if arguments["--quiet"] and not arguments["--log-level"] else settings.log_level
     log.configure(level, "text", os.environ)
     if arguments["--version"]:
@@ -98,7 +115,7 @@ def _command(argv: list[str]) -> int:
         example = "lt-client tcp 22" if settings.kind == "tcp" else "lt-client 8080"
         sentence = f"No target: name the port or the address of the local server, as in {example}."
         raise usage.refusal(USAGE, sentence)
-    return _tunnel(settings, as_json=arguments["--json"], quiet=arguments["--quiet"])
+    return _tunnel(settings, token, as_json=arguments["--json"], quiet=arguments["--quiet"])
 
 
 def _show_versions(server: str) -> None:
@@ -111,36 +128,41 @@ def _show_versions(server: str) -> None:
     program.show(f"server {server} {'cannot be reached' if version is None else clean(version)}")
 
 
-def _tunnel(settings: "ClientConfig", *, as_json: bool, quiet: bool) -> int:
+def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, quiet: bool) -> int:
     """Run the client with the output that was asked for; the writer has written everything before this returns."""
     from localtunnel.cli import log
-    from localtunnel.cli.writer import LineWriter
+    from localtunnel.cli.writer import LineWriter, Stream
     from localtunnel.client.app import Client
 
-    writer = LineWriter()
+    writer, out = LineWriter(), Stream(sys.stdout)
     try:
-        report, failed = _output(writer, as_json=as_json, quiet=quiet)
+        report, failed = _output(writer, out, as_json=as_json, quiet=quiet)
         log.take_over_hub()
-        client = Client(settings, report)
+        client = Client(settings, report, token)
+        # A tunnel whose URL nobody has seen is of no use. One that was seen goes on when a disk fills up later.
+        out.on_useless = _stopper(client)
         # What is loaded now stays: the cyclic collector need not look at it again.
         gc.freeze()
         try:
-            return _until_signal(client)
+            code = _until_signal(client)
         except LocaltunnelError as error:
             failed(error)
             raise
+        if out.failure is not None and not out.useful:
+            raise program.unwritable(out.failure)
+        return code
     finally:
         writer.close()
         if writer.dropped:
             program.say(f"lt-client: {writer.dropped} lines were not printed, because nobody read them.")
 
 
-def _output(writer: Any, *, as_json: bool, quiet: bool) -> tuple[_Report, _Failed]:
-    """Return what to call with each event, and with the error that ends the program."""
+def _output(writer: Any, out: Any, *, as_json: bool, quiet: bool) -> tuple[_Report, _Failed]:
+    """Return what to call with each event, and with the error that ends the program; ``out`` is stdout."""
     from localtunnel.cli import output
     from localtunnel.cli.writer import Stream
 
-    out, err = Stream(sys.stdout), Stream(sys.stderr)
+    err = Stream(sys.stderr)
 
     def put(line: str) -> None:
         writer.put(out, line)
@@ -156,6 +178,14 @@ def _output(writer: Any, *, as_json: bool, quiet: bool) -> tuple[_Report, _Faile
     if sys.stdout is not None and sys.stdout.isatty():
         return output.Terminal(put), _nothing
     return output.Piped(put, put_error), _nothing
+
+
+def _stopper(client: "Client") -> Callable[[], None]:
+    """Return what stops the client when it is called in another thread than its own."""
+    import gevent
+
+    loop = gevent.get_hub().loop
+    return lambda: loop.run_callback_threadsafe(client.stop)
 
 
 def _nothing(error: LocaltunnelError) -> None:

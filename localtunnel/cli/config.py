@@ -14,7 +14,7 @@ import msgspec
 
 from localtunnel.cli import check
 from localtunnel.client.config import ClientConfig
-from localtunnel.errors import ConfigError, LocaltunnelError, UsageError
+from localtunnel.errors import ConfigError, LocaltunnelError, NameInvalid, UsageError
 from localtunnel.http import option_values
 from localtunnel.http.networks import Networks
 from localtunnel.net.address import (
@@ -25,6 +25,8 @@ from localtunnel.net.address import (
     parse_server,
     parse_target,
 )
+from localtunnel.net.certificates import parse_fingerprint
+from localtunnel.protocol import names
 from localtunnel.server.config import ServerConfig
 
 FILE_VARIABLE = "LT_CONFIG"
@@ -77,9 +79,12 @@ def _parse_tcp_ports(text: str) -> None:
     parse_range(text)
 
 
-def _check_protocols(versions: Sequence[str]) -> None:
-    if not versions:
-        raise ConfigError('a server without a version would refuse every client; name at least one, as in ["0.3"].')
+def _check_names(texts: Sequence[str]) -> None:
+    for text in texts:
+        try:
+            names.check(text)
+        except NameInvalid as error:
+            raise ConfigError(str(error)) from None
 
 
 SERVER = Schema(
@@ -103,7 +108,7 @@ SERVER = Schema(
         "public_url": parse_public,
         "trusted_proxies": Networks.parse,
         "tcp_ports": _parse_tcp_ports,
-        "protocols": _check_protocols,
+        "reserved_names": _check_names,
         "limits.exempt": Networks.parse,
     },
 )
@@ -127,6 +132,10 @@ CLIENT = Schema(
         Setting("response_header_add", ("--response-header-add",)),
         Setting("cors", ("--cors",)),
         Setting("server_timing", ("--server-timing",)),
+        Setting("takeover", ("--takeover",)),
+        Setting("insecure", ("--insecure",)),
+        Setting("fingerprint", ("--fingerprint",)),
+        Setting("token_file", ("--token-file",), "LT_TOKEN_FILE"),
         Setting("retry", ("--no-retry",), present=False),
         Setting("log_level", ("--log-level",), "LT_LOG_LEVEL"),
     ),
@@ -134,6 +143,7 @@ CLIENT = Schema(
         "target": parse_target,
         "server": parse_server,
         "backend": lambda text: parse_backend(text, default_host="localhost"),
+        "fingerprint": parse_fingerprint,
         "domain": parse_domain,
         "protect": option_values.credentials,
         "allow_ip": option_values.networks,
@@ -165,6 +175,7 @@ def server_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> S
     layers = _layers(SERVER, arguments, environ, default_file=None)
     config = _merged(SERVER, layers)
     domain = parse_domain(config.domain)
+    _refuse_shared_address(config, layers)
     if config.proxy_protocol and not config.trusted_proxies:
         text = "nobody could connect, since trusted_proxies names no proxy that may send the header."
         raise _origin_of("proxy_protocol", layers).complain(("proxy_protocol",), text)
@@ -195,6 +206,17 @@ def client_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> C
         # A file may hold the port for the times when its user asks for a TCP tunnel.
         config = msgspec.structs.replace(config, remote_port=None)
     return config
+
+
+def _refuse_shared_address(config: ServerConfig, layers: Sequence[_Layer]) -> None:
+    """Refuse one address for visitors and clients. Port 0 is any free port, another one for each."""
+    address = parse_bind(config.frontend)
+    if address != parse_bind(config.backend) or address.port == 0:
+        return
+    layer, key = next(
+        (layer, key) for layer in reversed(layers) for key in ("backend", "frontend") if key in layer.values
+    )
+    raise layer.complain((key,), "frontend and backend are the same address; give them different ports.")
 
 
 def _origin_of(key: str, layers: Sequence[_Layer]) -> _Layer:
@@ -258,6 +280,8 @@ def _from_file(schema: Schema[_Config], name: str | None) -> _Layer:
         values: dict[str, Any] = msgspec.toml.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}.") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: arrays or tables nest too deeply; no setting needs that.") from None
 
     def complain(key: tuple[str, ...], text: str) -> LocaltunnelError:
         table = f"[{'.'.join(key[:-1])}] " if len(key) > 1 else ""

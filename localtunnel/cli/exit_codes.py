@@ -1,19 +1,19 @@
 """The exit codes of both commands.
 
-====  =====================  ===========================================================================
+====  =====================  ==============================================================================
 code  constant               meaning
-====  =====================  ===========================================================================
+====  =====================  ==============================================================================
 0     CLEAN                  ended as asked: ``--help``, ``--version``, SIGTERM
-1     INTERNAL_ERROR         a fault of localtunnel itself
+1     INTERNAL_ERROR         a fault of localtunnel itself, or its output cannot be written
 2     USAGE                  the command line was not understood
-3     CONFIG                 a setting in a file or in the environment is wrong
-4     AUTHENTICATION         the server wants credentials or refuses them; no version of LTP here has any
+3     CONFIG                 a setting in a file or in the environment is wrong, or the data directory is of no use
+4     AUTHENTICATION         the server wants a token or refuses the one that it was shown, or is not to be trusted
 5     NAME_REFUSED           the name, the public port or an option is refused, or the tunnel another run's by now
 6     UNREACHABLE            the server cannot be reached or failed; with ``--no-retry`` only
 7     VERSION_MISMATCH       the two programs do not speak the same protocol
 8     CANNOT_LISTEN          an address to listen on is taken or not this machine's
 130   INTERRUPTED            Ctrl-C (SIGINT), as shells count it: 128 + 2
-====  =====================  ===========================================================================
+====  =====================  ==============================================================================
 
 Both commands stop gracefully on SIGINT and on SIGTERM; only the exit code tells which it was. A service manager sends
 SIGTERM and has to see success, a script has to see that its user interrupted it.
@@ -36,11 +36,18 @@ INTERRUPTED = 130
 _TABLE: tuple[tuple[type[BaseException], int], ...] = (
     (errors.UsageError, USAGE),
     (errors.ConfigError, CONFIG),
+    (errors.StorageError, CONFIG),
+    (errors.OutputError, INTERNAL_ERROR),
     (errors.NameUnavailable, NAME_REFUSED),
     (errors.NameInvalid, NAME_REFUSED),
     (errors.PortRefused, NAME_REFUSED),
     (errors.OptionRefused, NAME_REFUSED),
     (errors.ClientReplaced, NAME_REFUSED),
+    (errors.ClientKicked, NAME_REFUSED),
+    (errors.NotAllowed, NAME_REFUSED),
+    (errors.LimitReached, NAME_REFUSED),
+    (errors.AuthError, AUTHENTICATION),
+    (errors.TrustError, AUTHENTICATION),
     (errors.RefusedError, UNREACHABLE),
     (errors.ProtocolError, VERSION_MISMATCH),
     (errors.ListenError, CANNOT_LISTEN),

@@ -27,9 +27,10 @@ def configure(level: str, log_format: str, environ: Mapping[str, str], stream: T
     """Send the package's records of at least ``level`` to ``stream`` (stderr), in ``log_format`` text or json.
 
     Calling it again replaces what it installed before. Text has colour only on a terminal and without ``NO_COLOR``.
+    Where the program was started without a stderr, as with ``2>&-``, the records go nowhere.
     """
     stream = sys.stderr if stream is None else stream
-    handler = logging.StreamHandler(stream)
+    handler = logging.NullHandler() if stream is None else logging.StreamHandler(stream)
     handler.name = HANDLER
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(_wants_colour(stream, environ)))
     logger = logging.getLogger(LOGGER)
@@ -105,5 +106,5 @@ def _escaped(message: str) -> str:
     return message if message.isprintable() else json.dumps(message)[1:-1]
 
 
-def _wants_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+def _wants_colour(stream: TextIO | None, environ: Mapping[str, str]) -> bool:
+    return stream is not None and stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

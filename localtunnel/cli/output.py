@@ -3,7 +3,7 @@
 ========  ==========================================================  =======================================
 renderer  stdout                                                      stderr
 ========  ==========================================================  =======================================
-Terminal  banner, URL, target, one line per connection, reconnects    nothing
+Terminal  banner, URL, target, one line per request, reconnects       nothing
 Piped     the URL alone, again only when it changes                   everything that Terminal prints besides
 Quiet     the URL alone, again only when it changes                   nothing
 Json      one object per event                                        nothing
@@ -23,8 +23,10 @@ from collections.abc import Callable
 
 from localtunnel.client.events import (
     Event,
+    RequestFollowed,
     RoundTripMeasured,
     ServerNotice,
+    ServerPinned,
     TunnelLost,
     TunnelOpened,
     UpstreamFailed,
@@ -82,6 +84,8 @@ class Terminal:
         match event:
             case TunnelOpened():
                 self._opened(event)
+            case ServerPinned():
+                self._put(f"Server  {clean(event.server)} has the key {event.fingerprint}, first seen now")
             case ServerNotice():
                 self._timed(clean(event.text))
             case RoundTripMeasured():
@@ -91,10 +95,12 @@ class Terminal:
             case VisitorJoined():
                 parts = [f"#{event.number}", event.peer or "visitor", event.request or "connected"]
                 self._timed("  ".join(clean(part) for part in parts))
+            case RequestFollowed():
+                self._timed(f"#{event.number}  {clean(event.request)}")
             case UpstreamFailed():
                 self._timed(f"#{event.number}  {self._answer_to(event)}: {clean(event.message)}")
             case VisitorLeft():
-                # A connection has one line, its first: a WebSocket must not be invisible for as long as it lives.
+                # A connection's line comes when it begins: a WebSocket must not be invisible for as long as it lives.
                 return
 
     def _opened(self, event: TunnelOpened) -> None:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 
 from localtunnel.cli import exit_codes
-from localtunnel.errors import LocaltunnelError
+from localtunnel.errors import LocaltunnelError, OutputError
 
 REPORT = "Please report it with the output of --log-level=debug."
 
@@ -30,6 +30,9 @@ def run(name: str, command: Callable[[list[str]], int], argv: list[str] | None) 
 
 def say(text: str) -> None:
     """Write one line to stderr. A stderr that is closed or that nobody reads any more is no reason to fail."""
+    if sys.stderr is None:
+        # print would take stdout instead, and mix this into what was asked for.
+        return
     try:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):
@@ -37,11 +40,21 @@ def say(text: str) -> None:
 
 
 def show(text: str) -> None:
-    """Write text that was asked for to stdout, whoever reads it and for however long."""
+    """Write text that was asked for to stdout, whoever reads it and for however long.
+
+    A reader who has gone wanted no more of it; every other failure raises OutputError.
+    """
     from localtunnel.cli.writer import Stream
 
     stream = Stream(sys.stdout)
     stream.write(stream.encode(text.rstrip("\n")))
+    if stream.failure is not None:
+        raise unwritable(stream.failure)
+
+
+def unwritable(failure: OSError) -> OutputError:
+    """Return the error for output that could not be written, as to a disk that is full."""
+    return OutputError(f"The output cannot be written: {failure.strerror}.")
 
 
 def _clean(message: str) -> str:

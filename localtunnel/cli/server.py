@@ -13,6 +13,11 @@ lt-server: gives local servers public addresses through the Localtunnel Protocol
 Usage:
   lt-server [options]
 
+Commands, each with its own --help:
+  lt-server token        Say who may open tunnels: create, list, update, revoke.
+  lt-server fingerprint  Print the fingerprint of the server's key, for lt-client --fingerprint.
+  lt-server tunnels      Show and end tunnels, and ban addresses: list, kick, ban, unban, bans.
+
 Options:
   --domain=NAME        The domain below which tunnels get their hosts. With localhost, and no host in an ADDR,
                        only this machine can connect.
@@ -40,13 +45,33 @@ Exit codes: 0 clean, 1 internal error, 2 usage, 3 config, 8 cannot listen, 130 C
 """
 
 
+FIRST_WORDS = {
+    "token": "lt-server token COMMAND",
+    "fingerprint": "lt-server fingerprint",
+    "tunnels": "lt-server tunnels COMMAND",
+}
+"""The commands with a usage of their own, each with a line as it is to be written."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run ``lt-server`` with ``argv`` (the process's own when None) until it is stopped; return the exit code."""
     return program.run("lt-server", _command, argv)
 
 
 def _command(argv: list[str]) -> int:
-    arguments = usage.parse(USAGE, argv)
+    if argv[:1] == ["token"]:
+        from localtunnel.cli import tokens
+
+        return tokens.command(argv)
+    if argv[:1] == ["fingerprint"]:
+        from localtunnel.cli import fingerprint
+
+        return fingerprint.command(argv)
+    if argv[:1] == ["tunnels"]:
+        from localtunnel.cli import tunnels
+
+        return tunnels.command(argv)
+    arguments = usage.parse(USAGE, argv, first_words=FIRST_WORDS)
     if arguments["--help"]:
         program.show(USAGE)
     elif arguments["--version"]:

@@ -6,40 +6,61 @@ reason itself: the word that was not understood and the nearest one that would h
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from localtunnel.errors import UsageError
 
 _OPTION_LINE = re.compile(r"^ +(?:(-\w)[ ,]+)?(--[\w-]+)(?:=(\S+))?", re.MULTILINE)
+_PROGRAM = re.compile(r"lt-[a-z]+(?: (?:token|tunnels|fingerprint|login|logout)\b)?")
 _REPEATED = re.compile(r"^ +(--[\w-]+=\S+) .*\bMay be repeated\.", re.MULTILINE)
 NOT_UNDERSTOOD = "The command line was not understood."
+
+NOTHING_LIKE_IT = "."
+"""The end of a sentence that has nothing to offer."""
+
+NONE: Mapping[str, str] = MappingProxyType({})
+"""No command with a text of its own."""
 
 NEAR = 0.6
 """How alike two words must be, as difflib measures it, for one to be offered instead of the other: its own default."""
 
 
-def parse(text: str, argv: Sequence[str], commands: Sequence[str] = ()) -> Mapping[str, Any]:
+def parse(
+    text: str,
+    argv: Sequence[str],
+    commands: Sequence[str] = (),
+    verbs: Sequence[str] = (),
+    first_words: Mapping[str, str] = NONE,
+) -> Mapping[str, Any]:
     """Return docopt's mapping for ``argv``; a flag that was not given is None or False.
 
     ``text`` is the docopt text, with a line of its own for every long option; one whose line says "May be repeated."
-    comes as a list. ``commands`` are the words in it that stand for themselves. ``--help`` anywhere wins over
-    everything else on the line. Raises ``UsageError``, whose message is a sentence followed by the short usage.
+    comes as a list. ``commands`` are the words in it that stand for themselves, ``verbs`` those that have to follow
+    them; ``first_words`` are the commands with a text of their own, which nothing may precede, each with a line as it
+    is to be written. ``--help`` anywhere wins over everything else on the line. Raises ``UsageError``, whose message is
+    a sentence followed by the short usage.
     """
     from docopt import DocoptExit, docopt
 
     if _asks_for_help(argv):
         return {"--help": True}
     try:
-        return docopt(_with_repetitions(text), list(argv), default_help=False)
+        arguments: Mapping[str, Any] = docopt(_with_repetitions(text), list(argv), default_help=False)
     except DocoptExit:
-        sentence = _explain(text, argv, commands) or NOT_UNDERSTOOD
+        sentence = _explain(text, argv, commands, verbs, first_words) or NOT_UNDERSTOOD
+    else:
+        target = arguments.get("<target>")
+        if target is None or target not in first_words:
+            return arguments
+        sentence = _not_first(target, first_words)
     raise refusal(text, sentence)
 
 
 def refusal(text: str, sentence: str) -> UsageError:
     """Return the error to raise: the sentence, then the usage lines of the docopt text."""
     lines = text[text.index("Usage:") :].partition("\n\n")[0]
-    program = lines.split()[1]
+    program = _PROGRAM.findall(lines)[0]
     return UsageError(f"{sentence}\n\n{lines}\n\n{program} --help explains the options.")
 
 
@@ -48,7 +69,7 @@ def nearest(word: str, words: Sequence[str]) -> str:
     from difflib import get_close_matches
 
     found = get_close_matches(word, words, n=1, cutoff=NEAR)
-    return f"; did you mean {found[0]}?" if found else "."
+    return f"; did you mean {found[0]}?" if found else NOTHING_LIKE_IT
 
 
 def _with_repetitions(text: str) -> str:
@@ -62,7 +83,9 @@ def _asks_for_help(argv: Sequence[str]) -> bool:
     return "--help" in words or "-h" in words
 
 
-def _explain(text: str, argv: Sequence[str], commands: Sequence[str]) -> str | None:
+def _explain(
+    text: str, argv: Sequence[str], commands: Sequence[str], verbs: Sequence[str], first_words: Mapping[str, str]
+) -> str | None:
     """Walk the words as docopt does and return what is wrong with the first that does not fit."""
     options = {match[2]: match[3] for match in _OPTION_LINE.finditer(text)}
     repeated = {option.partition("=")[0] for option in _REPEATED.findall(text)}
@@ -78,7 +101,7 @@ def _explain(text: str, argv: Sequence[str], commands: Sequence[str]) -> str | N
             if name not in options:
                 return _unknown_option(name, options)
             metavar = options[name]
-            if name in seen and name not in repeated:
+            if name in seen and name not in repeated and f"[{name}={metavar}]..." not in text:
                 return f"{name} was given twice; give it once."
             seen.add(name)
             if metavar is None and value:
@@ -87,7 +110,11 @@ def _explain(text: str, argv: Sequence[str], commands: Sequence[str]) -> str | N
                 return f"{name} needs a value: {name}={metavar}."
         else:
             places.append(word)
-    return _explain_places(places, "<target>" in text, commands)
+    if verbs:
+        return _explain_verb(places[1:], verbs)
+    if places and places[0] in first_words:
+        return _not_first(places[0], first_words)
+    return _explain_places(places, "<target>" in text, commands, first_words)
 
 
 def _is_number(word: str) -> bool:
@@ -116,15 +143,35 @@ def _unknown_option(name: str, options: Mapping[str, str | None]) -> str:
     return f"{name} is not an option{nearest(name, list(options))}"
 
 
-def _explain_places(places: Sequence[str], takes_target: bool, commands: Sequence[str]) -> str | None:
+def _explain_verb(places: Sequence[str], verbs: Sequence[str]) -> str | None:
+    """Return what is wrong with the words behind the first of a command in two steps."""
+    if not places:
+        return f"Say what to do: {', '.join(verbs)}."
+    if places[0] not in verbs:
+        return f"{places[0]!r} is not a command{nearest(places[0], verbs)}"
+    return None
+
+
+def _not_first(word: str, first_words: Mapping[str, str]) -> str:
+    return f"{word} has to be the first word: {first_words[word]}."
+
+
+def _explain_places(
+    places: Sequence[str], takes_target: bool, commands: Sequence[str], first_words: Mapping[str, str]
+) -> str | None:
     """Return what is wrong with the words that are no options."""
+    offered = (*commands, *first_words)
     if not places:
         return None
+    if not takes_target and places[0] in commands:
+        return None
     if not takes_target:
+        if (offer := nearest(places[0], offered)) != NOTHING_LIKE_IT:
+            return f"{places[0]!r} is not a command{offer}"
         return f"{places[0]!r} was not understood: only options may be given."
     rest = places[1:] if places[0] in commands else places
     if len(rest) < 2:
         return None
     if rest is places and not any(character in places[0] for character in ":.0123456789"):
-        return f"{places[0]!r} is not a command{nearest(places[0], commands)}"
+        return f"{places[0]!r} is not a command{nearest(places[0], offered)}"
     return f"{rest[1]!r} is one word too many: there is one target, {rest[0]!r}."

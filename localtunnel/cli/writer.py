@@ -10,6 +10,7 @@ import os
 import queue
 import select
 import threading
+from collections.abc import Callable
 from typing import TextIO
 
 MAX_LINES = 1000
@@ -22,9 +23,17 @@ _Item = tuple["Stream", bytes]
 
 
 class Stream:
-    """One destination. ``None`` for a stream that was closed before the program started, as with ``>&-``."""
+    """One destination. ``None`` for a stream that was closed before the program started, as with ``>&-``.
+
+    ``failure`` is what a write has failed with, other than that the reader has gone. ``on_useless`` is called, in the
+    thread that writes, when that was the first write: nobody has seen anything.
+    """
 
     def __init__(self, stream: TextIO | None) -> None:
+        self.failure: OSError | None = None
+        self.on_useless: Callable[[], None] | None = None
+        self.useful = False
+        """Whether anything was written."""
         self._descriptor = None if stream is None else stream.fileno()
         self._encoding = "utf-8" if stream is None else stream.encoding
 
@@ -32,15 +41,24 @@ class Stream:
         return f"{line}\n".encode(self._encoding, "backslashreplace")
 
     def write(self, data: bytes) -> None:
-        """Write everything, however long that takes. After the reader has gone, do nothing, for ever."""
+        """Write everything, however long that takes. After a failure, such as a reader who has gone, do nothing."""
         view = memoryview(data)
         while self._descriptor is not None and view:
             try:
                 view = view[os.write(self._descriptor, view) :]
+                self.useful = True
             except BlockingIOError:
                 select.select([], [self._descriptor], [])
-            except OSError:
+            except BrokenPipeError:
                 self._descriptor = None
+            except OSError as error:
+                self._descriptor = None
+                self._failed(error)
+
+    def _failed(self, error: OSError) -> None:
+        self.failure = error
+        if not self.useful and self.on_useless is not None:
+            self.on_useless()
 
 
 class LineWriter:

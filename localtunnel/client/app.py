@@ -1,6 +1,7 @@
 """The client: sessions one after the other, under the same name, for as long as its user wants."""
 
 import logging
+import os
 import random
 from collections.abc import Callable
 from typing import NoReturn
@@ -11,30 +12,42 @@ from greenlet import GreenletExit, getcurrent
 from localtunnel.client.config import ClientConfig
 from localtunnel.client.discovery import discover_backend
 from localtunnel.client.events import Event, ServerNotice, TunnelLost, TunnelOpened
-from localtunnel.client.identity import new_instance, user_at_host
+from localtunnel.client.identity import new_instance, owner_key, user_at_host
+from localtunnel.client.known_servers import KnownServers
+from localtunnel.client.link import Link
 from localtunnel.client.options import beyond_0_2, from_config
 from localtunnel.client.session import Session
+from localtunnel.client.trust import Trust
 from localtunnel.client.upstream import Upstream
 from localtunnel.client.visits import Visits
 from localtunnel.errors import (
+    AuthError,
+    AuthThrottled,
+    ClientKicked,
     ClientReplaced,
+    ConfigError,
     ConnectionClosed,
+    LimitReached,
     LocaltunnelError,
     NameUnavailable,
     NetworkError,
+    NotAllowed,
     OptionRefused,
     PortRefused,
     ProtocolError,
     RefusedError,
     VersionError,
 )
+from localtunnel.files import data_directory
 from localtunnel.net import closing, descriptors
 from localtunnel.net.address import HostPort, parse_backend, parse_server, parse_target
+from localtunnel.net.certificates import parse_fingerprint
 from localtunnel.net.deadline import Deadline
 from localtunnel.protocol import limits, names
 from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.messages import ControlReply, ControlRequest
 from localtunnel.protocol.options import to_wire
+from localtunnel.protocol.token import Token
 
 log = logging.getLogger("localtunnel.client")
 
@@ -45,6 +58,8 @@ GHOST_PATIENCE = 60.0
 """Seconds for which a reconnecting client that hears ``unavailable`` takes the name's holder for its own ghost: the
 server notices a dead control connection after two heartbeat intervals at most."""
 
+FALLING_BACK = "The server does not speak LTP/0.3; falling back to LTP/0.2, which has no encryption."
+
 GENERATED_TRIES = 5
 """Generated names that are tried before giving up: one in a hundred million is taken."""
 
@@ -52,21 +67,24 @@ GENERATED_TRIES = 5
 class Client:
     """Exposes one target through one server. ``run`` blocks; ``stop`` ends it, from wherever it is called.
 
-    ``report`` gets every event (``client.events``); it must not block or raise. Raises AddressError and NameInvalid
-    for settings that cannot work.
+    ``report`` gets every event (``client.events``); it must not block or raise. ``token`` is what it logs in with.
+    Raises AddressError and NameInvalid for settings that cannot work.
     """
 
-    def __init__(self, config: ClientConfig, report: Callable[[Event], None]) -> None:
+    def __init__(self, config: ClientConfig, report: Callable[[Event], None], token: Token | None = None) -> None:
         self._config = config
+        self._token = token
         self._report = report
         self._server = parse_server(config.server)
         self._upstream = Upstream(parse_target(config.target), config.timeouts.upstream)
+        self._link = Link(_trust(config, str(self._server), token))
         self._visits = Visits(self._upstream, report)
         self._chosen = config.name is not None
         self._name = names.check(config.name) if config.name is not None else names.generate()
         self._options = from_config(config)
         self._user = user_at_host()
         self._instance = new_instance()
+        self._key = self._own_key()
         self._session: str | None = None
         """The secret of the last LTP/0.3 session: with it the name is ours again at once, and LTP/0.2 is out."""
         self._old_server = False
@@ -114,7 +132,8 @@ class Client:
         tries = 1
         while True:
             version = LTP_0_2 if self._old_server else LTP_0_3
-            session = Session(self._config, version, self._request(version), self._visits, self._report)
+            request = self._request(version)
+            session = Session(self._config, version, request, self._link, self._visits, self._report, self._token)
             try:
                 session.run(self._backend(), self._opened)
             except NameUnavailable as error:
@@ -128,7 +147,7 @@ class Client:
             except (NetworkError, ProtocolError, RefusedError) as error:
                 if self._is_of_an_old_server(session, version, error):
                     self._old_server = True
-                    self._report(ServerNotice("The server does not speak LTP/0.3; falling back to LTP/0.2."))
+                    self._report(ServerNotice(FALLING_BACK))
                     continue
                 self._wait_to_retry(session, error)
             self._old_server = False
@@ -145,20 +164,39 @@ class Client:
             kind=config.kind,
             port=config.remote_port,
             resume=self._session,
+            owner=self._key,
+            takeover=True if config.takeover and not self._ever_opened else None,
             options=to_wire(self._options) or None,
         )
+
+    def _own_key(self) -> str | None:
+        """Return the key by which names are ours, if there is no token to own them and the link can keep a secret."""
+        if self._token is not None or self._config.insecure:
+            return None
+        try:
+            return owner_key(data_directory(self._config.data_dir, os.environ), self._config.server)
+        except ConfigError as error:
+            log.warning("names are not kept for long, for there is no key to own them by", extra={"detail": str(error)})
+            return None
 
     def _is_of_an_old_server(self, session: Session, version: bytes, error: LocaltunnelError) -> bool:
         """Say whether to fall back: the opening was closed without an answer, by a server never met at LTP/0.3.
 
-        A TCP tunnel has no fallback, for LTP/0.2 has none to offer, and neither has one with options that it lacks.
+        A TCP tunnel has no fallback, for LTP/0.2 has none to offer, and neither has one with options that it lacks. Nor
+        has a server that is known by a certificate or a key, or is to be: LTP/0.2 has no encryption. One that has
+        answered over TLS is none of those old ones.
         """
         if version == LTP_0_2 or self._session is not None or self._config.kind == "tcp":
             return False
+        if self._link.trust.is_bound:
+            return False
         unanswered = isinstance(error, ConnectionClosed) and session.connected and not session.answered
-        if not unanswered and not isinstance(error, VersionError):
+        if not unanswered and not (isinstance(error, VersionError) and self._config.insecure):
             return False
         lost = beyond_0_2(self._options)
+        if self._options.protect and not self._config.insecure:
+            # LTP/0.2 has a field for the password, and no encryption for it.
+            lost = [*lost, "protect"]
         if lost and not self._told_of_old_server:
             self._told_of_old_server = True
             self._report(ServerNotice(f"The server seems not to speak LTP/0.3, which {' and '.join(lost)} needs."))
@@ -209,7 +247,18 @@ class Client:
         gevent.sleep(delay)
 
     def _is_final(self, error: LocaltunnelError) -> bool:
-        if isinstance(error, NameUnavailable):
+        if isinstance(error, NameUnavailable | LimitReached):
             return not self._config.retry or self._ghost.remaining() == 0.0
-        final = VersionError | ClientReplaced | PortRefused | OptionRefused
+        if isinstance(error, AuthThrottled):
+            return not self._config.retry
+        final = (VersionError, ClientReplaced, ClientKicked, PortRefused, OptionRefused, AuthError, NotAllowed)
         return isinstance(error, final) or not self._config.retry
+
+
+def _trust(config: ClientConfig, server: str, token: Token | None) -> Trust:
+    """Return what makes the server the right one. Raises ConfigError for a fingerprint that is none, or of no use."""
+    if config.insecure and config.fingerprint is not None:
+        raise ConfigError("Without encryption there is no key to compare with a fingerprint; leave one of them out.")
+    pinned = None if config.fingerprint is None else parse_fingerprint(config.fingerprint)
+    known = KnownServers(data_directory(config.data_dir, os.environ))
+    return Trust(server, known, pinned=pinned, introduced=None if token is None else token.fingerprint)

@@ -38,10 +38,15 @@ class ClientConfig(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     backend: int | str | None = None
     kind: Literal["http", "tcp"] = "http"
     remote_port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    insecure: bool = False
+    fingerprint: str | None = None
+    data_dir: str = ""
+    token_file: str = ""
+    takeover: bool = False
     domain: Text | None = None
     protect: str | None = None
     allow_ip: Lines = ()
-    host_header: Text = "preserve"
+    host_header: Annotated[str, Meta(max_length=limits.MAX_TEXT)] = "preserve"
     request_header_add: Lines = ()
     request_header_remove: Lines = ()
     response_header_add: Lines = ()

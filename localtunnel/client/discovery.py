@@ -2,7 +2,7 @@
 
 import httptools
 
-from localtunnel.errors import ConnectionClosed, LocaltunnelError, Unreachable
+from localtunnel.errors import ConnectionClosed, ConnectionRefused, LocaltunnelError, Unreachable
 from localtunnel.net import closing
 from localtunnel.net.address import MAX_PORT, HostPort, parse_server
 from localtunnel.net.deadline import Deadline, wait_readable
@@ -17,7 +17,13 @@ _READ_SIZE = 16 * 1024
 
 def discover_backend(server: HostPort, deadline: Deadline) -> HostPort:
     """Return where the backend of ``server`` listens, blocking the greenlet. Raises a NetworkError."""
-    text = fetch(server, "/meta/backend", deadline)
+    try:
+        text = fetch(server, "/meta/backend", deadline)
+    except ConnectionRefused as error:
+        raise ConnectionRefused(
+            f"No localtunnel server answers at {server} (connection refused); start lt-server there, or name yours "
+            "with --server."
+        ) from error
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= MAX_PORT):
         raise Unreachable(f"{server} answers, but not as a localtunnel server; check --server, or give --backend.")
     return HostPort(server.host, int(text))

@@ -18,6 +18,15 @@ class TunnelOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerPinned:
+    """The server is known by this key from now on, and that is written down in ``file``: any other is refused."""
+
+    server: str
+    fingerprint: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
 class ServerNotice:
     """The server, or this client about the server, has something to say to the user."""
 
@@ -50,6 +59,18 @@ class VisitorJoined:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestFollowed:
+    """Another request came on the joined connection ``number``; ``request`` is its first line.
+
+    Whose it is, the server has told the target in ``X-Forwarded-For``: it uses a joined connection for one request
+    after the other.
+    """
+
+    number: int
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
 class VisitorLeft:
     """A joined connection ended. ``received`` and ``sent`` are the bytes from and to the visitor."""
 
@@ -70,4 +91,14 @@ class UpstreamFailed:
     message: str
 
 
-Event = TunnelOpened | ServerNotice | RoundTripMeasured | TunnelLost | VisitorJoined | VisitorLeft | UpstreamFailed
+Event = (
+    TunnelOpened
+    | ServerPinned
+    | ServerNotice
+    | RoundTripMeasured
+    | TunnelLost
+    | VisitorJoined
+    | RequestFollowed
+    | VisitorLeft
+    | UpstreamFailed
+)

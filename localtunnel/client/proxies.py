@@ -13,7 +13,7 @@ import gevent
 
 from localtunnel.errors import LocaltunnelError, NetworkError
 from localtunnel.net.channel import Channel, client_channel
-from localtunnel.net.dial import Address, Dial
+from localtunnel.net.dial import Address, Dial, Dialler
 from localtunnel.net.sockets import Socket
 from localtunnel.protocol.limits import MAX_CONCURRENCY
 from localtunnel.protocol.messages import Assigned, Assignment, ErrorReply, FromServer, ProxyRequest
@@ -40,8 +40,8 @@ Taken = Callable[[Socket, Assignment | None, bytes], None]
 class Proxies:
     """Keeps ``size`` proxy connections parked at ``backend``, in the session's ``version`` of the protocol.
 
-    ``taken(sock, assignment, first)`` takes over each one that the server assigned to a visitor; ``refused(reply)`` is
-    told when the server answers an error instead.
+    ``dial`` makes the connections. ``taken(sock, assignment, first)`` takes over each one that the server assigned to a
+    visitor; ``refused(reply)`` is told when the server answers an error instead.
     """
 
     def __init__(
@@ -53,11 +53,13 @@ class Proxies:
         timeout: float,
         taken: Taken,
         refused: Callable[[ErrorReply], None],
+        dial: Dialler = Dial,
     ) -> None:
         self.backend = backend
         self.version = version
         self.request = request
         self.timeout = timeout
+        self.dial = dial
         self._size = max(1, _bounded(size))
         self._taken = taken
         self._refused = refused
@@ -153,7 +155,7 @@ class _Proxy:
         self._channel: Channel[FromServer] | None = None
         self._watcher: Any = None
         self._parked_at: float | None = None
-        self._dial = Dial([proxies.backend], proxies.timeout, self._dialled)
+        self._dial = proxies.dial([proxies.backend], proxies.timeout, self._dialled)
 
     def start(self) -> None:
         self._dial.start()
@@ -168,7 +170,7 @@ class _Proxy:
         if self._channel is not None:
             self._channel.close()
 
-    def _dialled(self, sock: Socket | None, _: object, error: NetworkError | None) -> None:
+    def _dialled(self, sock: Socket | None, _: object, error: LocaltunnelError | None) -> None:
         if sock is None:
             self._proxies.lost(self, error or NetworkError("The backend could not be reached."))
             return

@@ -1,16 +1,18 @@
-"""One control connection: opening the tunnel, answering heartbeats, and the pool that lives as long as it does."""
+"""One control connection: keeping the tunnel up once it is open, and the pool that lives as long as it does."""
 
 import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import gevent
 from greenlet import GreenletExit
 
 from localtunnel.client.config import ClientConfig
-from localtunnel.client.events import Event, RoundTripMeasured, ServerNotice
+from localtunnel.client.events import Event, RoundTripMeasured, ServerNotice, ServerPinned
+from localtunnel.client.link import Link
+from localtunnel.client.opening import Opening, refusal, say_goodbye
 from localtunnel.client.proxies import Proxies
 from localtunnel.client.stall import TICK, Stall
 from localtunnel.client.visit import refuse_seen
@@ -18,24 +20,16 @@ from localtunnel.client.visits import Visits
 from localtunnel.errors import (
     ClientReplaced,
     ConnectionClosed,
-    LocaltunnelError,
-    MessageError,
-    NameUnavailable,
-    OptionRefused,
-    PortRefused,
-    RefusedError,
-    RemoteFailure,
-    TunnelExpired,
-    VersionError,
+    TlsError,
 )
 from localtunnel.net import closing
 from localtunnel.net.address import HostPort
 from localtunnel.net.channel import Channel, client_channel
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.dial import Address, dial, resolve
+from localtunnel.net.dial import Address
 from localtunnel.net.heartbeat import keep_alive
 from localtunnel.net.sockets import Socket, pending_error
-from localtunnel.protocol import limits, messages, options
+from localtunnel.protocol import limits, messages
 from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import (
     Assignment,
@@ -50,6 +44,7 @@ from localtunnel.protocol.messages import (
     ProxyRequest,
     Replaced,
 )
+from localtunnel.protocol.token import Token
 
 log = logging.getLogger("localtunnel.client")
 
@@ -65,12 +60,16 @@ class Session:
         config: ClientConfig,
         version: bytes,
         request: ControlRequest,
+        link: Link,
         visits: Visits,
         report: Callable[[Event], None],
+        token: Token | None = None,
     ) -> None:
         self._config = config
+        self._link = link
         self._version = version
         self._request = request
+        self._opening = Opening(version, request, token, config.timeouts.reply)
         self._visits = visits
         self._report = report
         self._opened_at: float | None = None
@@ -79,8 +78,11 @@ class Session:
         self._stall = Stall()
         self.connected = False
         """Whether the backend was reached."""
-        self.answered = False
-        """Whether the server has answered the request in any way."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the server has answered in any way, be it with a TLS handshake."""
+        return self._opening.answered
 
     @property
     def opened(self) -> bool:
@@ -95,19 +97,31 @@ class Session:
     def run(self, backend: HostPort, opened: Callable[[ControlReply], None]) -> NoReturn:
         """Open the tunnel, call ``opened(reply)``, and keep it up; blocks the greenlet until it ends.
 
-        Raises the reason for the end: a NetworkError, a ProtocolError or a RefusedError. Visitors go on. Killed, it
-        tells the server that the name is free.
+        Raises the reason for the end: a NetworkError, a ProtocolError, a RefusedError or a TrustError. Visitors go on.
+        Killed, it tells the server that the name is free.
         """
         deadline = Deadline(self._config.timeouts.connect)
-        sock, address = dial(resolve([backend.host], backend.port, deadline), deadline)
+        try:
+            encrypted = self._version != LTP_0_2 and not self._config.insecure
+            sock, address = self._link.connect(backend, deadline, encrypted=encrypted)
+        except ConnectionClosed:
+            self.connected = True
+            raise
+        except TlsError as error:
+            if self._config.backend is None:
+                raise
+            raise TlsError(f"{str(error).removesuffix('.')}; check --backend.") from error
         self.connected = True
         channel = client_channel(sock, self._version, f"the server at {backend}")
         proxies: Proxies | None = None
         timer = gevent.get_hub().loop.timer(TICK, TICK)
         try:
-            reply = self._open(channel)
+            reply = self._opening.run(channel)
             channel.limit(limits.MAX_HEARTBEAT)
             self._opened_at = time.monotonic()
+            fingerprint = self._link.accepted(sock)
+            if fingerprint is not None:
+                self._report(ServerPinned(self._link.server, fingerprint, str(self._link.known_servers)))
             opened(reply)
             # Reaching the server may have taken longer than a stall.
             self._stall.tick()
@@ -124,35 +138,6 @@ class Session:
                 proxies.close()
             channel.close()
 
-    def _open(self, channel: Channel[FromServer]) -> ControlReply:
-        channel.send(self._request, header=self._version)
-        try:
-            message = channel.receive(Deadline(self._config.timeouts.reply))
-        except ConnectionClosed:
-            self.answered = channel.is_mid_message
-            raise
-        self.answered = True
-        if isinstance(message, ErrorReply):
-            raise refusal(message)
-        if not isinstance(message, ControlReply):
-            raise MessageError("The server answered the control request with something else.")
-        if self._version != LTP_0_2 and message.session is None:
-            raise MessageError("The server's reply lacks the field 'session', which LTP/0.3 demands.")
-        self._check_options(channel, message)
-        return message
-
-    def _check_options(self, channel: Channel[FromServer], reply: ControlReply) -> None:
-        """A server that does not know an option ignores it: rather no tunnel than one without its guard."""
-        if self._version == LTP_0_2:
-            return
-        missing = options.missing(options.of_request(self._request), reply)
-        if missing:
-            self._say_goodbye(channel)
-            raise OptionRefused(
-                f"The server did not take the option {' and '.join(missing)}: its version does not have it. Leave it"
-                " out, or ask the server's owner for a newer version."
-            )
-
     def _proxies(self, channel: Channel[FromServer], address: Address, reply: ControlReply) -> Proxies:
         """The pool dials the very address that the control connection has: that is where the server knows us."""
 
@@ -162,12 +147,14 @@ class Session:
                 closing.wake(channel.sock)
 
         def taken(sock: Socket, assignment: Assignment | None, first: bytes) -> None:
+            self._link.keep_session(sock)
             self._take(channel, sock, assignment, first)
 
         client = self._request.client if self._version == LTP_0_2 else None
         request = ProxyRequest(self._request.name, client, reply.session)
         timeout = self._config.timeouts.connect
-        return Proxies(address, self._version, request, reply.concurrency, timeout, taken, refused)
+        dial = self._link.dialler(channel.sock)
+        return Proxies(address, self._version, request, reply.concurrency, timeout, taken, refused, dial)
 
     def _take(self, channel: Channel[FromServer], sock: Socket, assignment: Assignment | None, first: bytes) -> None:
         """Begin a visit, unless it is stale: from before a stall of ours, given up by the server, or seen before."""
@@ -234,26 +221,4 @@ class Session:
 
     def _release(self, channel: Channel[FromServer]) -> None:
         if self._version != LTP_0_2 and self.opened:
-            self._say_goodbye(channel)
-
-    def _say_goodbye(self, channel: Channel[FromServer]) -> None:
-        """Tell the server that the name is free."""
-        try:
-            channel.send(messages.RELEASE)
-        except LocaltunnelError as error:
-            log.debug("goodbye not sent", extra={"error": error.code})
-
-
-def refusal(reply: ErrorReply) -> RefusedError | VersionError | ConnectionClosed:
-    """Return the error that a server's error message stands for."""
-    text = reply.message or f"The server answered {reply.error!r}."
-    if reply.error == messages.VERSION:
-        return VersionError(text)
-    kinds: dict[str, Any] = {
-        messages.UNAVAILABLE: NameUnavailable,
-        messages.EXPIRED: TunnelExpired,
-        messages.PORT_REFUSED: PortRefused,
-        messages.OPTION_REFUSED: OptionRefused,
-    }
-    error: RefusedError = kinds.get(reply.error, RemoteFailure)(text)
-    return error
+            say_goodbye(channel)

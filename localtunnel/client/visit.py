@@ -3,10 +3,12 @@
 import time
 from typing import Any, Protocol
 
+from localtunnel.client.requests import RequestsSeen
 from localtunnel.client.upstream import Upstream
 from localtunnel.errors import (
     ConnectionRefused,
     DeadlineExceeded,
+    FrameError,
     NetworkError,
     UpstreamError,
     UpstreamRefused,
@@ -17,19 +19,24 @@ from localtunnel.errors import (
 from localtunnel.http import pages
 from localtunnel.http.request import HeadReader, RequestHead
 from localtunnel.net import closing
-from localtunnel.net.ends import SocketEnd
+from localtunnel.net.ends import End, SocketEnd
 from localtunnel.net.relay import Relay
 from localtunnel.net.sockets import Socket
+from localtunnel.net.tls_end import begin_stream, stream_end
 from localtunnel.protocol import messages
 from localtunnel.protocol.codec import encode
 from localtunnel.protocol.messages import Assignment, Failed, Got, Message, Ready
+from localtunnel.protocol.stream import Unchunker
 
 
 class Watcher(Protocol):
-    """Who is told of a visit. ``visit_ended`` comes exactly once, after one of the other two or alone."""
+    """Who is told of a visit. ``visit_ended`` comes exactly once, last or alone."""
 
     def visit_joined(self, visit: "Visit") -> None:
         """The upstream is connected."""
+
+    def visit_followed(self, visit: "Visit", request_line: str) -> None:
+        """One more request came, after an answer, on a connection that was joined."""
 
     def visit_failed(self, visit: "Visit", error: NetworkError) -> None:
         """The upstream could not be reached; the visitor has been answered, or will be by the server."""
@@ -63,6 +70,7 @@ class Visit:
         self._upstream = upstream
         self._watcher = watcher
         self._relay: Relay | None = None
+        self._stream: Unchunker | None = None
         self._dial: Any = None
         self._answer = b"" if assignment is None else encode(Got(assignment.id))
 
@@ -92,6 +100,11 @@ class Visit:
 
         ``got`` goes out at once, in one piece with ``ready`` where the upstream is connected at once.
         """
+        try:
+            self._stream, self.first = begin_stream(self._sock, self.first)
+        except FrameError:
+            self.abort("server failed")
+            return
         self._dial = self._upstream.dial(self._dialled)
         if self._relay is None and self.reason is None and not self._send(b""):
             self.abort("server gone")
@@ -114,9 +127,20 @@ class Visit:
             closing.reset(sock)
             self.abort("server gone")
             return
-        relay = self._relay = Relay(SocketEnd(self._sock, "server"), SocketEnd(sock, "upstream"), self._ended)
+        server = stream_end(SocketEnd(self._sock, "server"), self._stream)
+        relay = self._relay = self._joined(server, SocketEnd(sock, "upstream"))
         self._watcher.visit_joined(self)
         relay.start(to_b=self.first)
+
+    def _joined(self, server: End, upstream: End) -> Relay:
+        if self.assignment is None or self.assignment.kind != "http":
+            return Relay(server, upstream, self._ended)
+        seen = RequestsSeen(server, self._followed)
+        seen.relay = relay = Relay(seen, upstream, self._ended)
+        return relay
+
+    def _followed(self, request_line: str) -> None:
+        self._watcher.visit_followed(self, request_line)
 
     def _fail(self, error: NetworkError) -> None:
         """Let the visitor know that the upstream is down; the exact error is for the client's user only."""

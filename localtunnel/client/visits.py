@@ -4,7 +4,7 @@ import itertools
 import time
 from collections.abc import Callable
 
-from localtunnel.client.events import Event, UpstreamFailed, VisitorJoined, VisitorLeft
+from localtunnel.client.events import Event, RequestFollowed, UpstreamFailed, VisitorJoined, VisitorLeft
 from localtunnel.client.upstream import Upstream
 from localtunnel.client.visit import Visit
 from localtunnel.errors import NetworkError
@@ -38,6 +38,10 @@ class Visits:
     def visit_joined(self, visit: Visit) -> None:
         """Report a visitor that reached the upstream."""
         self._report(VisitorJoined(visit.number, visit.peer, visit.request_line))
+
+    def visit_followed(self, visit: Visit, request_line: str) -> None:
+        """Report one more request on a visit's connection."""
+        self._report(RequestFollowed(visit.number, request_line))
 
     def visit_failed(self, visit: Visit, error: NetworkError) -> None:
         """Report a visitor that did not."""

@@ -36,13 +36,18 @@ section p { color: var(--soft); }
 pre { margin: .75rem 0 0; padding: .75rem 1rem; background: var(--code); border: 1px solid var(--line);
   border-radius: 8px; white-space: pre-wrap; }
 code { font: .9rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+button { margin-top: 1.5rem; padding: .6rem 1.4rem; border: 1px solid var(--mark); border-radius: 8px;
+  background: var(--card); color: var(--mark); font: inherit; font-weight: 600; cursor: pointer; }
 footer { margin-top: 2rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--soft);
   font-size: .85rem; }
 footer code { font-size: .85rem; }
 @media (max-width: 30rem) { main { padding: 1.5rem; } }
 """
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode("ascii")
-_POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'"
+_POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action "
+_NO_FORM = _POLICY + "'none'"
+_OWN_FORM = _POLICY + "'self'; frame-ancestors 'none'"
+"""For a page with a button: nobody may lay it under something else that is worth a click."""
 
 
 class Hint(Struct, frozen=True):
@@ -53,6 +58,13 @@ class Hint(Struct, frozen=True):
     command: str = ""
 
 
+class Button(Struct, frozen=True):
+    """A button of a page for browsers: what it says, and where on the same host it sends an empty form."""
+
+    label: str
+    action: str
+
+
 class Document(Struct, frozen=True):
     """What a page says, all of it plain text; ``code`` is empty where nothing went wrong."""
 
@@ -61,6 +73,7 @@ class Document(Struct, frozen=True):
     title: str
     message: str
     hints: tuple[Hint, ...] = ()
+    button: Button | None = None
 
     def answer(self, accept: str, *, head_only: bool, fields: tuple[tuple[str, str], ...] = ()) -> bytes:
         """Return the whole response, in the form that ``accept`` asks for, with ``fields`` added to its head."""
@@ -73,7 +86,7 @@ class Document(Struct, frozen=True):
             ("X-Content-Type-Options", "nosniff"),
         ]
         if media == _HTML:
-            head.append(("Content-Security-Policy", _POLICY))
+            head.append(("Content-Security-Policy", _NO_FORM if self.button is None else _OWN_FORM))
         if self.code:
             head.append(("X-Localtunnel-Error", self.code))
         # A lone surrogate in a message must not turn an error page into a failure of its own.
@@ -98,15 +111,24 @@ class Document(Struct, frozen=True):
 
     def as_html(self) -> str:
         """Return the page for a browser, everything in it escaped."""
-        status = f'<p class="status">{self.status}</p>\n' if self.code else ""
+        # A page that asks something is no error to who reads it, whatever its status says to programs.
+        status = f'<p class="status">{self.status}</p>\n' if self.code and self.button is None else ""
         code = f" · <code>{escape(self.code)}</code>" if self.code else ""
         return (
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{escape(self.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
             f"{status}<h1>{escape(self.title)}</h1>\n<p>{escape(self.message)}</p>\n"
-            f"{''.join(map(_section, self.hints))}<footer>localtunnel{code}</footer>\n</main>\n</body>\n</html>\n"
+            f"{_form(self.button)}{''.join(map(_section, self.hints))}"
+            f"<footer>localtunnel{code}</footer>\n</main>\n</body>\n</html>\n"
         )
+
+
+def _form(button: Button | None) -> str:
+    if button is None:
+        return ""
+    action, label = escape(button.action), escape(button.label)
+    return f'<form method="post" action="{action}">\n<button type="submit">{label}</button>\n</form>\n'
 
 
 def _section(hint: Hint) -> str:

@@ -62,6 +62,8 @@ def host(text: str) -> tuple[bytes, bytes]:
 
 def host_header(text: str) -> None:
     """Check what ``lt-client`` takes: a host, or one of its two words."""
+    if not text:
+        raise ValueError(f"it is empty; write {PRESERVE}, {REWRITE}, HOST or HOST:PORT.")
     if text not in (PRESERVE, REWRITE):
         host(text)
 
@@ -107,7 +109,7 @@ def _request_name(text: str) -> bytes:
     if claims.is_claim(name):
         raise ValueError(f"{text} says who the visitor is; the server sets it, or drops what a visitor sends of it.")
     if name == b"host":
-        raise ValueError("Host is for the option host_header.")
+        raise ValueError("Host cannot be changed here; use --host-header.")
     return _end_to_end(name, text)
 
 

@@ -74,6 +74,13 @@ _HELP = {
         "Check the address for a typing mistake, or ask whoever gave it to you whether the tunnel is still open.",
         "Start the client again under this name:",
     ),
+    errors.ClientOffline.code: _Help(
+        "The tunnel's client is offline",
+        "The name belongs to somebody, but no client is connected for it at the moment.",
+        "Load the page again in a moment. If it stays like this, ask the owner of the tunnel to start it again.",
+        "Your lt-client has lost its connection, or has ended without saying so. Start it again with the same token, or"
+        " as the same user on the same machine; nobody else can have the name meanwhile:",
+    ),
     errors.PoolExhausted.code: _Help(
         "The tunnel is busy",
         "No connection of the tunnel became free in time.",
@@ -123,6 +130,9 @@ _HELP = {
         " or stopped, and whether lt-client forwards to the right machine. The tunnel itself stays open.",
     ),
 }
+_WITH_COMMAND = (errors.TunnelNotFound.code, errors.ClientOffline.code)
+"""Where opening the tunnel is what its owner has to do."""
+
 _OTHER = _Help(
     "The request failed",
     "The request could not be served.",
@@ -138,7 +148,7 @@ def error_answer(error: errors.VisitorError, head: RequestHead | None, *, domain
     was not found name the command that opens it.
     """
     words = _HELP.get(error.code, _OTHER)
-    command = _open_command(head, domain) if error.code == errors.TunnelNotFound.code else ""
+    command = _open_command(head, domain) if error.code in _WITH_COMMAND else ""
     hints = (Hint(_VISITOR, words.visitor), Hint(_OWNER, words.owner, command))
     page = Document(error.status, error.code, words.title, str(error) or words.message, hints)
     retry = () if error.retry_after is None else (("Retry-After", str(error.retry_after)),)

@@ -1,6 +1,6 @@
 """The rules of one tunnel: whom it lets in, and what becomes of the fields of requests and responses.
 
-A rule is an option that the tunnel's client asked for (PROTOCOL.md, section 5.7). The server holds to all of them, for
+A rule is an option that the tunnel's client asked for (PROTOCOL.md, section 5.8). The server holds to all of them, for
 every request; what cannot be held to is refused when the tunnel is opened.
 """
 

@@ -80,7 +80,7 @@ class PublicUrl(NamedTuple):
 
 def parse_bind(text: int | str) -> Bind:
     """Return where to listen. Raises ``AddressError``."""
-    fault = _Fault(text, "an address to listen on", "PORT, :PORT, HOST:PORT or [IPV6]:PORT")
+    fault = _Fault(text, "an address to listen on", "PORT, :PORT, HOST:PORT or [IPV6]:PORT", lowest_port=0)
     host, port = _split(text, fault, lone_word_is_port=True)
     if port is None:
         raise fault.because("it has no port")
@@ -150,11 +150,15 @@ def parse_public(text: str) -> PublicUrl:
 
 
 class _Fault(NamedTuple):
-    """Makes the error for one text: what it was meant to be and which forms would have been understood."""
+    """Makes the error for one text: what it was meant to be and which forms would have been understood.
+
+    ``lowest_port`` is the first one that is accepted there.
+    """
 
     text: int | str
     what: str
     forms: str
+    lowest_port: int = 1
 
     def because(self, reason: str) -> AddressError:
         return AddressError(f"{str(self.text)!r} is not {self.what}: {reason}. Write {self.forms}.")
@@ -213,7 +217,7 @@ def _port(port: int | str, fault: _Fault) -> int:
     # int() itself raises ValueError for a text of thousands of digits.
     number = int(port) if isinstance(port, int) or len(port.lstrip("0")) <= len(str(MAX_PORT)) else -1
     if not 0 <= number <= MAX_PORT:
-        raise fault.because(f"a port is a number from 0 to {MAX_PORT}")
+        raise fault.because(f"a port is a number from {fault.lowest_port} to {MAX_PORT}")
     return number
 
 

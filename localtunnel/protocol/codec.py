@@ -20,6 +20,7 @@ from localtunnel.protocol.messages import (
     RELEASE,
     Assigned,
     Assignment,
+    Challenge,
     ClientId,
     Concurrency,
     ControlReply,
@@ -35,16 +36,19 @@ from localtunnel.protocol.messages import (
     Notice,
     Ping,
     Pong,
+    Proof,
     ProxyRequest,
     Ready,
     Release,
     Replaced,
+    Scram,
     Text,
 )
 
 
 class _ClientEnvelope(Struct):
     control: ControlRequest | str | UnsetType = UNSET
+    proof: Scram | UnsetType = UNSET
     proxy: ProxyRequest | UnsetType = UNSET
     got: Id | UnsetType = UNSET
     ready: Id | UnsetType = UNSET
@@ -54,6 +58,7 @@ class _ClientEnvelope(Struct):
 
 class _ServerEnvelope(Struct):
     control: ControlReply | str | UnsetType = UNSET
+    challenge: Scram | UnsetType = UNSET
     proxy: Assignment | bool | UnsetType = UNSET
     concurrency: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
     drain: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
@@ -125,6 +130,8 @@ def decode_from_client(payload: bytes, version: bytes = LTP_0_3) -> FromClient:
             return message
         case "control", word if message := _HEARTBEATS.get(word):
             return message
+        case "proof", text:
+            return Proof(text)
         case "got", number:
             return Got(number)
         case "ready", number:
@@ -154,13 +161,14 @@ def decode_from_server(payload: bytes, version: bytes = LTP_0_3) -> FromServer:
             return ControlReply(reply.host, reply.concurrency, reply.banner)
         case "control", word if message := _HEARTBEATS.get(word):
             return message
-        case "concurrency" | "drain" | "replaced" | "notice" as key, value:
+        case "challenge" | "concurrency" | "drain" | "replaced" | "notice" as key, value:
             message = _PLAIN[key](value)
             return message
     raise MessageError("The object is none of the messages that a server may send.")
 
 
 _PLAIN: dict[str, Callable[[Any], FromServer]] = {
+    "challenge": Challenge,
     "concurrency": Concurrency,
     "drain": Drain,
     "replaced": Replaced,
@@ -193,6 +201,10 @@ def _wire_form(message: Message) -> object:
             return {"control": _without_none(message)}
         case ProxyRequest():
             return {"proxy": _without_none(message)}
+        case Challenge(text):
+            return {"challenge": text}
+        case Proof(text):
+            return {"proof": text}
         case Assigned():
             return {"proxy": True}
         case Assignment():

@@ -15,6 +15,9 @@ MAX_DEPTH = 8
 PREAMBLE_TIMEOUT = 5.0
 """From accepting a backend connection to its whole first message, in total: a round trip round the world is 0.4 s."""
 
+HANDSHAKE_TIMEOUT = 5.0
+"""From the first byte of a TLS handshake to its end: two round trips, of which the slowest take half a second each."""
+
 HEARTBEAT_INTERVAL = 5.0
 """Between two pings of the server: what LTP/0.2 has always used, and short enough to keep NAT entries alive."""
 
@@ -31,7 +34,14 @@ HEARTBEAT_BOUNDS = (0.05, 60.0)
 """What a client takes for an interval, whatever the server says: no flood of pings, no silence past NAT time-outs."""
 
 LEASE = 30.0
-"""How long an LTP/0.3 name is kept for a client that has gone without ``release``: a reconnect takes seconds."""
+"""How long an LTP/0.3 name is kept for a client without a key that has gone without ``release``: a reconnect takes
+seconds, and whoever is only known by its address may be somebody else by then."""
+
+OWNED_LEASE = 600.0
+"""The same for an owner that proves itself by a token or a key: a laptop on its way from one desk to another."""
+
+LEASES_PER_OWNER = 20
+"""Names that are kept for one owner while no client is connected for them: nobody works on more at a time."""
 
 MAX_FIRST = 16 * 1024
 """A visitor's bytes that go out with an LTP/0.3 assignment and are held until ``got``: a request head with cookies."""
@@ -118,3 +128,6 @@ MAX_OPTION_TEXT = 1024
 
 MAX_BANNER = 512
 """The banner in a control reply: with it, the whole reply stays below the 1 KiB that 0.2 clients read at once."""
+
+MAX_SCRAM = 512
+"""One message of a login: the longest real one, with a binding of 64 bytes and both nonces, has about 300."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
-from localtunnel.protocol.limits import MAX_CLIENT_ID, MAX_TEXT
+from localtunnel.protocol.limits import MAX_CLIENT_ID, MAX_SCRAM, MAX_TEXT
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """A name or any other short text of a request."""
@@ -16,6 +16,12 @@ ClientId = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
 """Who a client is, as LTP/0.2 says it: ``user@host;System``; ours adds an instance behind a further semicolon."""
 
 Secret = Annotated[str, Meta(min_length=32, max_length=64)]
+Key = Annotated[str, Meta(min_length=64, max_length=64)]
+"""What a client proves by that a name is its own: 256 bits in hexadecimal."""
+
+Scram = Annotated[str, Meta(min_length=1, max_length=MAX_SCRAM)]
+"""One message of a SCRAM exchange, as RFC 5802 writes it; ``scram`` reads and makes them."""
+
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Id = Annotated[int, Meta(ge=1, lt=1 << 53)]
 Kind = Literal["http", "tcp"]
@@ -25,7 +31,9 @@ class ControlRequest(Struct, frozen=True):
     """The client asks for a tunnel. ``protect`` is ``user:password`` for visitors, ``domain`` a host of its own.
 
     LTP/0.3: ``instance`` is this run of the client, ``kind`` what visitors speak, ``port`` the public port wished for
-    a ``tcp`` tunnel, ``resume`` the session that is to be taken up again, ``options`` what ``protocol.options`` reads.
+    a ``tcp`` tunnel, ``resume`` the session that is to be taken up again, ``auth`` the beginning of a login by token,
+    ``owner`` the key by which a client without a token owns its names, ``takeover`` the wish to move its own tunnel
+    here, ``options`` what ``protocol.options`` reads.
     """
 
     name: Text
@@ -36,14 +44,17 @@ class ControlRequest(Struct, frozen=True):
     kind: Kind | None = None
     port: Port | None = None
     resume: Secret | None = None
+    auth: Scram | None = None
+    owner: Key | None = None
+    takeover: bool | None = None
     options: dict[str, Any] | None = None
 
 
 class ControlReply(Struct, frozen=True):
     """The server opened the tunnel: visitors reach it at ``host``; ``concurrency`` is the pool's size.
 
-    LTP/0.3: ``url`` is what to show, ``session`` the secret that proxy requests carry, ``heartbeat`` seconds,
-    ``options`` the names of the options that are in force.
+    LTP/0.3: ``url`` is what to show, ``session`` the secret that proxy requests carry, ``heartbeat`` seconds, ``auth``
+    the server's proof that it knows the token as well, ``options`` the names of the options that are in force.
     """
 
     host: str
@@ -52,7 +63,20 @@ class ControlReply(Struct, frozen=True):
     url: str | None = None
     session: Secret | None = None
     heartbeat: Annotated[float, Meta(gt=0)] | None = None
+    auth: Scram | None = None
     options: tuple[str, ...] | None = None
+
+
+class Challenge(Struct, frozen=True):
+    """LTP/0.3: the server's answer to a request with ``auth``: SCRAM's server-first-message."""
+
+    text: Scram
+
+
+class Proof(Struct, frozen=True):
+    """LTP/0.3: the client's answer to a challenge: SCRAM's client-final-message. The reply or an error follows."""
+
+    text: Scram
 
 
 class ProxyRequest(Struct, frozen=True):
@@ -142,13 +166,33 @@ EXPIRED: Final = "expired"
 EXCEPTION: Final = "exception"
 VERSION: Final = "version"
 PORT_REFUSED: Final = "port_refused"
+AUTH_REQUIRED: Final = "auth_required"
+AUTH_FAILED: Final = "auth_failed"
+TOKEN_EXPIRED: Final = "token_expired"
+AUTH_THROTTLED: Final = "auth_throttled"
+TLS_REQUIRED: Final = "tls_required"
+NOT_ALLOWED: Final = "not_allowed"
+LIMIT_REACHED: Final = "limit_reached"
+KICKED: Final = "kicked"
 OPTION_REFUSED: Final = "option_refused"
 
 SEEN: Final = "seen"
 """What ``failed`` says of an id that was taken before; its other words are those of ``errors.UpstreamError``."""
 
-FromClient = ControlRequest | ProxyRequest | Ping | Pong | Got | Ready | Failed | Release
-FromServer = ControlReply | Assigned | Assignment | Ping | Pong | Concurrency | Drain | Replaced | Notice | ErrorReply
+FromClient = ControlRequest | Proof | ProxyRequest | Ping | Pong | Got | Ready | Failed | Release
+FromServer = (
+    ControlReply
+    | Challenge
+    | Assigned
+    | Assignment
+    | Ping
+    | Pong
+    | Concurrency
+    | Drain
+    | Replaced
+    | Notice
+    | ErrorReply
+)
 Message = FromClient | FromServer
 
 PING: Final = Ping()

@@ -10,16 +10,9 @@ import secrets
 from localtunnel.errors import NameInvalid
 from localtunnel.protocol.limits import MAX_NAME
 
-LOOKED_UP = {"autoconfig", "autodiscover", "broadcasthost", "ftp", "imap", "localdomain", "localhost", "mail", "pop"}
-"""Names that programs look up by themselves, and would trust: for mail, files, the machine itself (RFC 6761)."""
-
-OWNERS = {"admin", "api", "app", "blog", "cdn", "dashboard", "docs", "localtunnel", "meta", "ns1", "ns2"}
-"""Names that a server's owner will want, or that visitors would take for the owner's."""
-
-RESERVED = frozenset({*LOOKED_UP, *OWNERS, "ns", "smtp", "static", "status", "wpad", "www"})
-"""What no tunnel may be called. ``wpad`` alone would hand over the proxy settings of a whole office."""
-
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
+_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
+_MAX_HOST = 253
 _WORDS = 3
 
 
@@ -36,8 +29,19 @@ def check(name: str) -> str:
         )
     if lower[2:4] == "--":
         raise NameInvalid(f"The name {name!r} has hyphens in third and fourth place, which DNS keeps for its own use.")
-    if lower in RESERVED:
-        raise NameInvalid(f"The name {lower!r} is reserved; choose another one.")
+    return lower
+
+
+def check_host(host: str, domain: str) -> str:
+    """Return a tunnel's own host in lower case, without a final dot. ``domain`` is the server's.
+
+    Raises NameInvalid for what is no host name, or one within that domain.
+    """
+    lower = host.lower().rstrip(".")
+    if len(lower) > _MAX_HOST or not _HOST.match(lower):
+        raise NameInvalid(f"{host!r} is not a host name that a tunnel could have, such as www.example.org.")
+    if lower == domain or lower.endswith("." + domain):
+        raise NameInvalid(f"{host!r} belongs to this server's own domain; ask for a name instead.")
     return lower
 
 

@@ -1,4 +1,4 @@
-"""The options of a tunnel on the wire (PROTOCOL.md, section 5.7): which there are, and of what types.
+"""The options of a tunnel on the wire (PROTOCOL.md, section 5.8): which there are, and of what types.
 
 What an option does, and which values it takes, is for the server's rules (``http.rules``). Whatever is not known here
 is refused rather than ignored: a guard that a server does not know would leave the tunnel open to everybody.

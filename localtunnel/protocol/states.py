@@ -11,6 +11,7 @@ from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.messages import (
     Assigned,
     Assignment,
+    Challenge,
     Concurrency,
     ControlReply,
     ControlRequest,
@@ -22,6 +23,7 @@ from localtunnel.protocol.messages import (
     Notice,
     Ping,
     Pong,
+    Proof,
     ProxyRequest,
     Ready,
     Release,
@@ -35,6 +37,8 @@ class State(enum.Enum):
     START = "new"
 
     REQUESTED = "requested"
+    CHALLENGED = "challenged"
+    PROVED = "proved"
     OPEN = "open"
     PINGED = "pinged"
 
@@ -65,7 +69,9 @@ PROXY_0_2: Table = {State.PARKED: {Assigned: State.JOINED, ErrorReply: State.CLO
 """The proxy connection: a request, silence while it is parked, the assignment, and then no message ever again."""
 
 CONTROL_0_3: Table = {
-    State.REQUESTED: {ControlReply: State.OPEN, ErrorReply: State.CLOSED},
+    State.REQUESTED: {ControlReply: State.OPEN, Challenge: State.CHALLENGED, ErrorReply: State.CLOSED},
+    State.CHALLENGED: {Proof: State.PROVED, ErrorReply: State.CLOSED},
+    State.PROVED: {ControlReply: State.OPEN, ErrorReply: State.CLOSED},
     State.OPEN: {
         Ping: State.OPEN,
         Pong: State.OPEN,
@@ -77,7 +83,8 @@ CONTROL_0_3: Table = {
         ErrorReply: State.CLOSED,
     },
 }
-"""The control connection: once open, both sides speak when they like; three messages end it."""
+"""The control connection: a login by token takes one challenge and one proof before the reply; once it is open, both
+sides speak when they like; three messages end it."""
 
 PROXY_0_3: Table = {
     State.PARKED: {Assignment: State.ASSIGNED, ErrorReply: State.CLOSED},

@@ -3,27 +3,40 @@
 import gc
 import itertools
 import logging
+import os
 import signal
+from collections.abc import Callable
+from ipaddress import ip_address
 
 import gevent
 from gevent.event import Event
 
+from localtunnel.files import data_directory
 from localtunnel.http.networks import Networks
 from localtunnel.net import closing, descriptors
 from localtunnel.net.address import Bind, PublicUrl, parse_bind, parse_public
 from localtunnel.net.listen import Accept, Listener, listen
+from localtunnel.protocol.reserved import Reserved
+from localtunnel.server import bans, leases
+from localtunnel.server.admin import Admin
 from localtunnel.server.admission import Admission
+from localtunnel.server.auth import Gate
 from localtunnel.server.backend import Backend
+from localtunnel.server.certificate import Certificate
 from localtunnel.server.config import ServerConfig
 from localtunnel.server.control import Control
 from localtunnel.server.edge import Edge
 from localtunnel.server.frontend import Frontend
 from localtunnel.server.join import Joining, Joins
 from localtunnel.server.meta import Meta
+from localtunnel.server.opening import Openings
 from localtunnel.server.plain import PlainEdge
 from localtunnel.server.ports import Ports, parse_range
-from localtunnel.server.registry import Registry
+from localtunnel.server.quotas import make_quotas
+from localtunnel.server.registry import Policy, Registry
 from localtunnel.server.routes import Routes
+from localtunnel.server.store import Store
+from localtunnel.server.tokens import TokenStore
 
 log = logging.getLogger("localtunnel.server")
 
@@ -33,7 +46,7 @@ default of 700 the collector took 4 % of the samples under churn."""
 
 
 TICK = 5.0
-"""Seconds between two looks at what has grown old: parked connections, pools larger than the demand."""
+"""Seconds between two looks at what has grown old: parked connections, pools larger than the demand, tokens."""
 
 STOPPED = "server stopped"
 
@@ -48,13 +61,25 @@ class Server:
         loopback = config.domain == "localhost"
         frontend_host = parse_bind(config.frontend).host
         ports = Ports(parse_range(config.tcp_ports), frontend_host, loopback=loopback, wait=config.timeouts.pool_wait)
-        self.registry = Registry(config.domain, freed=ports.free)
-        self._control = Control(config, self.registry, ports, self._joins, ids)
-        self._backend = Backend(config, self.registry, self._control)
+        self._ports = ports
+        self._directory = data_directory(config.data_dir, os.environ)
+        self.tokens = TokenStore(self._directory)
+        quotas = make_quotas(config.quotas)
+        reserved = Reserved(config.reserved_names)
+        policy = Policy(reserved, quotas.tunnels, quotas.leases, self.tokens.reserved_for)
+        self._store = Store(self._directory, (leases.SCHEMA, bans.SCHEMA))
+        self._bans = bans.Bans(self._store)
+        self.registry = Registry(config.domain, ports.free, policy, leases.Leases(self._store))
+        self._admin = Admin(self._directory, self.registry, self._bans)
+        gate = Gate(self.tokens, legacy=config.legacy in (True, "only"), timeout=config.timeouts.preamble)
+        self._openings = Openings(config, gate, self.registry, ports, self._joins, quotas.joined, ids)
+        self._control = Control(config, self._openings)
+        self._certificate = Certificate(config)
+        self._backend = Backend(config, self._certificate, self.registry, self._control, quotas, self._bans)
         self._meta = Meta(config.domain, self.registry, self._joins)
         self._public = parse_public(config.public_url) if config.public_url else None
         self._frontend = Frontend(config, self._make_edge(config, ids))
-        self._ticker = Ticker(self.registry)
+        self._ticker = Ticker(self._tick)
         self._backend_listeners: list[Listener] = []
         self._frontend_listeners: list[Listener] = []
         self._stopping = Event()
@@ -76,13 +101,23 @@ class Server:
         return frozenset(self._joins)
 
     def start(self) -> None:
-        """Listen and serve, in the background. Raises ListenError, with nothing left open, and AddressError."""
-        self._backend_listeners = self._listen(parse_bind(self._config.backend), self._backend.accept, "backend")
+        """Listen and serve, in the background.
+
+        Raises ListenError, AddressError and, for what is in the data directory, ConfigError, with nothing left open.
+        """
+        self._certificate.load()
+        self.tokens.load()
+        self._store.open()
         try:
+            self._bans.load()
+            self.registry.restore(self._config.timeouts.lease, self._ports.inherit)
+            self._admin.start()
+            self._backend_listeners = self._listen(parse_bind(self._config.backend), self._backend.accept, "backend")
             bind = parse_bind(self._config.frontend)
             self._frontend_listeners = self._listen(bind, self._frontend.accept, "frontend")
         except BaseException:
             self._stop_listening()
+            self._forget()
             raise
         public = self._public or PublicUrl("http", self._config.domain, self.frontend_addresses[0][1])
         self._control.publish(public.scheme, public.port)
@@ -98,6 +133,8 @@ class Server:
                 "domain": self._config.domain,
             },
         )
+        if not self.tokens.exist():
+            self._warn_of_openness()
 
     def stop(self, grace: float = 0.0) -> None:
         """Stop accepting, let visitors finish for up to ``grace`` seconds, then end every connection. Blocks."""
@@ -108,6 +145,7 @@ class Server:
         self._ticker.stop()
         self._backend.stop()
         self._joins.abort_all(STOPPED)
+        self._forget()
         closing.end_lingering()
         log.info("stopped")
 
@@ -134,8 +172,18 @@ class Server:
                 handler.cancel()
         return self._signal or 0
 
+    def _tick(self) -> None:
+        """Let everything that grows old look after itself; first of all, what nobody may have any more ends."""
+        self.tokens.refresh()
+        self._openings.review()
+        self._certificate.refresh()
+        for tunnel in self.registry.tunnels():
+            tunnel.tick()
+        for join in self._joins:
+            join.tick(TICK)
+
     def _make_edge(self, config: ServerConfig, ids: "itertools.count[int]") -> Edge | PlainEdge:
-        routes = Routes(self.registry, self._meta)
+        routes = Routes(self.registry, self._meta, warns=config.warning_page)
         admission = Admission(config.limits, Networks.parse((*config.limits.exempt, *config.trusted_proxies)))
         if config.edge == "join":
             return PlainEdge(config, routes, admission, ids)
@@ -147,8 +195,23 @@ class Server:
         self._signal = self._signal or number
         self._stopping.set()
 
+    def _warn_of_openness(self) -> None:
+        """Say what it means that there is no token, unless nobody but this machine can connect."""
+        if not all(ip_address(host).is_loopback for host, _ in self.backend_addresses):
+            log.warning(
+                "this server is open: without a token, whoever reaches the backend can open tunnels under the domain; "
+                "lt-server token create makes the first token, and from then on nobody is admitted without one",
+                extra={"domain": self._config.domain},
+            )
+
     def _listen(self, bind: Bind, accept: Accept, what: str) -> list[Listener]:
         return listen(bind, loopback=self._config.domain == "localhost", accept=accept, what=what)
+
+    def _forget(self) -> None:
+        """Let go of the data directory, in which everything is written by then. Blocks; may be called twice."""
+        self._admin.stop()
+        self.registry.close()
+        self._store.close()
 
     def _stop_listening(self) -> None:
         for listener in (*self._frontend_listeners, *self._backend_listeners):
@@ -156,10 +219,10 @@ class Server:
 
 
 class Ticker:
-    """Lets every open tunnel look after itself now and then."""
+    """Calls ``tick`` every few seconds."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, tick: Callable[[], None]) -> None:
+        self._tick = tick
         self._timer = gevent.get_hub().loop.timer(TICK, TICK)
 
     def start(self) -> None:
@@ -169,7 +232,3 @@ class Ticker:
     def stop(self) -> None:
         """End. May be called twice."""
         self._timer.close()
-
-    def _tick(self) -> None:
-        for tunnel in self._registry.tunnels():
-            tunnel.tick(TICK)

@@ -15,6 +15,7 @@ from typing import Any
 import gevent
 
 from localtunnel.errors import (
+    FrameError,
     LocaltunnelError,
     MessageError,
     PoolExhausted,
@@ -27,6 +28,7 @@ from localtunnel.net.channel import Channel, assigned_channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import SocketEnd
 from localtunnel.net.sockets import smoothed_round_trip
+from localtunnel.net.tls_end import begin_stream, stream_end, to_stream
 from localtunnel.protocol import limits, messages
 from localtunnel.protocol.codec import encode
 from localtunnel.protocol.messages import ASSIGNED, Failed, FromClient, Got, Ready
@@ -114,7 +116,7 @@ class Assigning03(Assigning):
 
     def __init__(self, join: Joining, pool: Pool, deadline: Deadline) -> None:
         super().__init__(join, pool, deadline)
-        self._frame = encode(join.assignment) + join.first[: limits.MAX_FIRST]
+        self._frame = encode(join.assignment)
         self._attempts: dict[SocketEnd, Channel[FromClient]] = {}
         self._timer: Any = None
         self._round = 1 if pool.suspect else 0
@@ -142,8 +144,9 @@ class Assigning03(Assigning):
             self._wait()
 
     def _assign(self, parked: SocketEnd) -> bool:
+        data = self._frame + to_stream(parked.sock, self._join.first[: limits.MAX_FIRST])
         try:
-            if parked.try_write(self._frame) < len(self._frame):
+            if parked.try_write(data) < len(data):
                 raise BlockingIOError
         except OSError:
             parked.reset()
@@ -174,8 +177,7 @@ class Assigning03(Assigning):
             del self._attempts[parked]
             parked.watcher.stop()
             self._stop_timer()
-            _, rest = channel.detach()
-            self._join.joined(parked, rest, self._join.first[limits.MAX_FIRST :], hold_eof=False)
+            self._relay(parked, channel)
             return True
         if message.error == messages.SEEN:
             self._seen = True
@@ -185,6 +187,18 @@ class Assigning03(Assigning):
         else:
             self._refuse(upstream_error(message.error))
         return True
+
+    def _relay(self, parked: SocketEnd, channel: Channel[FromClient]) -> None:
+        """The upstream is connected, and its stream begins right behind the message that said so."""
+        _, received = channel.detach()
+        try:
+            stream, to_visitor = begin_stream(parked.sock, received)
+        except FrameError as error:
+            log.debug("stream refused", extra={"join": self._join.assignment.id, "detail": str(error)})
+            parked.reset()
+            self._refuse(UpstreamClosed())
+            return
+        self._join.joined(stream_end(parked, stream), to_visitor, self._join.first[limits.MAX_FIRST :], hold_eof=False)
 
     def _take_only(self, winner: SocketEnd) -> None:
         """``winner`` has the visitor: end every other attempt, and wait for the upstream."""

@@ -1,27 +1,38 @@
 """The clients' side: a StreamServer's callback for control connections and proxy connections.
 
-A preamble that has arrived whole is decided in the callback; one that has not gets a greenlet that waits for the rest.
-A proxy connection is then parked and owns no greenlet; a control connection is a greenlet's (``control``).
+A preamble that has arrived whole is decided in the callback; one that has not is an ``Arrival`` until it has. A proxy
+connection is then parked and owns no greenlet; a control connection is a greenlet's (``control``).
 """
 
 import logging
 
 from gevent.pool import Group
-from greenlet import GreenletExit
 
-from localtunnel.errors import DeadlineExceeded, HeaderError, LocaltunnelError, ProtocolError, VersionError
+from localtunnel.errors import (
+    DeadlineExceeded,
+    HeaderError,
+    LimitReached,
+    LocaltunnelError,
+    ProtocolError,
+    VersionError,
+)
 from localtunnel.http.render import render
 from localtunnel.net import closing
-from localtunnel.net.channel import Channel, server_channel
-from localtunnel.net.deadline import Deadline
+from localtunnel.net.channel import Channel
 from localtunnel.net.ends import SocketEnd
 from localtunnel.net.sockets import Socket
+from localtunnel.net.tls import is_tls
 from localtunnel.protocol import messages
-from localtunnel.protocol.framing import LTP_0_2
+from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.messages import ControlRequest, FromClient, ProxyRequest
+from localtunnel.server.arrival import Arrival
+from localtunnel.server.bans import Bans
+from localtunnel.server.certificate import Certificate
+from localtunnel.server.claims import Claim
 from localtunnel.server.config import ServerConfig
 from localtunnel.server.control import Control, answer_error
-from localtunnel.server.registry import Claim, Registry
+from localtunnel.server.quotas import Place, Quotas
+from localtunnel.server.registry import Registry
 
 log = logging.getLogger("localtunnel.server")
 
@@ -41,75 +52,112 @@ Conversation = Channel[FromClient]
 class Backend:
     """Takes each backend connection from its first byte to the tunnel that it belongs to."""
 
-    def __init__(self, config: ServerConfig, registry: Registry, control: Control) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        certificate: Certificate,
+        registry: Registry,
+        control: Control,
+        quotas: Quotas,
+        bans: Bans,
+    ) -> None:
         self._config = config
+        self._certificate = certificate
         self._registry = registry
         self._control = control
-        self._versions = frozenset(f"LTP/{version}".encode() for version in config.protocols)
-        self._preambles = Group()
+        self._quotas = quotas
+        self._bans = bans
+        self._versions = _versions(config)
+        self._arrivals: dict[Arrival, Place] = {}
         self._sessions = Group()
+
+    @property
+    def arriving(self) -> int:
+        """How many connections have not said what they are."""
+        return len(self._arrivals)
 
     def stop(self) -> None:
         """End every tunnel and every connection that was not yet part of one; blocks until they have ended."""
         self._registry.close()
-        self._preambles.kill()
+        for arrival in self._arrivals:
+            arrival.cancel()
+        self._arrivals.clear()
         self._sessions.join(timeout=STOP_TIMEOUT)
         self._sessions.kill()
 
     def accept(self, sock: Socket, host: str, port: int) -> None:
-        """Take over a new connection; a listener's callback."""
-        channel = server_channel(sock, "the client")
-        try:
-            message = channel.receive_ready()
-        except LocaltunnelError as error:
-            self._refuse(channel, error, host)
-            return
-        if message is None:
-            self._preambles.spawn(self._receive_preamble, channel, host)
-        else:
-            self._decide(channel, message, host)
+        """Take over a new connection; a listener's callback. One too many, or of a banned address, is closed at once.
 
-    def _receive_preamble(self, channel: Conversation, host: str) -> None:
+        Neither is told why: it may not even speak our protocol, and an answer is more work than the connection was.
+        """
+        if self._bans.hold(host):
+            closing.close(sock)
+            return
         try:
-            message = channel.receive(Deadline(self._config.timeouts.preamble))
-        except LocaltunnelError as error:
-            self._refuse(channel, error, host)
+            place = self._quotas.strangers.take(host)
+        except LimitReached as error:
+            log.debug("connection not taken", extra={"peer": host, "detail": str(error)})
+            closing.close(sock)
             return
-        except GreenletExit:
-            channel.close()
-            return
-        self._decide(channel, message, host)
+        context = self._certificate.context if LTP_0_3 in self._versions else None
+        arrival = Arrival(sock, host, context, self._config.timeouts, self._arrived)
+        self._arrivals[arrival] = place
+        arrival.start()
 
-    def _decide(self, channel: Conversation, message: FromClient, host: str) -> None:
+    def _arrived(self, arrival: Arrival, message: FromClient | None, error: LocaltunnelError | None) -> None:
+        place = self._arrivals.pop(arrival)
+        if error is None:
+            error = self._not_spoken(arrival.channel)
+        if isinstance(message, ControlRequest) and error is None:
+            # Who asks for a tunnel is a stranger for as long as it has not proved who it is.
+            self._sessions.spawn(self._control.serve, arrival.channel, message, arrival.host, place)
+            return
+        place.release()
+        if error is not None:
+            self._refuse(arrival.channel, error, arrival.host)
+        elif isinstance(message, ProxyRequest):
+            self._park(arrival.channel, message, arrival.host)
+
+    def _not_spoken(self, channel: Conversation) -> VersionError | None:
+        """Return what is wrong with the version that ``channel`` speaks, if anything is."""
         if channel.version not in self._versions:
             spoken = ", ".join(sorted(version.decode() for version in self._versions))
-            self._refuse(channel, VersionError(f"This server speaks {spoken} only."), host)
-        elif isinstance(message, ProxyRequest):
-            self._park(channel, message, host)
-        elif isinstance(message, ControlRequest):
-            self._sessions.spawn(self._control.serve, channel, message, host)
+            return VersionError(f"This server speaks {spoken} only.")
+        if channel.version == LTP_0_2 and is_tls(channel.sock):
+            return VersionError("Over TLS this server speaks LTP/0.3 only.")
+        return None
 
     def _park(self, channel: Conversation, request: ProxyRequest, host: str) -> None:
         claim = self._registry.find(request.name)
         tunnel = claim.tunnel if claim is not None else None
         if claim is None or tunnel is None or tunnel.ended:
             self._answer_error(channel, messages.EXPIRED, f"There is no tunnel {request.name!r}; open it first.")
-        elif not self._is_its_client(claim, channel.version, request, host):
+        elif not self._is_its_client(claim, channel, request, host):
             log.warning("proxy connection refused", extra={"tunnel": tunnel.name, "peer": host})
             self._answer_error(channel, messages.UNAVAILABLE, f"The tunnel {request.name!r} is another client's.")
         else:
+            try:
+                place = self._quotas.parked.take(host, claim.owner.id)
+            except LimitReached as error:
+                self._answer_error(channel, messages.LIMIT_REACHED, str(error))
+                return
             sock, early = channel.detach()
             if early:
+                place.release()
                 closing.close(sock)
                 return
-            tunnel.park(SocketEnd(sock, "client"))
+            tunnel.park(SocketEnd(sock, "client"), place)
 
-    def _is_its_client(self, claim: Claim, version: bytes, request: ProxyRequest, host: str) -> bool:
-        """LTP/0.3 proves by the session that it belongs to the tunnel; LTP/0.2 by its client string and address."""
-        if claim.tunnel is None or claim.tunnel.version != version:
+    def _is_its_client(self, claim: Claim, channel: Conversation, request: ProxyRequest, host: str) -> bool:
+        """LTP/0.3 proves by the session that it belongs to the tunnel; LTP/0.2 by its client string and address.
+
+        A tunnel that was opened over TLS takes no connection without: its client would have shown its session to all.
+        """
+        tunnel = claim.tunnel
+        if tunnel is None or tunnel.version != channel.version or tunnel.is_encrypted != is_tls(channel.sock):
             return False
-        if version == LTP_0_2:
-            return (claim.instance, claim.owner) == (request.client, host)
+        if channel.version == LTP_0_2:
+            return (claim.instance, claim.address) == (request.client, host)
         return claim.is_session(request.session)
 
     def _refuse(self, channel: Conversation, error: LocaltunnelError, host: str) -> None:
@@ -139,3 +187,10 @@ class Backend:
             closing.close(sock)
         else:
             closing.linger(sock)
+
+
+def _versions(config: ServerConfig) -> frozenset[bytes]:
+    """Return the versions that clients may speak; what LTP/0.2 may do while there are tokens, the gate decides."""
+    if config.legacy == "only":
+        return frozenset((LTP_0_2,))
+    return frozenset((LTP_0_3,)) if config.legacy is False else frozenset((LTP_0_2, LTP_0_3))

@@ -1,6 +1,5 @@
-"""Control connections: claiming a name, opening its tunnel, heartbeats, and what ends it. One greenlet each."""
+"""Control connections: what a request for a tunnel is answered, heartbeats, and what ends it. One greenlet each."""
 
-import itertools
 import logging
 import math
 import time
@@ -10,11 +9,11 @@ from localtunnel.errors import (
     DeadlineExceeded,
     LocaltunnelError,
     NameInvalid,
-    NameUnavailable,
     NetworkError,
     OptionRefused,
-    PortRefused,
     ProtocolError,
+    RefusedError,
+    StorageError,
 )
 from localtunnel.net import closing
 from localtunnel.net.address import SCHEME_PORTS
@@ -35,14 +34,9 @@ from localtunnel.protocol.messages import (
     Release,
     Replaced,
 )
-from localtunnel.protocol.options import Options
 from localtunnel.server.config import ServerConfig
-from localtunnel.server.demand import Shares
-from localtunnel.server.join import Joins
-from localtunnel.server.ports import Ports
-from localtunnel.server.rates import bucket
-from localtunnel.server.registry import Claim, Registry
-from localtunnel.server.terms import settle
+from localtunnel.server.opening import Opened, Openings
+from localtunnel.server.quotas import Place
 from localtunnel.server.tunnel import Tunnel
 
 log = logging.getLogger("localtunnel.server")
@@ -63,15 +57,9 @@ class Released(Exception):
 class Control:
     """Serves control connections. ``serve`` runs in a greenlet of the connection's own."""
 
-    def __init__(
-        self, config: ServerConfig, registry: Registry, ports: Ports, joins: Joins, ids: "itertools.count[int]"
-    ) -> None:
+    def __init__(self, config: ServerConfig, openings: Openings) -> None:
         self._config = config
-        self._registry = registry
-        self._ports = ports
-        self._joins = joins
-        self._ids = ids
-        self._shares = Shares(config.limits.tunnel_concurrency, config.limits.total_concurrency)
+        self._openings = openings
         self._open: dict[Tunnel, Conversation] = {}
         self._scheme = "http"
         self._port = ""
@@ -86,74 +74,35 @@ class Control:
         for tunnel, channel in list(self._open.items()):
             _tell(tunnel, channel, Drain(seconds))
 
-    def serve(self, channel: Conversation, request: ControlRequest, host: str) -> None:
-        """Answer a control request and keep the tunnel for as long as its client lives."""
+    def serve(self, channel: Conversation, request: ControlRequest, host: str, stranger: Place) -> None:
+        """Answer a control request and keep the tunnel for as long as its client lives.
+
+        ``stranger`` is the connection's place among those that have not proved who they are.
+        """
         try:
-            asked, rules = settle(self._config, request)
-        except OptionRefused as error:
-            code = messages.EXCEPTION if channel.version == LTP_0_2 else messages.OPTION_REFUSED
-            self._refuse(channel, code, str(error))
+            opened = self._openings.open(channel, request, host, stranger)
+        except (RefusedError, StorageError, ProtocolError, DeadlineExceeded) as error:
+            self._refuse(channel, _code_of(error, channel.version), str(error))
             return
-        try:
-            claim = self._claim(channel.version, request, host)
-        except (NameUnavailable, NameInvalid) as error:
-            log.info("name refused", extra={"tunnel": request.name, "peer": host, "error": error.code})
-            self._refuse(channel, messages.UNAVAILABLE, str(error))
+        except NetworkError:
+            channel.close()
             return
-        limits_of = self._config.limits
-        tunnel = Tunnel(
-            claim.name,
-            claim.kind,
-            channel.version,
-            limits_of.waiting_visitors,
-            self._shares,
-            self._joins,
-            rules=rules,
-            requests=bucket(limits_of.tunnel_request_rate),
-        )
-        claim.tunnel = tunnel
+        except BaseException:
+            channel.close()
+            raise
         reason = "internal error"
         try:
-            if claim.kind == "tcp":
-                tunnel.listeners = self._ports.open(self._ports.reserve(claim, request.port), tunnel, self._ids)
-            log.info("tunnel opened", extra={"tunnel": tunnel.name, "client": request.client, "peer": host})
-            reason = self._converse(channel, claim, tunnel, asked)
-        except PortRefused as error:
-            reason = error.code
-            self._refuse(channel, messages.PORT_REFUSED, str(error))
+            reason = self._converse(channel, opened)
         finally:
-            self._close(claim, tunnel, reason)
+            self._openings.close(opened, reason)
 
-    def _claim(self, version: bytes, request: ControlRequest, host: str) -> Claim:
-        """An LTP/0.2 client is its string and its address; an LTP/0.3 client has an instance, and may resume."""
-        if version == LTP_0_2:
-            return self._registry.claim(request.name, host, request.client, host=request.domain)
-        claim = self._registry.claim(
-            request.name,
-            f"{request.client} {host}",
-            request.instance or "",
-            kind=request.kind or "http",
-            host=request.domain,
-            resume=request.resume,
-        )
-        self._ports.inherit(claim)
-        return claim
-
-    def _close(self, claim: Claim, tunnel: Tunnel, reason: str) -> None:
-        tunnel.end(reason)
-        may_return = tunnel.version != LTP_0_2 and reason not in ("released", PortRefused.code)
-        if may_return and tunnel.ended not in ("replaced", "server stopped"):
-            self._registry.lease(claim, self._config.timeouts.lease)
-        else:
-            self._registry.release(claim)
-        log.info("tunnel closed", extra={"tunnel": tunnel.name, "reason": tunnel.ended})
-
-    def _converse(self, channel: Conversation, claim: Claim, tunnel: Tunnel, asked: Options) -> str:
+    def _converse(self, channel: Conversation, opened: Opened) -> str:
         """Accept the tunnel and keep it alive. Returns why it ended, with the channel closed or being closed."""
+        tunnel = opened.tunnel
         tunnel.on_end = lambda reason: self._end(tunnel, channel, reason)
         try:
             channel.limit(limits.MAX_HEARTBEAT)
-            channel.send(self._reply(claim, tunnel, asked))
+            channel.send(self._reply(opened))
             self._open[tunnel] = channel
             if tunnel.version == LTP_0_2:
                 self._ping_and_wait(channel)
@@ -178,7 +127,8 @@ class Control:
             tunnel.on_end = lambda reason: None
             self._open.pop(tunnel, None)
 
-    def _reply(self, claim: Claim, tunnel: Tunnel, asked: Options) -> ControlReply:
+    def _reply(self, opened: Opened) -> ControlReply:
+        tunnel, claim = opened.tunnel, opened.claim
         name = claim.host or f"{claim.name}.{self._config.domain}"
         banner = self._config.banner or f"Tunnel open on {self._config.domain}."
         if tunnel.version == LTP_0_2:
@@ -190,12 +140,15 @@ class Control:
             host = name + self._port
             url = f"{self._scheme}://{host}"
         heartbeat = self._config.timeouts.heartbeat
-        return ControlReply(host, tunnel.size, banner, url, claim.session, heartbeat, asked.names or None)
+        names = opened.asked.names or None
+        return ControlReply(host, tunnel.size, banner, url, claim.session, heartbeat, opened.grant.answer, names)
 
     def _end(self, tunnel: Tunnel, channel: Conversation, reason: str) -> None:
         """The tunnel ends from the outside: say why where the version has words for it, and wake our greenlet."""
         if reason == "replaced":
             _tell(tunnel, channel, Replaced("Another run of this client took the tunnel over."))
+        elif tunnel.verdict is not None:
+            _tell(tunnel, channel, ErrorReply(tunnel.verdict.code, str(tunnel.verdict)))
         closing.wake(channel.sock)
 
     def _ping_and_wait(self, channel: Conversation) -> NoReturn:
@@ -235,10 +188,19 @@ class Control:
         tunnel.on_size = lambda size: _tell(tunnel, channel, Concurrency(size))
         tunnel.on_suspect = renew
         tunnel.on_refusal = refused
-        keep_alive(channel, self._config.timeouts.heartbeat, handle)
+        keep_alive(channel, self._config.timeouts.heartbeat, handle, tunnel.measured)
 
     def _refuse(self, channel: Conversation, code: str, text: str) -> None:
         answer_error(channel, code, text, self._config.timeouts.error_hold)
+
+
+def _code_of(error: LocaltunnelError, version: bytes) -> str:
+    """Return what a client is told that cannot have its tunnel: errors have the codes of the wire, with exceptions."""
+    if isinstance(error, NameInvalid):
+        return messages.UNAVAILABLE
+    if isinstance(error, RefusedError) and not (isinstance(error, OptionRefused) and version == LTP_0_2):
+        return error.code
+    return messages.EXCEPTION
 
 
 def answer_error(channel: Conversation, code: str, text: str, hold: float) -> None:
@@ -252,8 +214,8 @@ def answer_error(channel: Conversation, code: str, text: str, hold: float) -> No
 
 
 def _tell(tunnel: Tunnel, channel: Conversation, message: Message) -> None:
-    """Send a message that LTP/0.3 alone has; where that fails, the connection's own greenlet finds out."""
-    if tunnel.version == LTP_0_2:
+    """Send a message if the tunnel's version has it; where that fails, the connection's own greenlet finds out."""
+    if tunnel.version == LTP_0_2 and not isinstance(message, ErrorReply):
         return
     try:
         channel.send(message)

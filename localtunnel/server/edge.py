@@ -78,7 +78,7 @@ class Edge:
         """
         now = time.monotonic()
         address = self._admit(connection, head, now)
-        found = self._routes.find(head)
+        found = self._routes.find(head, address)
         if isinstance(found, bytes):
             connection.send_last(found)
             return

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from gevent.event import Event
 
 from localtunnel.errors import UpstreamClosed, VisitorError
-from localtunnel.net.ends import SocketEnd
+from localtunnel.net.ends import End, SocketEnd
+from localtunnel.net.metered import Allowance, MeteredEnd
 from localtunnel.net.relay import Relay
 from localtunnel.protocol.messages import Assignment
 
@@ -21,12 +22,14 @@ class Joining:
     ``first`` are the bytes for the upstream that are known already.
     """
 
-    __slots__ = ("_on_end", "assigned", "cancel", "first", "reason", "started")
+    __slots__ = ("_on_end", "assigned", "cancel", "first", "meter", "reason", "started")
 
     def __init__(self, first: bytes) -> None:
         self.assigned = 0
         """On how many connections an LTP/0.3 assignment went out: one, unless some of them were dead."""
         self.first = first
+        self.meter: Allowance | None = None
+        """What the bytes of this join, in both directions, are counted against, where its client has such a limit."""
         self.started = time.monotonic()
         self.reason: str | None = None
         self.cancel: Callable[[], None] | None = None
@@ -71,7 +74,7 @@ class Joining:
         """Be owned: ``on_end(joining)`` is called once, when it has ended in whichever way."""
         self._on_end = on_end
 
-    def joined(self, end: SocketEnd, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
+    def joined(self, end: End, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
         """Begin: ``end``, the proxy connection that has the assignment, is the receiver's from here on.
 
         The bytes given are those already read, or not yet written. ``hold_eof``: the client takes a FIN for the end of
@@ -139,12 +142,14 @@ class Join(Joining):
         """Bytes from the upstream so far."""
         return self._relay.from_b if self._relay else 0
 
-    def joined(self, end: SocketEnd, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
+    def joined(self, end: End, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
         """Start to relay between the visitor and ``end``; ``hold_eof`` as in ``net.relay.Relay``.
 
         An HTTP visitor whose upstream ends without a byte is answered instead of left with nothing.
         """
         unanswered = self._unanswered if self.assignment.kind == "http" else None
+        if self.meter is not None:
+            end = MeteredEnd(end, self.meter)
         relay = Relay(self._visitor, end, self._ended, hold_eof=hold_eof, on_unanswered=unanswered)
         self.cancel = None
         self._relay = relay

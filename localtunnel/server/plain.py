@@ -44,7 +44,7 @@ class PlainEdge:
 
     def accept(self, sock: Socket, host: str, port: int, received: bytes = b"") -> None:
         """Take over a new connection, from which ``received`` was read already."""
-        visitor = _Newcomer(sock, format_address((host, port)), HeadReader(self._config.limits.head_bytes))
+        visitor = _Newcomer(sock, host, port, HeadReader(self._config.limits.head_bytes))
         now = time.monotonic()
         try:
             visitor.place = self._admission.enter(host, visitor, now)
@@ -81,14 +81,14 @@ class PlainEdge:
     def _route(self, visitor: "_Newcomer", head: RequestHead) -> None:
         visitor.greenlet = None
         try:
-            found = self._routes.find(head)
+            found = self._routes.find(head, visitor.host)
         except VisitorError as error:
             self._answer(visitor, error, head)
             return
         if isinstance(found, bytes):
             visitor.send_last(found)
             return
-        assignment = Assignment(next(self._ids), visitor.peer, "http")
+        assignment = Assignment(next(self._ids), format_address((visitor.host, visitor.port)), "http")
         join = Join(
             assignment,
             SocketEnd(visitor.sock, "visitor"),
@@ -105,11 +105,12 @@ class PlainEdge:
 class _Newcomer:
     """A visitor whose first request is being read. It has a place until its connection is closed."""
 
-    __slots__ = ("greenlet", "peer", "place", "reader", "sock")
+    __slots__ = ("greenlet", "host", "place", "port", "reader", "sock")
 
-    def __init__(self, sock: Socket, peer: str, reader: HeadReader) -> None:
+    def __init__(self, sock: Socket, host: str, port: int, reader: HeadReader) -> None:
         self.sock = sock
-        self.peer = peer
+        self.host = host
+        self.port = port
         self.reader = reader
         self.place: Place | None = None
         self.greenlet: Greenlet | None = None

@@ -17,18 +17,20 @@ from localtunnel.errors import PoolExhausted
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import SocketEnd
 from localtunnel.protocol.limits import PARKED_AGE
+from localtunnel.server.quotas import Place
 
 
 class Parked(SocketEnd):
     """An idle proxy connection. The pool owns it until ``Pool.take`` hands it over, live, to the caller."""
 
-    __slots__ = ("_pool", "dead", "expires")
+    __slots__ = ("_place", "_pool", "dead", "expires")
 
-    def __init__(self, end: SocketEnd, pool: "Pool") -> None:
+    def __init__(self, end: SocketEnd, pool: "Pool", place: Place | None) -> None:
         super().__init__(end.sock, end.label, end.watcher)
         self.expires = time.monotonic() + PARKED_AGE * random.uniform(0.8, 1.0)
         self.dead = False
         self._pool = pool
+        self._place = place
         self.watcher.start(self._became_readable)
 
     def _became_readable(self) -> None:
@@ -38,11 +40,17 @@ class Parked(SocketEnd):
     def unpark(self) -> None:
         """Stop watching: the connection is the caller's."""
         self.watcher.stop()
+        self._leave()
 
     def kill(self) -> None:
         """Close the connection and mark it."""
         self.dead = True
         self.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._place is not None:
+            self._place.release()
 
 
 class Waiter:
@@ -101,17 +109,21 @@ class Pool:
         """How many wait for a connection."""
         return len(self._waiters)
 
-    def park(self, end: SocketEnd) -> None:
-        """Take ``end`` over, and hand it to whoever has waited longest, or keep it."""
+    def park(self, end: SocketEnd, place: Place | None = None) -> None:
+        """Take ``end`` over, and hand it to whoever has waited longest, or keep it. ``place`` is given back by then."""
         if self._closed:
             end.close()
+            if place is not None:
+                place.release()
             return
         if self._waiters:
+            if place is not None:
+                place.release()
             waiter = next(iter(self._waiters))
             waiter.cancel()
             waiter.taken(end)
             return
-        self._queue.put_nowait(Parked(end, self))
+        self._queue.put_nowait(Parked(end, self, place))
 
     def take_now(self) -> Parked | None:
         """Return a live connection, which is the caller's then; None when there is none, or others wait already."""

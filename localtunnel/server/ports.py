@@ -11,8 +11,8 @@ from localtunnel.net.ends import SocketEnd
 from localtunnel.net.listen import Accept, Listener, listen
 from localtunnel.net.sockets import Socket, format_address
 from localtunnel.protocol.messages import Assignment
+from localtunnel.server.claims import Claim
 from localtunnel.server.join import Join
-from localtunnel.server.registry import Claim
 from localtunnel.server.tunnel import Tunnel
 
 _PORT = re.compile(r"[1-9][0-9]{0,4}\Z", re.ASCII)
@@ -58,9 +58,13 @@ class Ports:
         return wanted
 
     def inherit(self, claim: Claim) -> None:
-        """Note that ``claim`` has taken over the port of the claim that it resumed."""
-        if claim.port is not None:
+        """Note that ``claim`` has taken over a port, if it is still one of those on offer: that of the claim that it
+        resumed, or its own from before a restart.
+        """
+        if claim.port is not None and claim.port in self._range:
             self._holders[claim.port] = claim
+        else:
+            claim.port = None
 
     def free(self, claim: Claim) -> None:
         """Take the port of ``claim`` back. May be called twice."""

@@ -1,31 +1,49 @@
 """Where a request goes: to the tunnel that its host names, or to the server itself."""
 
-from localtunnel.errors import PoolExhausted, TunnelNotFound
+import secrets
+
+from localtunnel.errors import ClientOffline, TunnelNotFound
 from localtunnel.http.request import RequestHead
+from localtunnel.http.warning import KEY_BYTES, WarningPage
 from localtunnel.server.meta import Meta
 from localtunnel.server.registry import Registry
 from localtunnel.server.tunnel import Tunnel
 
 
 class Routes:
-    """One identity is parsed from each request, and used both to route it and to decide what it may do."""
+    """One identity is parsed from each request, and used both to route it and to decide what it may do.
 
-    def __init__(self, registry: Registry, meta: Meta) -> None:
+    ``warns`` puts a page before every tunnel, for browsers that come for the first time.
+    """
+
+    def __init__(self, registry: Registry, meta: Meta, *, warns: bool) -> None:
         self._registry = registry
         self._meta = meta
+        self._warning = WarningPage(secrets.token_bytes(KEY_BYTES)) if warns else None
 
-    def find(self, head: RequestHead) -> Tunnel | bytes:
+    def find(self, head: RequestHead, address: str) -> Tunnel | bytes:
         """Return the open tunnel that ``head`` leads to, or the server's own answer, after which the connection closes.
 
-        Raises TunnelNotFound, and PoolExhausted for a tunnel whose client is away for a moment.
+        ``address`` is the visitor's. Raises TunnelNotFound, and ClientOffline for a tunnel whose client is away.
         """
         self._meta.requests += 1
         claim = self._registry.route(head.host)
         if claim is not None:
+            page = self._warn(head, address)
+            if page is not None:
+                return page
             tunnel = claim.tunnel
             if tunnel is not None and not tunnel.ended:
                 return tunnel
-            raise PoolExhausted("The tunnel's client has lost its connection, and is reconnecting.")
+        if claim is not None or self._registry.expects(head.host):
+            raise ClientOffline(f"The client of {head.host} is not connected at the moment.")
         if self._meta.serves(head.host):
             return self._meta.answer(head)
         raise TunnelNotFound(f"No tunnel is connected at {head.host}.")
+
+    def _warn(self, head: RequestHead, address: str) -> bytes | None:
+        """Return what stands before a tunnel for this visitor, if anything does."""
+        if self._warning is None:
+            return None
+        fields = ((name, value) for name, value, _ in head.fields)
+        return self._warning.answer(head.method, head.target, head.host, address, fields)

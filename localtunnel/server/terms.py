@@ -26,8 +26,9 @@ def settle(config: ServerConfig, request: ControlRequest) -> tuple[Options, Rule
         return asked, None
     if config.edge == "join" and request.kind != "tcp":
         raise OptionRefused(
-            f"This server cannot keep the option {asked.names[0]}: it runs with edge = 'join', and looks at the first "
-            "request of a connection only."
+            f'This server cannot keep the option --{asked.names[0].replace("_", "-")}: it runs with edge = "join", and '
+            "looks at the first request of a connection only; leave it out, or ask the server's owner for "
+            'edge = "http".'
         )
     return asked, Rules(
         secrets.token_bytes(KEY_BYTES),

@@ -4,11 +4,12 @@ import logging
 import time
 from collections.abc import Callable
 
-from localtunnel.errors import PoolExhausted
+from localtunnel.errors import LimitReached, PoolExhausted, RefusedError
 from localtunnel.http.rules import Rules
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import SocketEnd
 from localtunnel.net.listen import Listener
+from localtunnel.net.metered import Allowance
 from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import Kind
 from localtunnel.server.assigning import Assigning02, Assigning03
@@ -16,6 +17,7 @@ from localtunnel.server.carriers import Carriers
 from localtunnel.server.demand import Demand, Shares
 from localtunnel.server.join import Joining, Joins
 from localtunnel.server.pool import Pool
+from localtunnel.server.quotas import Place
 from localtunnel.server.rates import Bucket
 from localtunnel.server.turns import Line
 
@@ -45,6 +47,8 @@ class Tunnel:
         self.name = name
         self.kind = kind
         self.version = version
+        self.is_encrypted = False
+        """Whether its control connection is TLS; then its proxy connections have to be as well."""
         self.rules = rules
         """What its client asked for, which the edge holds to for every request; None where it asked for nothing."""
         self.requests = requests
@@ -53,9 +57,16 @@ class Tunnel:
         self.round_trip = 0.0
         """Seconds to the client and back, as measured last."""
         self.ended: str | None = None
+        self.verdict: RefusedError | None = None
+        """Why the server ended the tunnel against its client's will, where it did."""
+        self.meter: Allowance | None = None
+        """The limit on bytes a second that new visitors share with those of other tunnels, where there is one."""
         self.joins = Joins()
         self.listeners: list[Listener] = []
         """Where a TCP tunnel's visitors come in; they stop with the tunnel, for the next one may listen at once."""
+        self.admit: Callable[[], Place | None] = lambda: None
+        """Returns the place of one more visitor in a quota, if there is one. Raises LimitReached."""
+        self._places: dict[Joining, Place] = {}
         self.on_end: Callable[[str], None] = lambda reason: None
         self.on_size: Callable[[int], None] = lambda size: None
         self.on_suspect: Callable[[], None] = lambda: None
@@ -88,18 +99,26 @@ class Tunnel:
                 self._carriers.close()
         return self._carriers
 
-    def park(self, end: SocketEnd) -> None:
-        """Take over a proxy connection for visitors to come."""
-        self._pool.park(end)
+    def park(self, end: SocketEnd, place: Place | None = None) -> None:
+        """Take over a proxy connection for visitors to come, and its place in the quota of such connections."""
+        self._pool.park(end, place)
 
     def open(self, join: Joining, deadline: Deadline) -> None:
         """Take over ``join`` and bind it to a proxy connection, now if one is parked, else when one comes.
 
         When the client has not taken it by ``deadline``, the join is refused. Never blocks.
         """
+        try:
+            place = self.admit()
+        except LimitReached:
+            join.refuse(PoolExhausted("The tunnel has as many visitors as it may; try again in a moment."))
+            return
+        if place is not None:
+            self._places[join] = place
         self.joins.add(join)
         self._all_joins.add(join)
         join.own(self._join_ended)
+        join.meter = self.meter
         carrier = join.take_carrier(self._carriers) if self._carriers is not None else None
         if carrier is not None:
             join.carried(carrier)
@@ -116,10 +135,12 @@ class Tunnel:
             self._demand.arrived()
             Assigning03(join, self._pool, deadline).start()
 
-    def tick(self, seconds: float) -> None:
-        """Let go of what is old or no longer needed; to be called every ``seconds``, a few."""
-        for join in self.joins:
-            join.tick(seconds)
+    def measured(self, seconds: float) -> None:
+        """Note how long it takes to the client and back."""
+        self.round_trip = seconds
+
+    def tick(self) -> None:
+        """Let go of what is old or no longer needed; to be called every few seconds."""
         if self._demand is not None and self.ended is None:
             self._demand.tick()
             self._pool.expire()
@@ -138,9 +159,19 @@ class Tunnel:
             self._carriers.close()
         self.on_end(reason)
 
+    def revoke(self, verdict: RefusedError) -> None:
+        """End the tunnel and its visitors, because its client has no right to it any more. May be called twice."""
+        if self.ended is None:
+            self.verdict = verdict
+            self.end(verdict.code)
+            self.joins.abort_all(verdict.code)
+
     def _join_ended(self, join: Joining) -> None:
         self.joins.discard(join)
         self._all_joins.discard(join)
+        place = self._places.pop(join, None)
+        if place is not None:
+            place.release()
         if join.reason == PoolExhausted.code:
             self.on_refusal(join.reason)
         if not log.isEnabledFor(logging.DEBUG):

@@ -5,6 +5,8 @@ sockets     connecting, listening, reading to the end
 web         HTTP by hand, and local web servers
 peers       a client and a server of LTP/0.2 by hand
 v3          the same of LTP/0.3 (imported by itself)
+logins      tokens, and a client of LTP/0.3 over TLS by hand (imported by itself)
+state       where servers and clients keep their files
 inprocess   a Server and a Client in the hub of the test
 messages    HTTP messages of tests/corpus (imported by itself)
 relays      a relay between two peers (imported by itself: it has ten megabytes of bulk)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -9,21 +10,28 @@ import msgspec
 from gevent.event import Event as Flag
 
 from harness.sockets import LOOPBACK, Address
+from harness.state import own_directory, put_server_key
 from harness.waiting import CAP, at_most
 from localtunnel import Client, ClientConfig, Server, ServerConfig
 from localtunnel.client.events import Event, TunnelOpened
+from localtunnel.protocol.token import Token
 
 
 @contextmanager
 def running_server(**settings: Any) -> Iterator[Server]:
-    """Run a Server on free ports of 127.0.0.1, with settings as plain values; stop it without grace."""
-    config = {"frontend": f"{LOOPBACK}:0", "backend": f"{LOOPBACK}:0", **settings}
-    server = Server(msgspec.convert(config, ServerConfig))
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop(0.0)
+    """Run a Server on free ports of 127.0.0.1, with settings as plain values; stop it without grace.
+
+    It has the key of this run, and a data directory that goes when it does, unless the settings name one.
+    """
+    with own_directory() as directory:
+        config = {"frontend": f"{LOOPBACK}:0", "backend": f"{LOOPBACK}:0", "data_dir": str(directory), **settings}
+        put_server_key(Path(config["data_dir"]))
+        server = Server(msgspec.convert(config, ServerConfig))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop(0.0)
 
 
 def frontend(server: Server) -> Address:
@@ -39,10 +47,10 @@ def backend(server: Server) -> Address:
 class RunningClient:
     """A Client in a greenlet, and everything that it reported."""
 
-    def __init__(self, config: ClientConfig) -> None:
+    def __init__(self, config: ClientConfig, token: Token | None = None) -> None:
         self.events: list[Event] = []
         self._reported = Flag()
-        self.client = Client(config, self._report)
+        self.client = Client(config, self._report, token)
         self.greenlet = gevent.spawn(self._run)
 
     def _run(self) -> Exception | None:
@@ -84,14 +92,19 @@ class RunningClient:
 
 @contextmanager
 def running_client(
-    server: Address, target: int | str, *, opened: bool = True, **settings: Any
+    server: Address, target: int | str, *, opened: bool = True, token: Token | None = None, **settings: Any
 ) -> Iterator[RunningClient]:
-    """Run a Client for ``target`` at the frontend ``server``, with an open tunnel unless ``opened`` is False."""
-    config = {"server": f"{server[0]}:{server[1]}", "target": target, **settings}
-    running = RunningClient(msgspec.convert(config, ClientConfig))
-    try:
-        if opened:
-            running.wait_for(TunnelOpened)
-        yield running
-    finally:
-        running.stop()
+    """Run a Client for ``target`` at the frontend ``server``, with an open tunnel unless ``opened`` is False.
+
+    As every client it encrypts, unless the settings have ``insecure``, which a raw server needs. It has met no server
+    before, unless the settings have a ``data_dir``.
+    """
+    with own_directory() as directory:
+        config = {"server": f"{server[0]}:{server[1]}", "target": target, "data_dir": str(directory), **settings}
+        running = RunningClient(msgspec.convert(config, ClientConfig), token)
+        try:
+            if opened:
+                running.wait_for(TunnelOpened)
+            yield running
+        finally:
+            running.stop()

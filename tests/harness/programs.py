@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.sockets import LOOPBACK, Address
+from harness.state import put_server_key
 from harness.waiting import CAP, wait_until
 from harness.web import fetch, request
 
@@ -34,7 +35,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env={**_clean_environment(), **(env or {})},
+                env={**_clean_environment(), **_own_files(Path(self._directory.name)), **(env or {})},
             )
 
     @property
@@ -175,6 +176,12 @@ class ClientProcess(Program):
 
 def _clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("LT_")}
+
+
+def _own_files(directory: Path) -> dict[str, str]:
+    """Return the variables that keep a program's files in ``directory``, where a server finds the key of this run."""
+    put_server_key(directory / "data" / "localtunnel")
+    return {"XDG_DATA_HOME": str(directory / "data"), "XDG_CONFIG_HOME": str(directory / "config")}
 
 
 def _objects(text: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import re
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -61,10 +62,22 @@ def ask(address: Address, data: bytes) -> Any:
 
 
 class Peer:
-    """A client of LTP/0.3 by hand. Heartbeats are answered from the start unless ``beat`` is False."""
+    """A client of LTP/0.3 by hand. Heartbeats are answered from the start unless ``beat`` is False.
 
-    def __init__(self, address: Address, name: str = "demo", *, beat: bool = True, **fields: Any) -> None:
+    ``connect`` makes its connections: in the clear, unless it is ``harness.tls.tls_connect``.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        name: str = "demo",
+        *,
+        beat: bool = True,
+        connect: Callable[[Address], socket.socket] = connect,
+        **fields: Any,
+    ) -> None:
         self.address = address
+        self.connect = connect
         self.name = name
         self.messages: list[Any] = []
         self.proxies: list[socket.socket] = []
@@ -81,7 +94,7 @@ class Peer:
 
     def park(self, session: str | None = None) -> socket.socket:
         """Open a proxy connection."""
-        proxy = connect(self.address)
+        proxy = self.connect(self.address)
         self.proxies.append(proxy)
         proxy.sendall(proxy_request(self.name, session or self.session))
         return proxy

@@ -1,0 +1,152 @@
+"""Opening a tunnel on a new control connection: the request, the login, and what the server has to answer."""
+
+import logging
+import secrets
+from typing import Any
+
+import msgspec
+
+from localtunnel.errors import (
+    AuthFailed,
+    AuthRequired,
+    AuthThrottled,
+    ClientKicked,
+    ConnectionClosed,
+    LimitReached,
+    LocaltunnelError,
+    MessageError,
+    NameUnavailable,
+    NotAllowed,
+    OptionRefused,
+    PortRefused,
+    RefusedError,
+    RemoteFailure,
+    TlsRequired,
+    TokenExpired,
+    TunnelExpired,
+    VersionError,
+)
+from localtunnel.net.channel import Channel
+from localtunnel.net.deadline import Deadline
+from localtunnel.net.tls import channel_binding, is_tls
+from localtunnel.protocol import messages, options
+from localtunnel.protocol.framing import LTP_0_2
+from localtunnel.protocol.messages import (
+    Challenge,
+    ControlReply,
+    ControlRequest,
+    ErrorReply,
+    FromServer,
+    Proof,
+)
+from localtunnel.protocol.scram import NONCE_SIZE, ClientLogin
+from localtunnel.protocol.token import Token
+
+log = logging.getLogger("localtunnel.client")
+
+
+class Opening:
+    """Asks for one tunnel, in ``version``. ``timeout`` is how many seconds each answer of the server may take."""
+
+    def __init__(self, version: bytes, request: ControlRequest, token: Token | None, timeout: float) -> None:
+        self._version = version
+        self._request = request
+        self._token = token
+        self._timeout = timeout
+        self.answered = False
+        """Whether the server has answered in any way, be it with a TLS handshake."""
+
+    def run(self, channel: Channel[FromServer]) -> ControlReply:
+        """Ask for the tunnel, log in where there is a token, and return the reply; blocks the greenlet.
+
+        Raises a NetworkError, a ProtocolError or a RefusedError; the caller closes the channel.
+        """
+        self.answered = is_tls(channel.sock)
+        login = self._login(channel)
+        request = self._request if login is None else msgspec.structs.replace(self._request, auth=login.first)
+        if request.owner is not None and channel_binding(channel.sock) is None:
+            # Whoever reads along would own what this key owns.
+            request = msgspec.structs.replace(request, owner=None)
+        channel.send(request, header=self._version)
+        message = self._answer(channel)
+        if isinstance(message, Challenge) and login is not None:
+            channel.send(Proof(login.final(message.text)))
+            message = self._answer(channel)
+        if not isinstance(message, ControlReply):
+            raise MessageError("The server answered the control request with something else.")
+        if login is not None:
+            login.verify(message.auth)
+        if self._version != LTP_0_2 and message.session is None:
+            raise MessageError("The server's reply lacks the field 'session', which LTP/0.3 demands.")
+        self._check_options(channel, message)
+        return message
+
+    def _login(self, channel: Channel[FromServer]) -> ClientLogin | None:
+        """Begin a login that holds for this connection only, where there is a token."""
+        if self._token is None:
+            return None
+        binding = channel_binding(channel.sock)
+        if binding is None:
+            raise TlsRequired("A token is of use over an encrypted connection only, and this one is not.")
+        return ClientLogin(self._token.id, self._token.secret, secrets.token_urlsafe(NONCE_SIZE), binding)
+
+    def _answer(self, channel: Channel[FromServer]) -> FromServer:
+        """Return what the server answers to a request or a proof. Raises the error that it answers instead."""
+        try:
+            message = channel.receive(Deadline(self._timeout))
+        except ConnectionClosed:
+            self.answered = self.answered or channel.is_mid_message
+            raise
+        self.answered = True
+        if isinstance(message, ErrorReply):
+            raise refusal(message)
+        return message
+
+    def _check_options(self, channel: Channel[FromServer], reply: ControlReply) -> None:
+        """A server that does not know an option ignores it: rather no tunnel than one without its guard."""
+        if self._version == LTP_0_2:
+            return
+        missing = options.missing(options.of_request(self._request), reply)
+        if missing:
+            say_goodbye(channel)
+            raise OptionRefused(
+                f"The server did not take the option {' and '.join(missing)}: its version does not have it. Leave it"
+                " out, or ask the server's owner for a newer version."
+            )
+
+
+def say_goodbye(channel: Channel[FromServer]) -> None:
+    """Tell the server that the name is free."""
+    try:
+        channel.send(messages.RELEASE)
+    except LocaltunnelError as error:
+        log.debug("goodbye not sent", extra={"error": error.code})
+
+
+_REFUSALS: dict[str, Any] = {
+    kind.code: kind
+    for kind in (
+        NameUnavailable,
+        TunnelExpired,
+        PortRefused,
+        OptionRefused,
+        AuthRequired,
+        AuthFailed,
+        TokenExpired,
+        AuthThrottled,
+        TlsRequired,
+        NotAllowed,
+        LimitReached,
+        ClientKicked,
+    )
+}
+"""The errors that a server may answer with, by their codes on the wire."""
+
+
+def refusal(reply: ErrorReply) -> RefusedError | VersionError | ConnectionClosed:
+    """Return the error that a server's error message stands for."""
+    text = reply.message or f"The server answered {reply.error!r}."
+    if reply.error == messages.VERSION:
+        return VersionError(text)
+    error: RefusedError = _REFUSALS.get(reply.error, RemoteFailure)(text)
+    return error

@@ -1,0 +1,25 @@
+"""docs/security.md: every defence in its table names a test, and the test is there."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+TEXT = (TESTS.parent / "docs" / "security.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| (`test_[^|]+`) \|$", TEXT, re.MULTILINE)
+NAMED = sorted({name for *_, cell in ROWS for name in re.findall(r"`([^`]+)`", cell)})
+
+
+def test_the_table_is_found():
+    assert len(ROWS) >= 20
+    lines = TEXT[TEXT.index("| attacker |") :].partition("\n\n")[0].splitlines()
+    assert len(lines) == len(ROWS) + 2
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_defence_has_its_test(name):
+    file, _, function = name.partition("::")
+    tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
+    assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
