@@ -182,18 +182,26 @@ def test_every_byte_comes_through_however_slowly_it_is_read(filled):
     assert filled
 
 
-def offer(sock):
-    """Send more than anybody takes without reading; return the number of the error that stopped it, if one did."""
+MUCH = 4
+"""Times BULK that are sent: more than what is read, and less than the kernel may hold for a connection (tcp_rmem)."""
+
+ENDLESS = 1000
+"""Times BULK that nobody ever takes, whatever the kernel holds."""
+
+
+def offer(sock, times):
+    """Send BULK so many times; return the number of the error that stopped it, if one did."""
     try:
-        sock.sendall(BULK * 4)
+        for _ in range(times):
+            sock.sendall(BULK)
     except OSError as error:
         return error.errno
     return None
 
 
-def stalled(bound):
+def stalled(bound, times):
     """Send until nobody takes any more, so that a pipe is full; return the greenlet that still sends."""
-    writer = gevent.spawn(offer, bound.a)
+    writer = gevent.spawn(offer, bound.a, times)
     read_exactly(bound.b, 4 * MB)
     counts = []
 
@@ -208,19 +216,19 @@ def stalled(bound):
 
 def test_a_reader_that_pauses_gets_the_rest_and_then_the_end(filled):
     bound = Bound().start()
-    writer = stalled(bound)
+    writer = stalled(bound, MUCH)
     with at_most(30):
         rest = gevent.spawn(read_to_end, bound.b)
         writer.get()
         bound.a.shutdown(1)
-        assert rest.get() == (BULK * 4)[4 * MB :]
+        assert rest.get() == (BULK * MUCH)[4 * MB :]
     bound.b.close()
     assert bound.end() == "closed"
 
 
 def test_an_abort_drops_what_is_in_the_pipe_and_closes_it():
     bound = Bound().start()
-    writer = stalled(bound)
+    writer = stalled(bound, ENDLESS)
     bound.relay.abort("test")
     assert splice.opened() == 0
     assert writer.get() in (errno.ECONNRESET, errno.EPIPE)
@@ -230,7 +238,7 @@ def test_an_abort_drops_what_is_in_the_pipe_and_closes_it():
 
 def test_a_reader_that_goes_away_ends_the_flow_and_the_pipe():
     bound = Bound().start()
-    writer = stalled(bound)
+    writer = stalled(bound, ENDLESS)
     bound.b.close()
     with at_most(30):
         writer.get()

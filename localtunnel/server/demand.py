@@ -48,17 +48,6 @@ class Shares:
 class Demand:
     """One tunnel's pool size. ``changed(size)`` is called when it is another one."""
 
-    __slots__ = (
-        "_calm_since",
-        "_changed",
-        "_clock",
-        "_count",
-        "_peak",
-        "_shares",
-        "_window_started",
-        "size",
-    )
-
     def __init__(self, shares: Shares, changed: Callable[[int], None], clock: Callable[[], float] = time.monotonic):
         self.size = FIRST_CONCURRENCY
         self._shares = shares

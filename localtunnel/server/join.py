@@ -185,12 +185,6 @@ class Join(Joining):
 class Joins:
     """Joins and exchanges that go on now; somebody may wait until there are none."""
 
-    __slots__ = (
-        "_empty",
-        "_joins",
-        "repeated",
-    )
-
     def __init__(self) -> None:
         self._joins: set[Joining] = set()
         self.repeated = 0

@@ -88,16 +88,6 @@ class Pool:
     Who waits owns no greenlet either: a flood of visitors at a tunnel without connections costs half a kilobyte each.
     """
 
-    __slots__ = (
-        "_closed",
-        "_dead",
-        "_max_waiting",
-        "_queue",
-        "_waiters",
-        "on_suspect",
-        "suspect",
-    )
-
     def __init__(self, max_waiting: int) -> None:
         self._queue = LifoQueue()
         self._max_waiting = max_waiting

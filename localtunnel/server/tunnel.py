@@ -32,32 +32,6 @@ class Tunnel:
     dead in silence; ``on_refusal(code)`` for a visitor turned away.
     """
 
-    __slots__ = (
-        "_all_joins",
-        "_carriers",
-        "_demand",
-        "_places",
-        "_pool",
-        "admit",
-        "ended",
-        "is_encrypted",
-        "joins",
-        "kind",
-        "line",
-        "listeners",
-        "meter",
-        "name",
-        "on_end",
-        "on_refusal",
-        "on_size",
-        "on_suspect",
-        "requests",
-        "round_trip",
-        "rules",
-        "verdict",
-        "version",
-    )
-
     def __init__(
         self,
         name: str,
