@@ -120,9 +120,13 @@ def test_a_thousand_reconnects():
             for client in clients:
                 client.events.clear()
             counts.append(settled(links))
+        # A reconnect of just now may still hold a watcher more: what matters is what stays.
+        wait_until(
+            lambda: all(now <= first for first, now in zip(counts[0], settled(links), strict=True)),
+            what=f"no more is held than after the first round: {counts}",
+        )
         for name in names:
             visit = request(f"{name}.localhost")
             # On a busy machine three heartbeats of 50 ms may be missed, and the visitor is asked to come again.
             wait_until(lambda visit=visit: fetch(frontend(server), visit).body == b"hello", what=f"{name} serves")
-        assert all(second <= first for first, second in zip(*counts, strict=True)), counts
     assert len(server.registry) == 0
