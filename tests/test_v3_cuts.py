@@ -120,11 +120,10 @@ def test_a_thousand_reconnects():
             for client in clients:
                 client.events.clear()
             counts.append(settled(links))
-        # A reconnect of just now may still hold a watcher more: what matters is what stays.
-        wait_until(
-            lambda: all(now <= first for first, now in zip(counts[0], settled(links), strict=True)),
-            what=f"no more is held than after the first round: {counts}",
-        )
+        (*first, objects), (*second, more_objects) = counts
+        assert all(later <= earlier for earlier, later in zip(first, second, strict=True)), counts
+        # A few objects come and go with heartbeats; one that stayed for each reconnect would make hundreds.
+        assert more_objects - objects < CLIENTS * RECONNECTS / 100, counts
         for name in names:
             visit = request(f"{name}.localhost")
             # On a busy machine three heartbeats of 50 ms may be missed, and the visitor is asked to come again.
