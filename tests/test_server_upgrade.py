@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from gevent.select import select
 from harness import parse_response, request, wait_until
 from harness.exchanges import HOST, OK, VERSIONS, Site, running_site
 from harness.v3 import end
@@ -94,7 +95,8 @@ def test_an_upgrade_never_goes_out_on_a_kept_connection(site: Site) -> None:
 
 @pytest.mark.parametrize("who", ["visitor", "upstream"])
 @pytest.mark.parametrize("how", ["FIN", "RST"])
-def test_either_may_end_it(site: Site, who: str, how: str) -> None:
+def test_either_may_end_it(site: Site, who: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("localtunnel.net.relay.HELD_EOF_ANSWERED", 0.3)
     visitor, upstream = site.join(UPGRADE)
     upstream.message()
     upstream.send(SWITCHING)
@@ -106,6 +108,19 @@ def test_either_may_end_it(site: Site, who: str, how: str) -> None:
     assert staying.was_reset() == (how == "RST")
     staying.close()
     wait_until(lambda: not site.server.joins and not site.edge.connections)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_visitors_end_is_held_back_from_a_client_of_0_2(version: str) -> None:
+    """Such a client takes a FIN for the end of both directions (PROTOCOL.md, section 13)."""
+    with running_site(version) as site:
+        visitor, upstream = site.join(UPGRADE)
+        upstream.message()
+        upstream.send(SWITCHING)
+        visitor.message()
+        end(visitor.sock, "FIN")
+        told, _, _ = select([upstream.sock], [], [], 0.3)
+        assert bool(told) == (version != "0.2")
 
 
 def test_an_upgrade_that_nobody_answers_is_502(site: Site) -> None:

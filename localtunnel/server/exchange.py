@@ -303,7 +303,8 @@ class Exchange(Joining):
         carrier.unbind()
         visitor.unbind()
         self._carrier = None
-        relay = self._relay = Relay(visitor.end, carrier.end, self._relay_ended)
+        hold_eof = not self._tunnel.acknowledges
+        relay = self._relay = Relay(visitor.end, carrier.end, self._relay_ended, hold_eof=hold_eof)
         relay.start(to_a=switched + rest, to_b=early)
 
     # Ends.
