@@ -9,6 +9,7 @@ logins      tokens, and a client of LTP/0.3 over TLS by hand (imported by itself
 state       where servers and clients keep their files
 inprocess   a Server and a Client in the hub of the test
 messages    HTTP messages of tests/corpus (imported by itself)
+upstreams   upstreams that get HTTP wrong (imported by itself)
 relays      a relay between two peers (imported by itself: it has ten megabytes of bulk)
 programs    lt-server and lt-client as processes
 leaks       holding a test to giving back what it took
