@@ -67,10 +67,12 @@ def test_a_cookie_for_more_than_the_host_is_dropped(domain):
         (b"a=b; Domain=internal", b"a=b; Domain=demo.tunnels.example.com"),
         (
             b"a=b; Domain=app.internal; Domain=internal",
-            b"a=b; Domain=demo.tunnels.example.com; Domain=demo.tunnels.example.com",
+            b"a=b; Domain=demo.tunnels.example.com",
         ),
         (b"a=b; Domain=example.com", None),
         (b"a=b; Domain=app.internal; Domain=example.com", None),
+        (b"a=b; Domain=internal; Path=/; Domain=app.internal", b"a=b; Path=/; Domain=demo.tunnels.example.com"),
+        (b"a=b; Domain=internal; Domain=other.org", b"a=b; Domain=demo.tunnels.example.com; Domain=other.org"),
         (b"a=b; Domain=other.internal", b"a=b; Domain=other.internal"),
         (b"a=b; Path=/", b"a=b; Path=/"),
     ],

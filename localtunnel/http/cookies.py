@@ -21,6 +21,10 @@ def fit_domain(value: bytes, host: bytes, upstream_host: bytes | None) -> bytes 
     """
     if b"domain" not in value.lower():
         return value
+    mapped = False
+    kept: list[bytes] = []
+    """Pieces of the value that is to be, from its end to its beginning."""
+    end = len(value)
     for found in reversed(list(_DOMAIN.finditer(value))):
         domain = (found[1] or b"").strip(b" \t").lower()
         if not domain:
@@ -29,10 +33,14 @@ def fit_domain(value: bytes, host: bytes, upstream_host: bytes | None) -> bytes 
             return None
         domain = domain.strip(b".")
         if upstream_host is not None and _lies_in(upstream_host, domain):
-            value = value[: found.start()] + b"; Domain=" + host + value[found.end() :]
+            kept.append(value[found.end() : end])
+            # Of several the last one counts (RFC 6265, section 5.3). A host for each would let a value grow tenfold.
+            kept.append(b"" if mapped else b"; Domain=" + host)
+            end = found.start()
+            mapped = True
         elif domain != host and _lies_in(host, domain):
             return None
-    return value
+    return b"".join((value[:end], *reversed(kept))) if mapped else value
 
 
 def _lies_in(host: bytes, domain: bytes) -> bool:
