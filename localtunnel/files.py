@@ -4,6 +4,8 @@ Whatever moment a writer is killed at, the file has its old content or its new o
 both; it knows paths and bytes and nothing of what they mean.
 """
 
+import codecs
+import errno
 import fcntl
 import os
 import stat
@@ -18,6 +20,26 @@ PRIVATE_DIRECTORY = 0o700
 
 MAX_FILE = 16 * 1024 * 1024
 """Bytes of a file that is read whole: 50,000 tokens. A file above that is not one of ours, or is about to fill us."""
+
+
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+
+def text_of(data: bytes) -> str:
+    """Return the text of a file that a person has edited: UTF-8, unless a byte order mark says otherwise.
+
+    The mark itself is no part of the text. Editors and shells of Windows write one, also
+    into files that a Linux there reads. Raises UnicodeDecodeError.
+    """
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    return data.decode(encoding)
+
+
+def reason(error: OSError) -> str:
+    """Return why something cannot be written, as the end of a sentence without its full stop."""
+    if error.errno == errno.EROFS:
+        return "the file system is read-only; mount it writable, or set data_dir to a directory that is"
+    return error.strerror or str(error)
 
 
 def data_directory(configured: str, environ: Mapping[str, str]) -> Path:
@@ -47,7 +69,7 @@ def make_directory(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"The directory {path} cannot be made: {error.strerror}.") from error
+        raise ConfigError(f"The directory {path} cannot be made: {reason(error)}.") from error
 
 
 def read(path: Path) -> bytes | None:
@@ -91,7 +113,7 @@ def replace(path: Path, data: bytes) -> None:
         os.replace(fresh, path)
         _sync_directory(path.parent)
     except OSError as error:
-        raise ConfigError(f"The file {path} cannot be written: {error.strerror}.") from error
+        raise ConfigError(f"The file {path} cannot be written: {reason(error)}.") from error
 
 
 @contextmanager
@@ -105,7 +127,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
     except OSError as error:
-        raise ConfigError(f"The file {lock} cannot be made: {error.strerror}.") from error
+        raise ConfigError(f"The file {lock} cannot be made: {reason(error)}.") from error
     try:
         _give_to_owner(descriptor, path.parent)
         fcntl.flock(descriptor, fcntl.LOCK_EX)

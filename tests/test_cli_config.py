@@ -334,7 +334,7 @@ def test_a_named_file_that_is_missing_is_an_error(how, tmp_path):
     assert "No such file" in text
 
 
-@pytest.mark.parametrize("data", [b"\xff\xfe", b"#" * (MAX_FILE + 1)])
+@pytest.mark.parametrize("data", [b"\xff\xff", b"#" * (MAX_FILE + 1)])
 def test_a_file_that_is_no_settings_file_is_an_error(data, tmp_path):
     path = tmp_path / "settings.toml"
     path.write_bytes(data)
@@ -456,3 +456,13 @@ def test_what_a_file_says_of_http_means_nothing_to_a_tcp_tunnel_but_the_password
     path = written('kind = "tcp"\nprotect = "ann:secret"')
     assert "only an HTTP tunnel" in message(ConfigError, client_config, {"--config": path})
     assert "only an HTTP tunnel" in message(ConfigError, client_config, {"tcp": True}, {"LT_PROTECT": "ann:secret"})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(("load", "text"), [(server_config, "domain = 'a.test'"), (client_config, "name = 'a'")])
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path, load, text, encoding):
+    path = tmp_path / "settings.toml"
+    path.write_text(text, encoding=encoding)
+    plain = tmp_path / "plain.toml"
+    plain.write_text(text)
+    assert load({"--config": str(path)}, {}) == load({"--config": str(plain)}, {})

@@ -47,7 +47,7 @@ def run(capfd, *argv):
 
 def program(*argv, **options):
     command = [sys.executable, str(ROOT / "bin" / "lt-client"), *argv]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, **options)
+    return subprocess.run(command, **{"capture_output": True, "text": True, "timeout": 30, **options})
 
 
 def test_a_token_is_read_from_stdin(directory):
@@ -83,6 +83,16 @@ def test_a_token_is_asked_for_and_not_shown(directory):
 def test_a_token_is_read_from_a_file(capfd, directory, token_file):
     assert run(capfd, "login", "example.com", f"--token-file={token_file}")[0] == exit_codes.CLEAN
     assert Credentials(directory).find("example.com") == OTHER
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_token_may_begin_with_a_byte_order_mark(directory, token_file, encoding):
+    """A shell of Windows writes one where its output goes to a file."""
+    token_file.write_text(OTHER.text() + "\r\n", encoding=encoding)
+    assert program("login", "example.com", input=token_file.read_bytes(), text=False).returncode == exit_codes.CLEAN
+    assert Credentials(directory).find("example.com") == OTHER
+    assert chosen({"--token-file": str(token_file)}, {}) == OTHER
+    assert chosen({}, {"LT_TOKEN": "\ufeff" + STORED.text()}) == STORED
 
 
 def test_logout_forgets_one_server(capfd, directory):

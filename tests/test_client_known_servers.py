@@ -60,6 +60,15 @@ def test_comments_and_blank_lines_of_the_user_stay(known):
     assert known.path.read_text() == text + "other:80 roots - 0.3\n"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_that_an_editor_adds_does_no_harm(known, encoding):
+    known.remember("example.com:80", "pin", ONE)
+    known.path.write_text(f"example.com:80 pin {TWO} 0.3\n", encoding=encoding)
+    assert known.find("example.com:80") == Known("pin", TWO, 1)
+    known.remember("other:80", "roots", None)
+    assert known.path.read_text() == f"example.com:80 pin {TWO} 0.3\nother:80 roots - 0.3\n"
+
+
 @pytest.mark.parametrize(
     "line",
     [

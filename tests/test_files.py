@@ -1,13 +1,21 @@
-"""localtunnel.files: modes, whole replacements and the lock."""
+"""localtunnel.files: modes, whole replacements and the lock; text as editors write it; a file system that is read-only."""
 
+import codecs
 import os
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
+from harness import ROOT
+from harness.state import put_server_key
 
 from localtunnel import files
+from localtunnel.client.credentials import FILE as CREDENTIALS
+from localtunnel.client.identity import owner_key
 from localtunnel.errors import ConfigError
+from localtunnel.protocol.token import Token
 
 
 def mode(path):
@@ -160,3 +168,85 @@ def test_what_root_writes_belongs_to_the_owner_of_the_directory(path):
 )
 def test_where_the_data_is(configured, environ, expected):
     assert str(files.data_directory(configured, environ)) == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "name = 'grün'".encode(),
+        codecs.BOM_UTF8 + "name = 'grün'".encode(),
+        codecs.BOM_UTF16_LE + "name = 'grün'".encode("utf-16-le"),
+        codecs.BOM_UTF16_BE + "name = 'grün'".encode("utf-16-be"),
+    ],
+)
+def test_text_is_read_as_its_mark_says(data):
+    assert files.text_of(data) == "name = 'grün'"
+
+
+@pytest.mark.parametrize("data", [b"\xff", codecs.BOM_UTF8 + b"\xff", codecs.BOM_UTF16_LE + b"x"])
+def test_what_is_no_text_is_an_error(data):
+    with pytest.raises(UnicodeDecodeError):
+        files.text_of(data)
+
+
+# A file system that is mounted read-only: a mount of the test's own, which only its program sees.
+
+MOUNT = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+
+
+def on_read_only(directory, *command, **options):
+    """Run ``command`` in a namespace in which ``directory`` cannot be written to, not even by root."""
+    unshare = ["unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",))]
+    argv = [*unshare, "sh", "-c", MOUNT, str(directory), *command]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30, **options)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data directory as environment variables name it, where this machine allows a mount."""
+    directory = tmp_path / "localtunnel"
+    directory.mkdir(mode=0o700)
+    try:
+        done = on_read_only(directory, "touch", str(directory / "file"))
+    except FileNotFoundError:
+        pytest.skip("unshare is not installed")
+    if "Read-only file system" not in done.stderr:
+        pytest.skip(f"this machine allows no mount: {done.stderr.strip()}")
+    return directory
+
+
+def read_only_program(directory, name, *argv, **options):
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("LT_")}
+    environ |= {"XDG_DATA_HOME": str(directory.parent), "XDG_CONFIG_HOME": str(directory.parent / "config")}
+    return on_read_only(directory, sys.executable, str(ROOT / "bin" / name), *argv, env=environ, **options)
+
+
+@pytest.mark.parametrize(
+    ("command", "has_key", "what"),
+    [
+        (("lt-server", "--frontend=127.0.0.1:0", "--backend=127.0.0.1:0"), False, "tls.pem.lock"),
+        (("lt-server", "--frontend=127.0.0.1:0", "--backend=127.0.0.1:0"), True, "state.db"),
+        (("lt-server", "token", "create"), True, "tokens.json.lock"),
+        (("lt-server", "fingerprint"), False, "tls.pem.lock"),
+        (("lt-client", "login", "example.com"), False, f"{CREDENTIALS}.lock"),
+    ],
+)
+def test_a_read_only_file_system_is_said_to_be_one(data, command, has_key, what):
+    if has_key:
+        put_server_key(data)
+    token = Token("a" * 8, "b" * 26, "SHA256:" + "A" * 43)
+    done = read_only_program(data, *command, input=token.text())
+    assert done.returncode == 3, done.stderr
+    assert f"{data / what} cannot be " in done.stderr
+    assert "the file system is read-only; mount it writable, or set data_dir to " in done.stderr
+    assert "move it away" not in done.stderr
+
+
+def test_a_client_s_key_is_read_from_a_read_only_file_system(data):
+    key = owner_key(data, "example.com")
+    program = (
+        "import sys; from pathlib import Path; from localtunnel.client.identity import owner_key;"
+        " print(owner_key(Path(sys.argv[1]), 'example.com'))"
+    )
+    done = on_read_only(data, sys.executable, "-c", program, str(data), cwd=ROOT)
+    assert (done.stdout, done.stderr) == (f"{key}\n", "")

@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from localtunnel import files
 from localtunnel.cli import check
 from localtunnel.client.config import ClientConfig
 from localtunnel.errors import ConfigError, LocaltunnelError, NameInvalid, UsageError
@@ -277,7 +278,7 @@ def _from_file(schema: Schema[_Config], name: str | None) -> _Layer:
     if len(data) > MAX_FILE:
         raise ConfigError(f"The settings file {path} has more than {MAX_FILE} bytes; it cannot be the right one.")
     try:
-        values: dict[str, Any] = msgspec.toml.decode(data)
+        values: dict[str, Any] = msgspec.toml.decode(files.text_of(data))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}.") from None
     except RecursionError:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from localtunnel.cli import exit_codes, program, usage
 from localtunnel.errors import ConfigError
+from localtunnel.files import text_of
 from localtunnel.protocol import token
 from localtunnel.protocol.token import Token
 
@@ -100,7 +101,7 @@ def _read_token(file: str | None) -> Token:
         from getpass import getpass
 
         return token.parse(getpass("Token (it is not shown): "))
-    return token.parse("" if sys.stdin is None else sys.stdin.read(MAX_TOKEN_FILE))
+    return token.parse("" if sys.stdin is None else _text_of(sys.stdin.buffer.read(MAX_TOKEN_FILE)))
 
 
 def _from_file(name: str) -> Token:
@@ -109,11 +110,19 @@ def _from_file(name: str) -> Token:
         raise ConfigError("A token stands where a file is to be named. Whatever is on a command line, others can see.")
     path = Path(name).expanduser()
     try:
-        with path.open(encoding="ascii", errors="replace") as file:
-            text = file.read(MAX_TOKEN_FILE)
+        with path.open("rb") as file:
+            data = file.read(MAX_TOKEN_FILE)
     except OSError as error:
         raise ConfigError(f"The token file {path} cannot be read: {error.strerror}.") from None
-    return _parse(text, str(path))
+    return _parse(_text_of(data), str(path))
+
+
+def _text_of(data: bytes) -> str:
+    """Return the text of ``data``; bytes that are no text are no token either, which is for its parser to say."""
+    try:
+        return text_of(data)
+    except UnicodeDecodeError:
+        return ""
 
 
 def _parse(text: str, origin: str) -> Token:

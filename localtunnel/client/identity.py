@@ -43,13 +43,20 @@ def owner_key(directory: Path, server: str) -> str:
     server gets a key that is of no use anywhere else, and that tells nothing about what another server got. Raises
     ConfigError.
     """
-    files.make_directory(directory)
     path = directory / KEY_FILE
+    # A key that is there needs no lock, which a file system mounted read-only could not hold.
+    data = files.read(path) or _make_key(path)
+    if not _KEY.fullmatch(data):
+        raise ConfigError(f"The file {path} is damaged; remove it. Names that you own now become free in a while.")
+    return hmac.new(bytes.fromhex(data.decode()), str(parse_server(server)).encode(), hashlib.sha256).hexdigest()
+
+
+def _make_key(path: Path) -> bytes:
+    """Return the content of ``path``, which is made unless another process was faster."""
+    files.make_directory(path.parent)
     with files.locked(path):
         data = files.read(path)
         if data is None:
             data = secrets.token_hex(KEY_BYTES).encode() + b"\n"
             files.replace(path, data)
-    if not _KEY.fullmatch(data):
-        raise ConfigError(f"The file {path} is damaged; remove it. Names that you own now become free in a while.")
-    return hmac.new(bytes.fromhex(data.decode()), str(parse_server(server)).encode(), hashlib.sha256).hexdigest()
+    return data

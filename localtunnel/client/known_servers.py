@@ -61,7 +61,7 @@ class KnownServers:
     def _lines(self) -> list[str]:
         data = files.read(self.path)
         try:
-            return (data or b"").decode().splitlines()
+            return files.text_of(data or b"").splitlines()
         except UnicodeDecodeError as error:
             raise ConfigError(f"{self.path} is not text; mend or remove it.") from error
 

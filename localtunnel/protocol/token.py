@@ -46,8 +46,11 @@ class Token:
 
 
 def parse(text: str) -> Token:
-    """Return the token that ``text`` is, white space around it apart. Raises ConfigError, which does not repeat it."""
-    word = text.strip()
+    """Return the token that ``text`` is, white space around it apart, and a byte order mark before it.
+
+    Raises ConfigError, which does not repeat it.
+    """
+    word = text.removeprefix("\ufeff").strip()
     match = _SHAPE.fullmatch(word)
     if match is None:
         if word.startswith(PREFIX):

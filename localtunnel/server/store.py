@@ -176,6 +176,8 @@ class Store:
                 f"Another lt-server uses the data directory {self._path.parent}; stop it first, or give this one a"
                 " data_dir of its own."
             )
+        if isinstance(error, OSError):
+            return f"The server's state in {self._path} cannot be opened: {files.reason(error)}."
         return (
             f"The server's state in {self._path} cannot be opened: {error}. If the file is damaged, move it away: the"
             " names in it are free then, and its bans are gone."
