@@ -131,10 +131,14 @@ def test_a_line_that_is_not_understood(capfd, argv, option):
 
 
 def test_a_token_is_never_an_argument(capfd):
-    code, _, err = run(capfd, f"--token={STORED.text()}", "80")
-    assert code == exit_codes.CONFIG
-    assert "others can see" in err
-    assert STORED.secret not in err
+    for argv, ended in (
+        (f"--token={STORED.text()}", exit_codes.USAGE),
+        (f"--token-f={STORED.text()}", exit_codes.CONFIG),
+    ):
+        code, _, err = run(capfd, argv, "80")
+        assert code == ended
+        assert "others can see" in err
+        assert STORED.secret not in err
 
 
 # The file.

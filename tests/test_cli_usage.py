@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from localtunnel import __version__, errors
-from localtunnel.cli import client, exit_codes, program, server
+from localtunnel.cli import client, exit_codes, migrants, program, server
 from localtunnel.cli.config import CLIENT, SERVER
 
 ROOT = Path(__file__).parent.parent
@@ -77,6 +78,63 @@ def test_a_client_line_that_is_not_understood(capfd, argv, sentence):
     assert err.startswith(f"lt-client: {sentence}")
     assert "Usage:\n  lt-client [http | tcp] [options] [<target>]\n" in err
     assert err.endswith("lt-client --help explains the options.\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (
+            ["--port", "8080"],
+            "--port is not an option here; that of lt is the target, without an option, as in lt-client 8080;"
+            " that of bore is --remote-port=N, with tcp.",
+        ),
+        (["-p8080", "-s", "foo"], "-s is --server here; that of lt is --name.\n"),
+        (["--auth=user:password", "80"], "--auth is not an option here; that of ngrok is --protect=USER:PASSWORD"),
+        (["--host", "https://example.com"], "--host is not an option here; that of lt is --server=HOST."),
+        (["http", "--url=https://a.test", "80"], "--url is not an option here; that of ngrok is --domain for a host"),
+        (["80", "--server_addr", "x"], "--server_addr is not an option here; that of frp is --server=HOST."),
+        (["--log=stdout", "80"], "--log is not an option here; that of ngrok is 2>FILE"),
+        (["-R", "80:localhost:3000"], "-R is not an option here; that of ssh is the target alone"),
+        (["--name=--port", "--to", "x", "80"], "--to is not an option here; that of bore is --server=HOST."),
+        (["local", "22"], "'local' is not a command here; that of bore is tcp, as in lt-client tcp 22."),
+        (["tunnel", "--loglevel=info"], "--loglevel is not an option here; that of cloudflared is --log-level."),
+    ],
+)
+def test_the_options_of_other_tunnels_are_told_what_they_are_here(capfd, argv, sentence):
+    code, out, err = run_main(capfd, client.main, *argv)
+    assert (code, out) == (exit_codes.USAGE, "")
+    assert sentence in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--port=80"], "--port is not an option here; that of lt is --frontend=PORT."),
+        (["--bind_port", "7000"], "--bind_port is not an option here; that of frp is --backend=PORT."),
+        (["--min-port=1"], "--min-port is not an option here; that of bore is the first of --tcp-ports=FIRST-LAST."),
+    ],
+)
+def test_so_are_those_of_other_servers(capfd, argv, sentence):
+    code, out, err = run_main(capfd, server.main, *argv)
+    assert (code, out) == (exit_codes.USAGE, "")
+    assert err.startswith(f"lt-server: {sentence}\n")
+
+
+@pytest.mark.parametrize(("name", "tools"), [("lt-client", migrants.CLIENT), ("lt-server", migrants.SERVER)])
+def test_no_option_of_ours_is_refused_and_every_one_that_is_advised_is_there(name, tools):
+    ours = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", PROGRAMS[name].USAGE))
+    for tool, options in tools.items():
+        assert not set(options) & ours, tool
+        for sentence in options.values():
+            for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", sentence):
+                assert option in ours or f"lt-client {option}" in sentence, sentence
+
+
+def test_a_secret_on_the_line_is_not_repeated(capfd):
+    for option in ("--token", "--authtoken", "--secret", "--auth", "-t"):
+        code, _, err = run_main(capfd, client.main, f"{option}{'=' if option[:2] == '--' else ''}hunter2", "80")
+        assert code == exit_codes.USAGE
+        assert "hunter2" not in err
 
 
 @pytest.mark.parametrize(

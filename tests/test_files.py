@@ -1,4 +1,4 @@
-"""localtunnel.files: modes, whole replacements and the lock; text as editors write it; a file system that is read-only."""
+"""localtunnel.files: modes, whole replacements, the lock, text as editors write it, a read-only file system."""
 
 import codecs
 import os

@@ -6,6 +6,7 @@ module         subject
 server.py      ``lt-server``
 client.py      ``lt-client``
 usage.py       docopt, and readable messages where it gives none
+migrants.py    the options of other tunnels, each with ours
 config.py      flag > environment > file > default, into one typed object
 check.py       one mapping against the types of that object, in the words of TOML
 program.py     from an exception to a sentence on stderr and an exit code

@@ -45,6 +45,9 @@ def parse(
 
     if _asks_for_help(argv):
         return {"--help": True}
+    sentence = _of_another_tunnel(text, argv)
+    if sentence is not None:
+        raise refusal(text, sentence)
     try:
         arguments: Mapping[str, Any] = docopt(_with_repetitions(text), list(argv), default_help=False)
     except DocoptExit:
@@ -59,9 +62,18 @@ def parse(
 
 def refusal(text: str, sentence: str) -> UsageError:
     """Return the error to raise: the sentence, then the usage lines of the docopt text."""
-    lines = text[text.index("Usage:") :].partition("\n\n")[0]
-    program = _PROGRAM.findall(lines)[0]
-    return UsageError(f"{sentence}\n\n{lines}\n\n{program} --help explains the options.")
+    lines = _usage_lines(text)
+    return UsageError(f"{sentence}\n\n{lines}\n\n{_program(text)} --help explains the options.")
+
+
+def _usage_lines(text: str) -> str:
+    return text[text.index("Usage:") :].partition("\n\n")[0]
+
+
+def _program(text: str) -> str:
+    """Return the command that the docopt text is about: ``lt-client``, ``lt-server token``."""
+    name: str = _PROGRAM.findall(_usage_lines(text))[0]
+    return name
 
 
 def nearest(word: str, words: Sequence[str]) -> str:
@@ -83,20 +95,53 @@ def _asks_for_help(argv: Sequence[str]) -> bool:
     return "--help" in words or "-h" in words
 
 
+def _of_another_tunnel(text: str, argv: Sequence[str]) -> str | None:
+    """Return what is wrong with the first option that another tunnel has and this command has not, or None.
+
+    This cannot wait for docopt to refuse the line: it takes the beginning of an option for the whole, so that lt's
+    ``--host`` would pass for ``--host-header``.
+    """
+    from localtunnel.cli import migrants
+
+    program = _program(text)
+    options, shorts = _options(text)
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            return None
+        if not _is_option(word):
+            continue
+        written = word.partition("=")[0] if word.startswith("--") else word[:2]
+        advice = migrants.option(program, written)
+        if advice is not None:
+            if migrants.is_of(program, "lt", written) and any(re.match("-s", word) for word in argv):
+                advice += ". -s is --server here; that of lt is --name"
+            return f"{written} is not an option here; {advice}."
+        name, value = _option_name(word, options, shorts)
+        if options.get(name) is not None and value is None:
+            next(words, None)
+    return None
+
+
+def _options(text: str) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Return the long options of a docopt text, each with the name of its value, and the short ones with the long."""
+    matches = list(_OPTION_LINE.finditer(text))
+    return {match[2]: match[3] for match in matches}, {match[1]: match[2] for match in matches if match[1]}
+
+
 def _explain(
     text: str, argv: Sequence[str], commands: Sequence[str], verbs: Sequence[str], first_words: Mapping[str, str]
 ) -> str | None:
     """Walk the words as docopt does and return what is wrong with the first that does not fit."""
-    options = {match[2]: match[3] for match in _OPTION_LINE.finditer(text)}
+    options, shorts = _options(text)
     repeated = {option.partition("=")[0] for option in _REPEATED.findall(text)}
-    shorts = {match[1]: match[2] for match in _OPTION_LINE.finditer(text) if match[1]}
     seen: set[str] = set()
     places: list[str] = []
     words = iter(argv)
     for word in words:
         if word == "--":
             return "'--' was not understood: no argument here begins with a hyphen, so leave it out."
-        if word.startswith("-") and len(word) > 1 and not _is_number(word):
+        if _is_option(word):
             name, value = _option_name(word, options, shorts)
             if name not in options:
                 return _unknown_option(name, options)
@@ -115,6 +160,10 @@ def _explain(
     if places and places[0] in first_words:
         return _not_first(places[0], first_words)
     return _explain_places(places, "<target>" in text, commands, first_words)
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and len(word) > 1 and not _is_number(word)
 
 
 def _is_number(word: str) -> bool:
@@ -173,5 +222,10 @@ def _explain_places(
     if len(rest) < 2:
         return None
     if rest is places and not any(character in places[0] for character in ":.0123456789"):
+        from localtunnel.cli import migrants
+
+        advice = migrants.word(places[0])
+        if advice is not None:
+            return f"{places[0]!r} is not a command here; {advice}."
         return f"{places[0]!r} is not a command{nearest(places[0], offered)}"
     return f"{rest[1]!r} is one word too many: there is one target, {rest[0]!r}."
