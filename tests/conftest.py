@@ -5,6 +5,12 @@ from collections.abc import Iterator
 import pytest
 from harness import nothing_left_over
 from harness.state import no_users_files
+from hypothesis import settings
+
+# One profile for all: how long an example takes says more about the machine than about
+# the code, so that no example has a deadline; pytest-timeout bounds each test as a whole.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 
 @pytest.fixture

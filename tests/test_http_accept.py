@@ -1,7 +1,7 @@
 """localtunnel.http.accept: the table of what clients really send, and nothing that hurts."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from localtunnel.http.accept import choose
@@ -50,7 +50,6 @@ def test_only_the_first_elements_of_an_endless_field_count() -> None:
     assert choose("a/b," * 64 + "text/html", OFFERED) == TEXT
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("texhmlpain/*,;q=01.\t ")) | st.text())
 def test_whatever_is_sent_something_offered_comes_back(accept: str) -> None:
     assert choose(accept, OFFERED) in OFFERED

@@ -182,7 +182,7 @@ def chunked_bodies(draw: st.DrawFn) -> bytes:
 cuts = st.lists(st.integers(0, 300))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(chunked_bodies(), st.binary(max_size=20), cuts)
 def test_a_valid_body_ends_at_the_same_byte_however_it_is_cut(data: bytes, trailing: bytes, cuts: list[int]) -> None:
     stream = data + trailing
@@ -221,7 +221,7 @@ def read_by_the_book(data: bytes) -> int | None:
     return None
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @example(b'0\r\n"X: y\r\n\r\n', [])
 @example(b"0\r\nTE: y\r\n\r\n", [4])
 @given(mangled() | st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join), cuts)

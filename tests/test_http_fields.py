@@ -106,14 +106,14 @@ STRICT = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\
 PIECES = [b"\r\n", b"\r", b"\n", b":", b" ", b"\t", b"\0", b"\x0b", b"\x85", b"a", b"Host", b"Host: a\r\n", b"\r\n\r\n"]
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join) | st.binary(max_size=20))
 def test_exactly_what_the_grammar_has_is_accepted(data: bytes) -> None:
     for section in (data, data + b"\r\n", data + b"\r\n\r\n", b"Host: " + data + b"\r\n\r\n"):
         assert accepted(section) == bool(STRICT.fullmatch(section))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join))
 def test_the_lines_are_the_section(data: bytes) -> None:
     section = b"Host: " + data + b"\r\n\r\n"

@@ -1,7 +1,7 @@
 """localtunnel.http.render: what is rendered reads back, and no field can begin another."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from localtunnel.http.render import render
@@ -37,7 +37,6 @@ def test_a_status_that_is_unknown_or_has_no_body_is_refused(status: int) -> None
         render(status, [], b"")
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(), st.binary())
 def test_a_field_stays_one_line(name: str, value: str, body: bytes) -> None:
     try:

@@ -288,7 +288,7 @@ def mangled(draw: st.DrawFn) -> bytes:
 hostile = st.binary(max_size=200) | st.lists(st.sampled_from(PIECES), max_size=20).map(b"".join) | mangled()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(hostile, st.lists(st.integers(0, 400)), st.integers(20, 300))
 def test_any_bytes_end_in_the_same_way_however_they_are_cut(data: bytes, cuts: list[int], max_bytes: int) -> None:
     whole = outcome([data], max_bytes)
@@ -296,7 +296,7 @@ def test_any_bytes_end_in_the_same_way_however_they_are_cut(data: bytes, cuts: l
     assert outcome(single_bytes(data), max_bytes) == whole
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(mangled())
 def test_what_is_accepted_is_strict_http(data: bytes) -> None:
     """A second reader, of a few lines, agrees with every head that is accepted."""

@@ -155,7 +155,7 @@ def mangled(draw: st.DrawFn) -> bytes:
     return data
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200) | mangled(), st.lists(st.integers(0, 400)), st.integers(20, 300))
 def test_any_bytes_end_in_the_same_way_however_they_are_cut(data: bytes, cuts: list[int], max_bytes: int) -> None:
     whole = outcome([data], max_bytes)
@@ -163,7 +163,7 @@ def test_any_bytes_end_in_the_same_way_however_they_are_cut(data: bytes, cuts: l
     assert outcome(single_bytes(data), max_bytes) == whole
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(mangled())
 def test_what_is_accepted_is_strict_http(data: bytes) -> None:
     """A second reader, of a few lines, agrees with every head that is accepted."""

@@ -99,7 +99,7 @@ class Conversation(RuleBasedStateMachine):
 
 
 TestConversation = Conversation.TestCase
-TestConversation.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+TestConversation.settings = settings(max_examples=300, stateful_step_count=30)
 
 
 # Delivering visitors.
@@ -286,4 +286,4 @@ class Deliveries(RuleBasedStateMachine):
 
 
 TestDeliveries = Deliveries.TestCase
-TestDeliveries.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestDeliveries.settings = settings(max_examples=60, stateful_step_count=40)

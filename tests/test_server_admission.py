@@ -368,5 +368,5 @@ class AnyOrder(RuleBasedStateMachine):
             assert visitor.name == "127.0.0.1" or self.held(visitor.name) <= EACH
 
 
-AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 test_any_order = AnyOrder.TestCase
