@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+from harness.installed import environment, installed
 
 END_TIMEOUT = 10.0
 """Seconds that a program may take to end when it is told to."""
@@ -78,7 +79,7 @@ class Nginx:
         configuration.write_text(text)
         descriptor = self._listener.fileno()
         self._process = subprocess.Popen(
-            ["nginx", "-p", str(self._directory), "-c", str(configuration)],
+            [installed("nginx"), "-p", str(self._directory), "-c", str(configuration)],
             env={**environment(), "NGINX": f"{descriptor};"},
             pass_fds=[descriptor],
             stderr=subprocess.DEVNULL,
@@ -94,6 +95,7 @@ class Nginx:
 @contextmanager
 def running(command: list[str], port: int, log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until the block has ended; it takes connections on ``port`` when the block begins."""
+    command = [installed(command[0]), *command[1:]]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options
@@ -115,7 +117,7 @@ def _listens(port: int) -> bool:
 
 def curl(*arguments: str, limit: float = 60.0) -> subprocess.CompletedProcess[bytes]:
     """Run curl, which resolves ``*.localhost`` itself; it fails when it takes more than ``limit`` seconds."""
-    command = ["curl", "--silent", "--show-error", "--noproxy", "*", "--max-time", str(limit), *arguments]
+    command = [installed("curl"), "--silent", "--show-error", "--noproxy", "*", "--max-time", str(limit), *arguments]
     finished: subprocess.CompletedProcess[bytes] = _in_thread(
         subprocess.run, command, capture_output=True, timeout=limit + END_TIMEOUT, check=False
     )
@@ -125,7 +127,7 @@ def curl(*arguments: str, limit: float = 60.0) -> subprocess.CompletedProcess[by
 def rendered_page(url: str, directory: Path, limit: float = 40.0) -> str:
     """Return the page at ``url`` as HTML, once chromium has loaded everything in it and run its scripts."""
     command = [
-        "chromium",
+        installed("chromium"),
         "--headless",
         "--no-sandbox",
         "--disable-gpu",
@@ -170,11 +172,6 @@ def end_session(leader: subprocess.Popen[bytes]) -> None:
     except ProcessLookupError:
         pass
     leader.wait(END_TIMEOUT)
-
-
-def environment() -> dict[str, str]:
-    """Return the environment for programs that Debian keeps where only root's PATH leads: servers and network tools."""
-    return {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"}
 
 
 def _in_thread(function: Any, *arguments: Any, **options: Any) -> Any:

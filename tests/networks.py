@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from beside import END_TIMEOUT, environment
+from beside import END_TIMEOUT
+from harness.installed import installed
 
 CLONE_NEWNET = 0x40000000
 """From linux/sched.h."""
@@ -61,7 +62,7 @@ class Namespaces:
 
     def __exit__(self, *_: object) -> None:
         for name in (self.server, self.client):
-            subprocess.run(["ip", "netns", "del", name], env=environment(), stderr=subprocess.DEVNULL, check=False)
+            subprocess.run([installed("ip"), "netns", "del", name], stderr=subprocess.DEVNULL, check=False)
 
     @contextmanager
     def entered(self, name: str) -> Iterator[None]:
@@ -98,4 +99,4 @@ def _set_network(descriptor: int) -> None:
 
 
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], env=environment(), check=True, timeout=END_TIMEOUT)
+    subprocess.run([installed("ip"), *arguments], check=True, timeout=END_TIMEOUT)

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from beside import environment, running
+import pytest
+from beside import running
+from harness.installed import environment, installed
 
 LIMIT = 30.0
 """Seconds that one run of a program may take."""
@@ -26,7 +28,7 @@ def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command to its end and return what it wrote; fails after LIMIT."""
     finished: subprocess.CompletedProcess[str] = gevent.get_hub().threadpool.apply(
         subprocess.run,
-        (command,),
+        ([installed(command[0]), *command[1:]],),
         {"env": environment(), "capture_output": True, "text": True, "timeout": LIMIT, "check": False, **options},
     )
     return finished
@@ -55,7 +57,7 @@ def sshd(directory: Path, port: int) -> Iterator[list[str]]:
     (directory / "sshd_config").write_text("\n".join(lines) + "\n")
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
-    command = ["/usr/sbin/sshd", "-D", "-e", "-f", str(directory / "sshd_config")]
+    command = [installed("sshd"), "-D", "-e", "-f", str(directory / "sshd_config")]
     settings = {
         "IdentityFile": directory / "user",
         "IdentitiesOnly": "yes",
@@ -79,7 +81,7 @@ def redis(directory: Path, port: int) -> Iterator[None]:
 @contextmanager
 def postgresql(directory: Path, port: int) -> Iterator[None]:
     """A PostgreSQL cluster of the test's own, whose user ``test`` needs no password."""
-    binaries = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    binaries = _postgresql_binaries()
     cluster = directory / "cluster"
     options: dict[str, Any] = {"cwd": directory}
     if os.geteuid() == 0:
@@ -92,6 +94,14 @@ def postgresql(directory: Path, port: int) -> Iterator[None]:
     command += ["-c", f"unix_socket_directories={directory}"]
     with running(command, port, directory.parent / "postgresql.log", **options):
         yield
+
+
+def _postgresql_binaries() -> Path:
+    """Return where the newest PostgreSQL's programs are: Debian keeps each version's in a directory of its own."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    if not found:
+        pytest.skip("postgresql is not installed; make deps installs it")
+    return found[-1]
 
 
 def _let_enter(directory: Path, uid: int) -> None:

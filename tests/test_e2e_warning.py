@@ -12,6 +12,7 @@ import pytest
 import websocket
 from beside import Nginx, curl, end_session
 from harness import CAP, ClientProcess, ServerProcess, answer_hello, fetch, request, running_upstream
+from harness.installed import installed
 
 OPEN = "warning_page = true\n"
 CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -25,7 +26,7 @@ class Browser:
         options = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-proxy-server --no-first-run"
         more = f"--disable-background-networking --remote-debugging-port=0 --user-data-dir={profile}"
         self._process = subprocess.Popen(
-            ["chromium", *options.split(), *more.split(), "about:blank"],
+            [installed("chromium"), *options.split(), *more.split(), "about:blank"],
             env={**os.environ, "HOME": str(directory)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from harness.installed import installed
 
 from localtunnel.errors import ConfigError
 from localtunnel.net import certificates
@@ -36,10 +37,10 @@ def test_the_fingerprint_is_that_of_the_public_key_as_openssl_prints_it(tmp_path
     path = tmp_path / "tls.pem"
     path.write_bytes(pem)
     public = subprocess.run(
-        ["openssl", "x509", "-in", path, "-noout", "-pubkey"], check=True, capture_output=True
+        [installed("openssl"), "x509", "-in", path, "-noout", "-pubkey"], check=True, capture_output=True
     ).stdout
     der = subprocess.run(
-        ["openssl", "pkey", "-pubin", "-outform", "DER"], check=True, input=public, capture_output=True
+        [installed("openssl"), "pkey", "-pubin", "-outform", "DER"], check=True, input=public, capture_output=True
     )
     digest = base64.b64encode(hashlib.sha256(der.stdout).digest()).decode().rstrip("=")
     assert certificates.fingerprint(der_of(pem)) == f"SHA256:{digest}"

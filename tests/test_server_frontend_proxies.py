@@ -1,13 +1,12 @@
 """Who a visitor is: with nobody in front of the server, with a proxy that is trusted, and with one that is not."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from beside import end, environment
+from beside import end
 from gevent import socket
 from harness import (
     CAP,
@@ -29,6 +28,7 @@ from harness import (
     unused_port,
     wait_until,
 )
+from harness.installed import installed
 
 from localtunnel import Server
 from localtunnel.client.events import TunnelOpened
@@ -196,10 +196,6 @@ listen through
     server tunnels 127.0.0.1:{server} {options}
 """
 
-needs_haproxy = pytest.mark.skipif(
-    shutil.which("haproxy", path=environment()["PATH"]) is None, reason="haproxy is not installed"
-)
-
 
 @contextmanager
 def haproxy(
@@ -211,9 +207,7 @@ def haproxy(
     configuration.write_text(
         _CONFIGURATION.format(seconds=int(CAP), mode=mode, port=port, more=more, server=server[1], options=options)
     )
-    process = subprocess.Popen(
-        ["haproxy", "-db", "-f", str(configuration)], env=environment(), stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([installed("haproxy"), "-db", "-f", str(configuration)], stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: listens(port), what="haproxy listens")
         yield LOOPBACK, port
@@ -227,7 +221,6 @@ def listens(port: int) -> bool:
 
 
 @pytest.mark.slow
-@needs_haproxy
 @pytest.mark.parametrize("edge", ["http", "join"])
 @pytest.mark.parametrize(
     "options",
@@ -243,7 +236,6 @@ def test_haproxy_says_where_visitors_come_from(options: str, edge: str, tmp_path
 
 
 @pytest.mark.slow
-@needs_haproxy
 def test_haproxy_as_an_http_proxy_says_it_in_fields(tmp_path: Path) -> None:
     more = "option forwardfor\n    http-request set-header X-Forwarded-Proto https"
     with running(**TRUSTED) as address, haproxy(tmp_path, address, mode="http", more=more) as door:

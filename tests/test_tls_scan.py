@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from harness import ServerProcess
+from harness.installed import installed
 
 SUITES_1_2 = {
     "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -38,7 +39,7 @@ def server():
 
 def s_client(server: ServerProcess, *options: str) -> str:
     """Return what ``openssl s_client`` prints about a handshake, with OpenSSL's own caution turned off."""
-    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{server.backend[1]}", *options]
+    command = [installed("openssl"), "s_client", "-connect", f"127.0.0.1:{server.backend[1]}", *options]
     done = subprocess.run(command, input=b"Q\n", capture_output=True, timeout=20)
     return (done.stdout + done.stderr).decode(errors="replace")
 
@@ -77,7 +78,7 @@ def test_suites_of_1_3(server: ServerProcess, suite: str) -> None:
 def test_nothing_is_compressed_and_nothing_renegotiated(server: ServerProcess) -> None:
     said = s_client(server, "-tls1_2", "-comp")
     assert "Compression: NONE" in said
-    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{server.backend[1]}", "-tls1_2"]
+    command = [installed("openssl"), "s_client", "-connect", f"127.0.0.1:{server.backend[1]}", "-tls1_2"]
     done = subprocess.run(command, input=b"R\n", capture_output=True, timeout=20)
     assert b"RENEGOTIATING" in done.stdout + done.stderr
     assert b"no renegotiation" in done.stdout + done.stderr
