@@ -13,26 +13,30 @@ SOURCES := bench bin demo localtunnel setup.py tests
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
+# What pip downloads stays in the clone as well, unless its user has a place for it.
+export PIP_CACHE_DIR ?= $(CURDIR)/$(VENV)-pip
 
 .NOTPARALLEL:
-.PHONY: help demo test lint bench stress fuzz deps clean
+.PHONY: help demo test test-pythons lint bench stress fuzz deps clean
 
 help:
 	@echo 'make demo    serve a sample application through a tunnel, until Ctrl-C'
-	@echo 'make test    run the whole suite, then its fast part on every other Python; PYTEST_ARGS="-k name" goes to pytest'
+	@echo 'make test    run the whole suite; PYTEST_ARGS="-k name" goes to pytest. What a test needs and does not find, it skips'
+	@echo 'make test-pythons  run its fast part on every other Python, 3.10 to 3.13'
 	@echo 'make lint    check style, format and types'
 	@echo 'make bench   measure beside haproxy and ssh -R, and over a wire of 100 ms (as root); 11 minutes'
 	@echo 'make stress  a minute of load, 9,000 open connections and slow visitors, in both modes of the server; 5 minutes'
 	@echo 'make fuzz    hand made-up input to what reads strangers and files, 30 seconds for each target; FUZZ_SECONDS=600 for more'
-	@echo 'make deps    install what Debian must provide (as root), or say what is missing'
+	@echo 'make deps    install the programs that tests run beside ours (as root), or say what is missing'
 	@echo 'make clean   remove what the others have made'
 
 demo: $(VENV)/.demo
 	@$(RUN) demo/run.py
 
-test: deps $(VENV)/.test
-	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m 'not alone and not bench' $(PYTEST_ARGS) || [ $$? = 5 ]
-	@$(RUN) -m pytest -m 'alone and not bench' $(PYTEST_ARGS) || [ $$? = 5 ]
+test: $(VENV)/.test
+	@WORKERS=$(WORKERS) tools/test $(PYTEST_ARGS)
+
+test-pythons: $(VENV)/.test
 	@tools/test-pythons $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint
@@ -41,19 +45,19 @@ lint: $(VENV)/.lint
 	@$(RUN) -m mypy
 
 bench: $(VENV)/.demo
-	@tools/deps bench $(PYTHON)
+	@tools/deps bench
 	@$(RUN) bench/compare.py $(BENCH_ARGS)
 	@$(RUN) bench/wan.py $(BENCH_ARGS)
 
 stress: $(VENV)/.demo
-	@tools/deps stress $(PYTHON)
+	@tools/deps stress
 	@$(RUN) bench/stress.py $(STRESS_ARGS)
 
 fuzz: $(VENV)/.fuzz
 	@cd tests && ../$(RUN) -m fuzz $(FUZZ_ARGS)
 
 deps:
-	@tools/deps test $(PYTHON)
+	@tools/deps test
 
 clean:
 	@rm -rf $(VENV) $(VENV)-* build dist *.egg-info .coverage .coverage.* .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -61,9 +65,8 @@ clean:
 
 # The stamps are made last, so that an installation that was cut short is done again. stdout belongs to the commands.
 $(VENV)/.demo: setup.py pyproject.toml
-	@tools/deps demo $(PYTHON)
 	@echo 'Setting up $(VENV) (once) ...' >&2
-	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) >&2
+	@$(RUN) -m pip --version >/dev/null 2>&1 || tools/venv $(VENV) $(PYTHON)
 	@$(RUN) -m pip install -qq --editable . >&2
 	@touch $@
 
