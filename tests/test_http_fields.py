@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localtunnel.errors import BadRequest, UpstreamInvalid, VisitorError
-from localtunnel.http.fields import parse_fields, values_of
+from localtunnel.http.fields import parse_fields, plain_name, values_of
 from localtunnel.http.refusal import REQUEST, RESPONSE
 from localtunnel.protocol import limits
 
@@ -119,3 +119,14 @@ def test_the_lines_are_the_section(data: bytes) -> None:
     section = b"Host: " + data + b"\r\n\r\n"
     if accepted(section):
         assert b"".join(line for _, _, line in parse_fields(section, REQUEST)) + b"\r\n" == section
+
+
+@pytest.mark.parametrize("name", [b"X-Real-IP", b"x_real_ip", b"X.Real.IP", b"X!real~IP", b"x\xe9Real|IP"])
+def test_names_that_other_programs_take_for_the_same(name: bytes) -> None:
+    assert plain_name(name) == b"x-real-ip"
+
+
+def test_letters_and_digits_are_the_only_ones_that_stay() -> None:
+    plain = plain_name(bytes(range(256)))
+    kept = {bytes([byte]) for byte, other in zip(range(256), plain, strict=True) if other != ord("-") or byte == other}
+    assert kept == {b"-"} | {bytes([byte]) for byte in range(128) if chr(byte).isalnum()}

@@ -12,6 +12,9 @@ from localtunnel.http.response import parse_response
 from localtunnel.http.rules import Rules
 
 KEY = b"k" * 16
+NO_LETTERS = "!#$%&'*+-.^_`|~"
+"""What the name of a field may have besides letters and digits (RFC 9110, section 5.6.2)."""
+
 HOST = "Host: demo.example.com:8000\r\n"
 OURS = (
     "X-Forwarded-For: 203.0.113.7\r\nX-Real-IP: 203.0.113.7\r\nX-Forwarded-Proto: http\r\n"
@@ -61,6 +64,9 @@ def test_the_usual_request_is_passed_on_in_order_and_as_spelled():
         "X-FORWARDED-PREFIX",
         "X-Forwarded",
         "X_REAL_IP",
+        "Client.IP",
+        "x.forwarded~for",
+        "X!Localtunnel'Peer",
         "X-Original-Forwarded-For",
         "X-Original-URL",
         "X-Localtunnel-Error",
@@ -74,6 +80,10 @@ def test_the_usual_request_is_passed_on_in_order_and_as_spelled():
         "HTTP2-Settings",
         "Content_Length",
         "Transfer_Encoding",
+        "Content.Length",
+        "Transfer~Encoding",
+        "Proxy.Connection",
+        "Keep_Alive",
         "Host_",
     ],
 )
@@ -88,7 +98,7 @@ def test_what_a_visitor_may_not_say_is_dropped(name):
 @given(st.sampled_from(sorted(claims.NAMES) + [prefix + b"x" for prefix in claims.PREFIXES]), st.data())
 def test_no_spelling_of_a_claim_passes(name, data):
     spelled = "".join(
-        data.draw(st.sampled_from("-_") if c == "-" else st.sampled_from([c, c.upper()])) for c in name.decode()
+        data.draw(st.sampled_from(NO_LETTERS) if c == "-" else st.sampled_from([c, c.upper()])) for c in name.decode()
     )
     assert kept(f"{spelled}: 127.0.0.1\r\n") == ""
 
@@ -109,6 +119,9 @@ def test_what_is_end_to_end_is_kept(name):
         ("transfer-encoding, expect", "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n", "all"),
         ("X-Forwarded-For, X-Real-IP, Forwarded", "", ""),
         ("keep-alive", "Keep-Alive: timeout=5\r\nAccept: a\r\n", "Accept: a\r\n"),
+        ("x_secret", "X-Secret: 1\r\nX.SECRET: 2\r\nAccept: a\r\n", "Accept: a\r\n"),
+        ("X-Secret", "X_Secret: 1\r\nAccept: a\r\n", "Accept: a\r\n"),
+        ("content_length, set.cookie", "Content-Length: 3\r\n", "all"),
         ("close,,@, ", "Accept: a\r\n", "all"),
     ],
 )
@@ -207,6 +220,16 @@ def test_fields_are_added_and_removed():
 def test_a_removed_field_has_no_other_spelling():
     assert kept("X-User: a\r\nX_User: b\r\nx_user: c\r\n", Rules(KEY, request_header_remove=["x-user"])) == ""
     assert kept("X-User: a\r\nX_User: b\r\n", Rules(KEY, request_header_remove=["x_user"])) == ""
+    assert kept("X-User: a\r\nX.User: b\r\n", Rules(KEY, request_header_remove=["x~user"])) == ""
+
+
+def test_an_added_field_has_no_other_spelling():
+    rules = Rules(KEY, request_header_add=["X-User: ann"])
+    assert kept("X_User: b\r\nX.User: c\r\nx-user: d\r\n", rules) == "X-User: ann\r\n"
+    rules = Rules(KEY, response_header_add=["X-User: ann"])
+    assert answered("X_User: b\r\nX.User: c\r\nAge: 1\r\n", rules=rules) == (
+        "HTTP/1.1 200 OK\r\nAge: 1\r\nX-User: ann\r\n\r\n"
+    )
 
 
 def test_connection_and_rules_together():
@@ -247,6 +270,12 @@ def test_the_usual_response_is_passed_on_in_order_and_as_spelled():
         "Upgrade: h2c",
         "X-Localtunnel-Error: tunnel_not_found",
         "x-localtunnel-anything: a",
+        "X_Localtunnel_Error: tunnel_not_found",
+        "X.Localtunnel~Error: tunnel_not_found",
+        "Proxy_Connection: close",
+        "Content_Length: 4",
+        "Transfer.Encoding: chunked",
+        "Connection: X_Thing\r\nX-Thing: a",
     ],
 )
 def test_what_an_upstream_may_not_say_is_dropped(field):

@@ -12,7 +12,7 @@ from typing import NoReturn
 from localtunnel.http import refusal
 from localtunnel.http.authority import shown
 from localtunnel.http.claims import is_claim
-from localtunnel.http.fields import parse_fields
+from localtunnel.http.fields import parse_fields, plain_name
 from localtunnel.http.refusal import Kind
 
 MAX_CHUNK_EXTENSION = 256
@@ -224,8 +224,7 @@ class Chunked:
 
     def _check_trailer(self, section: bytes) -> None:
         for name, _, _ in parse_fields(section, self._kind, "trailer"):
-            plain = name.replace(b"_", b"-")
-            if plain in _NOT_IN_A_TRAILER or is_claim(plain):
+            if plain_name(name) in _NOT_IN_A_TRAILER or is_claim(name):
                 self._kind.refuse(f"The {self._kind.noun}'s trailer carries {shown(name)}, which belongs in the head.")
 
 

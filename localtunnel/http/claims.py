@@ -2,9 +2,11 @@
 
 Reverse proxies write them, applications believe them, and a visitor can write them as well. This server is the first
 that a visitor's request reaches unless its owner has named proxies in front of it, so that whatever a visitor sends
-under one of these names is dropped before the true ones are added (``forward``). CGI, WSGI and their like turn a hyphen
-in a name into an underscore: ``X_Real_IP`` is ``X-Real-IP`` to an application, and so it is here.
+under one of these names is dropped before the true ones are added (``forward``). Names are in the form that
+``fields.plain_name`` gives them: ``X_Real_IP`` and ``X.Real.IP`` are ``X-Real-IP`` to many applications.
 """
+
+from localtunnel.http.fields import plain_name
 
 PREFIXES = (b"x-forwarded", b"x-original-", b"x-localtunnel-")
 """``X-Forwarded-For``, ``-Proto``, ``-Host``, ``-Port``, ``-Prefix``, ``-Server``, ``-Ssl`` and whatever else begins
@@ -59,6 +61,6 @@ NAMES = frozenset(
 
 
 def is_claim(name: bytes) -> bool:
-    """Say whether a field of this lower-case ``name`` is one of them."""
-    name = name.replace(b"_", b"-")
-    return name in NAMES or name.startswith(PREFIXES)
+    """Say whether a field of this ``name`` is one of them."""
+    plain = plain_name(name)
+    return plain in NAMES or plain.startswith(PREFIXES)

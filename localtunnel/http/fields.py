@@ -16,6 +16,7 @@ Field = tuple[bytes, bytes, bytes]
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NOT_CONTROL = b"\t" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)
+_PLAIN = bytes(ord(chr(byte).lower()) if byte < 0x80 and chr(byte).isalnum() else ord("-") for byte in range(0x100))
 _USUAL_NAMES = b"""
     Accept Accept-Charset Accept-Encoding Accept-Language Accept-Ranges Access-Control-Allow-Credentials
     Access-Control-Allow-Headers Access-Control-Allow-Methods Access-Control-Allow-Origin Access-Control-Request-Headers
@@ -68,6 +69,15 @@ def parse_fields(section: bytes, kind: Kind, part: str = "head") -> list[Field]:
     except KeyError:
         refusal.refuse_fields(section, kind, part)
     return fields
+
+
+def plain_name(name: bytes) -> bytes:
+    """Return ``name`` in lower case, with a hyphen for whatever is neither a letter nor a digit.
+
+    Names are compared in this form wherever another program might take one for the other: CGI, WSGI and PHP make the
+    same variable of ``X-Real-IP``, ``X_Real_IP`` and ``X.Real.IP`` (RFC 3875, section 4.1.18).
+    """
+    return name.translate(_PLAIN)
 
 
 def values_of(fields: list[Field], names: frozenset[bytes]) -> dict[bytes, list[bytes]]:

@@ -12,7 +12,9 @@ from typing import Final
 from localtunnel.errors import UpstreamInvalid
 from localtunnel.http import claims
 from localtunnel.http.cookies import fit_domain
-from localtunnel.http.option_values import FRAMING, HOP_BY_HOP
+from localtunnel.http.fields import plain_name
+from localtunnel.http.framing import NO_OPTIONS
+from localtunnel.http.option_values import FRAMING, HOP_BY_HOP, OWN_PREFIX
 from localtunnel.http.request import RequestHead
 from localtunnel.http.response import ResponseHead
 from localtunnel.http.rules import Rules
@@ -109,13 +111,10 @@ def request_head(head: RequestHead, forwarding: Forwarding, rules: Rules | None 
         kept = [line for name, _, line in head.fields if name in _PLAIN_REQUEST or _passes(name)]
         added = b""
     else:
-        named = head.options - NEVER_NAMED
-        drop = rules.request_drop if rules is not None else frozenset()
-        kept = [
-            line
-            for name, _, line in head.fields
-            if name not in named and name.replace(b"_", b"-") not in drop and _passes(name)
-        ]
+        drop = _named(head.options)
+        if rules is not None:
+            drop |= rules.request_drop
+        kept = [line for name, _, line in head.fields if plain_name(name) not in drop and _passes(name)]
         added = rules.request_lines if rules is not None else b""
     connection = b""
     if head.version == (1, 0):
@@ -146,14 +145,16 @@ def response_head(
         raise UpstreamInvalid("The response is chunked, but the visitor asked by HTTP/1.0, which does not know chunks.")
     if head.status == _SWITCHING_PROTOCOLS and not (head.upgrade and request.upgrade):
         raise UpstreamInvalid("The response changes to a protocol that the visitor has not asked for.")
-    drop = head.options - NEVER_NAMED
+    drop = _named(head.options)
     if rules is not None:
         drop |= rules.response_drop
     lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
     for name, value, line in head.fields:
-        if name in drop:
-            continue
-        lines.append(line if name in _PLAIN_RESPONSE else _response_line(name, value, line, request, forwarding, rules))
+        if name in _PLAIN_RESPONSE:
+            if name not in drop:
+                lines.append(line)
+        elif plain_name(name) not in drop:
+            lines.append(_response_line(name, value, line, request, forwarding, rules))
     if head.status == _SWITCHING_PROTOCOLS:
         lines.append(UPGRADE)
     elif head.status >= _FINAL:
@@ -181,9 +182,16 @@ def _request_line(head: RequestHead) -> bytes:
     return head.line.replace(head.raw_target, path, 1)
 
 
+def _named(options: frozenset[bytes]) -> frozenset[bytes]:
+    """Return the plain names of the fields that a Connection field removes, and that nothing else does."""
+    if options <= _HARMLESS_OPTIONS:
+        return NO_OPTIONS
+    return frozenset(map(plain_name, options)) - NEVER_NAMED
+
+
 def _passes(name: bytes) -> bool:
     """Say whether a request's field goes on to the upstream when no rule or Connection option is against it."""
-    plain = name.replace(b"_", b"-")
+    plain = plain_name(name)
     if plain in _DROPPED or plain.startswith(claims.PREFIXES):
         return False
     # Content_Length is Content-Length to an upstream that speaks CGI or WSGI, and nothing here has looked at it.
@@ -199,7 +207,8 @@ def _response_line(
     name: bytes, value: bytes, line: bytes, request: RequestHead, forwarding: Forwarding, rules: Rules | None
 ) -> bytes:
     """Return what the visitor gets of a line: all of it, a part that was made to fit, or nothing."""
-    if name in HOP_BY_HOP or name.startswith(b"x-localtunnel-"):
+    plain = plain_name(name)
+    if plain in HOP_BY_HOP or plain.startswith(OWN_PREFIX) or (plain != name and plain in FRAMING):
         return b""
     upstream = rules.host_name if rules is not None else None
     if name == b"set-cookie":

@@ -11,6 +11,7 @@ from localtunnel.errors import BadRequest
 from localtunnel.http import claims
 from localtunnel.http.authority import parse_authority
 from localtunnel.http.basic import Credentials
+from localtunnel.http.fields import plain_name
 from localtunnel.http.networks import Networks
 from localtunnel.protocol.limits import MAX_TEXT
 
@@ -35,6 +36,9 @@ HOP_BY_HOP = frozenset(
 
 FRAMING = frozenset({b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding"})
 """Fields that say where a message ends, or where it goes."""
+
+OWN_PREFIX = b"x-localtunnel-"
+"""What the names of the server's own fields in a response begin with, which no upstream and no option may set."""
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -74,8 +78,8 @@ def request_lines(texts: Iterable[str]) -> list[tuple[bytes, bytes]]:
 
 
 def request_names(texts: Iterable[str]) -> frozenset[bytes]:
-    """Read ``request_header_remove``: the names in lower case, with hyphens for underscores."""
-    return frozenset(_request_name(text).replace(b"_", b"-") for text in texts)
+    """Read ``request_header_remove``: the names as ``plain_name`` has them."""
+    return frozenset(plain_name(_request_name(text)) for text in texts)
 
 
 def response_lines(texts: Iterable[str]) -> list[tuple[bytes, bytes]]:
@@ -115,12 +119,12 @@ def _request_name(text: str) -> bytes:
 
 def _response_name(text: str) -> bytes:
     name = _name(text)
-    if name.startswith(b"x-localtunnel-"):
+    if plain_name(name).startswith(OWN_PREFIX):
         raise ValueError(f"{text} is the server's own.")
     return _end_to_end(name, text)
 
 
 def _end_to_end(name: bytes, text: str) -> bytes:
-    if name.replace(b"_", b"-") in HOP_BY_HOP | FRAMING:
+    if plain_name(name) in HOP_BY_HOP | FRAMING:
         raise ValueError(f"{text} is about the connection or the message's end; the server sets it.")
     return name

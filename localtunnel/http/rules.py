@@ -11,6 +11,7 @@ from localtunnel.errors import Forbidden, OptionRefused, Unauthorized
 from localtunnel.http import option_values
 from localtunnel.http.basic import Credentials
 from localtunnel.http.cors import ALLOW, FIELDS, is_preflight, preflight_answer
+from localtunnel.http.fields import plain_name
 from localtunnel.http.networks import Networks
 from localtunnel.http.request import RequestHead
 
@@ -100,14 +101,14 @@ class Rules:
 
     def _read_request_fields(self, added: Iterable[str], removed: Iterable[str]) -> None:
         lines = _read("request_header_add", added, option_values.request_lines)
-        drop = {name.replace(b"_", b"-") for name, _ in lines}
+        drop = {plain_name(name) for name, _ in lines}
         drop |= _read("request_header_remove", removed, option_values.request_names)
         if self._credentials is not None:
             drop.add(b"authorization")
         if self.host is not None:
             drop.add(b"host")
         self.request_drop = frozenset(drop)
-        """Names, with hyphens for underscores, of which the upstream gets nothing that the visitor sent."""
+        """Plain names (``fields.plain_name``) of which the upstream gets nothing that the visitor sent."""
         self.request_lines = b"".join(line for _, line in lines)
         if self.host is not None:
             self.request_lines = b"Host: " + self.host + b"\r\n" + self.request_lines
@@ -115,8 +116,8 @@ class Rules:
     def _read_response_fields(self, added: Iterable[str]) -> None:
         lines = _read("response_header_add", added, option_values.response_lines)
         # Each Set-Cookie is a cookie of its own: one more takes nobody's place.
-        self.response_drop = frozenset(name for name, _ in lines) - {b"set-cookie"}
-        """Names of which the visitor gets nothing that the upstream sent."""
+        self.response_drop = frozenset(plain_name(name) for name, _ in lines) - {b"set-cookie"}
+        """Plain names of which the visitor gets nothing that the upstream sent."""
         self.response_lines = b"".join(line for _, line in lines)
         if self.cors:
             self.response_drop |= FIELDS
