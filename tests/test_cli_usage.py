@@ -328,12 +328,12 @@ def test_the_table_of_codes_is_the_documented_one():
     assert {code for _, code in ENDS} | {exit_codes.CLEAN, exit_codes.AUTHENTICATION} == set(documented)
 
 
-def test_a_message_from_the_other_machine_loses_its_escapes(capfd):
+def test_a_message_from_the_other_machine_loses_its_escapes_and_line_breaks(capfd):
     def command(argv):
         raise errors.RemoteFailure("first\x1b[2J\x1b]0;owned\x07 line\nsecond")
 
     program.run("lt-client", command, [])
-    assert capfd.readouterr().err == "lt-client: first line\nsecond\n"
+    assert capfd.readouterr().err == "lt-client: first line second\n"
 
 
 def test_a_traceback_is_for_those_who_debug(capfd):

@@ -120,7 +120,7 @@ def _command(argv: list[str]) -> int:
 
 def _show_versions(server: str) -> None:
     from localtunnel import __version__
-    from localtunnel.cli.output import clean
+    from localtunnel.cli.clean import clean
     from localtunnel.client.discovery import server_version
 
     program.show(f"lt-client {__version__}")

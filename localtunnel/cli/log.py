@@ -66,7 +66,7 @@ class TextFormatter(logging.Formatter):
         logger = record.name.removeprefix(f"{LOGGER}.")
         fields = [f"{key}={_text(value)}" for key, value in _fields(record).items()]
         line = " ".join([_timestamp(record), level, logger, _escaped(record.getMessage()), *fields])
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return f"{line}\n{_indented(self.formatException(record.exc_info))}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
@@ -104,6 +104,11 @@ def _text(value: object) -> str:
 
 def _escaped(message: str) -> str:
     return message if message.isprintable() else json.dumps(message)[1:-1]
+
+
+def _indented(traceback: str) -> str:
+    """Return the lines of ``traceback``, the last of which may hold any text, as none of them could begin a record."""
+    return "\n".join(f"  {_escaped(line)}" for line in traceback.splitlines())
 
 
 def _wants_colour(stream: TextIO | None, environ: Mapping[str, str]) -> bool:

@@ -9,18 +9,17 @@ Quiet     the URL alone, again only when it changes                   nothing
 Json      one object per event                                        nothing
 ========  ==========================================================  =======================================
 
-A renderer turns an event into lines and hands them to ``Put`` callables, which must not block. Whatever comes from
-another machine (the banner, the URL, a request line, a message) loses its terminal escapes and control characters
-first: they could move the cursor, rename the window or paint a second URL. JSON escapes them instead.
+A renderer turns an event into lines and hands them to ``Put`` callables, which must not block. It gets no text as it
+came from another machine: ``Renderer`` has ``cli.clean`` clean every event first.
 """
 
 import dataclasses
 import json
 import re
 import time
-import unicodedata
 from collections.abc import Callable
 
+from localtunnel.cli.clean import MAX_ERROR, MAX_SHOWN, clean, cleaned
 from localtunnel.client.events import (
     Event,
     RequestFollowed,
@@ -37,11 +36,11 @@ from localtunnel.errors import DeadlineExceeded
 
 Put = Callable[[str], None]
 
-MAX_SHOWN = 500
-"""Characters of one text from elsewhere that are shown: enough for any banner, and a request line may be 64 KiB."""
-
 MAX_BANNER_LINES = 20
 """Lines of a banner that are shown: a server's greeting must not push the URL off the screen."""
+
+QUOTED = "| "
+"""What each line of a banner begins with: it is the server's, and could read like the lines of ours that follow."""
 
 SHORTEST_WAIT = 0.05
 """Seconds below which a wait, rounded for the eye, would read as 0.0."""
@@ -49,29 +48,25 @@ SHORTEST_WAIT = 0.05
 SHORT_TRIP = 0.00995
 """Seconds below which a round trip has a digit behind the point: above, the digit says nothing that stays true."""
 
-# Control, format (among them those that turn the direction of writing), lone surrogates, private use, line separators.
-_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-
-# ECMA-48: a control sequence, a string command such as OSC up to its end, and the short sequences of ESC.
-_ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
-    r"|\x1b[ -/]*[0-~]?"
-)
-
-
-def clean(text: str) -> str:
-    """Return ``text`` on one line and without terminal escapes and other invisible characters."""
-    text = _ESCAPES.sub("", text[: 2 * MAX_SHOWN].expandtabs(1).replace("\n", " "))
-    visible = "".join(character for character in text if unicodedata.category(character) not in _INVISIBLE)
-    return visible[:MAX_SHOWN]
-
 
 def time_of_day() -> str:
     return time.strftime("%H:%M:%S")
 
 
-class Terminal:
+class Renderer:
+    """Shows events: called with each as it was reported, it has ``show`` see it cleaned, ``longest`` for one text."""
+
+    longest: int | None = MAX_SHOWN
+
+    def __call__(self, event: Event) -> None:
+        self.show(cleaned(event, self.longest))
+
+    def show(self, event: Event) -> None:
+        """Turn ``event`` into lines."""
+        raise NotImplementedError
+
+
+class Terminal(Renderer):
     """For a person: everything on one stream, with the time of day before each connection."""
 
     def __init__(self, out: Put, clock: Callable[[], str] = time_of_day) -> None:
@@ -80,38 +75,38 @@ class Terminal:
         self._url: str | None = None
         self._round_trip_shown = False
 
-    def __call__(self, event: Event) -> None:
+    def show(self, event: Event) -> None:
         match event:
             case TunnelOpened():
                 self._opened(event)
             case ServerPinned():
-                self._put(f"Server  {clean(event.server)} has the key {event.fingerprint}, first seen now")
+                self._put(f"Server  {event.server} has the key {event.fingerprint}, first seen now")
             case ServerNotice():
-                self._timed(clean(event.text))
+                self._timed(event.text)
             case RoundTripMeasured():
                 self._measured(event.seconds)
             case TunnelLost():
                 self._lost(event)
             case VisitorJoined():
                 parts = [f"#{event.number}", event.peer or "visitor", event.request or "connected"]
-                self._timed("  ".join(clean(part) for part in parts))
+                self._timed("  ".join(parts))
             case RequestFollowed():
-                self._timed(f"#{event.number}  {clean(event.request)}")
+                self._timed(f"#{event.number}  {event.request}")
             case UpstreamFailed():
-                self._timed(f"#{event.number}  {self._answer_to(event)}: {clean(event.message)}")
+                self._timed(f"#{event.number}  {self._answer_to(event)}: {event.message}")
             case VisitorLeft():
                 # A connection's line comes when it begins: a WebSocket must not be invisible for as long as it lives.
                 return
 
     def _opened(self, event: TunnelOpened) -> None:
-        url = clean(event.url)
+        url = event.url
         if url == self._url:
             self._timed(f"connected again: {url}")
             return
         for line in event.banner.splitlines()[:MAX_BANNER_LINES]:
-            self._put(clean(line))
+            self._put(f"{QUOTED}{line}")
         self._show_url(url)
-        self._put(f"Target  {clean(event.target)}")
+        self._put(f"Target  {event.target}")
         self._url = url
 
     def _measured(self, seconds: float) -> None:
@@ -135,7 +130,7 @@ class Terminal:
             return
         what = "cannot connect" if self._url is None else "lost"
         when = f"retrying in {event.retry_in:.1f} s" if event.retry_in >= SHORTEST_WAIT else "retrying now"
-        self._timed(f"{what}: {clean(event.message).rstrip('.')}; {when}")
+        self._timed(f"{what}: {event.message.rstrip('.')}; {when}")
 
     def _show_url(self, url: str) -> None:
         self._put(f"URL     {url}")
@@ -155,31 +150,33 @@ class Piped(Terminal):
         self._put_url(url)
 
 
-class Quiet:
+class Quiet(Renderer):
     """For a script that wants the URL and nothing else."""
 
     def __init__(self, out: Put) -> None:
         self._put = out
         self._url: str | None = None
 
-    def __call__(self, event: Event) -> None:
+    def show(self, event: Event) -> None:
         if isinstance(event, TunnelOpened) and event.url != self._url:
             self._url = event.url
-            self._put(clean(event.url))
+            self._put(event.url)
 
 
-class Json:
+class Json(Renderer):
     """For a program: ``{"event": "tunnel_opened", "url": …}``, the fields as ``client.events`` documents them."""
+
+    longest = None
 
     def __init__(self, out: Put) -> None:
         self._put = out
 
-    def __call__(self, event: Event) -> None:
+    def show(self, event: Event) -> None:
         self._line(_snake_case(type(event).__name__), dataclasses.asdict(event))
 
     def failed(self, code: str, message: str, exit_code: int) -> None:
         """The last line of a program that ends with an error."""
-        self._line("failed", {"code": code, "message": message, "exit_code": exit_code})
+        self._line("failed", {"code": code, "message": clean(message, MAX_ERROR), "exit_code": exit_code})
 
     def _line(self, name: str, fields: dict[str, object]) -> None:
         self._put(json.dumps({"event": name, **fields}))

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 
 from localtunnel.cli import exit_codes
-from localtunnel.errors import LocaltunnelError, OutputError
+from localtunnel.errors import LocaltunnelError, OutputError, UsageError
 
 REPORT = "Please report it with the output of --log-level=debug."
 
@@ -17,7 +17,7 @@ def run(name: str, command: Callable[[list[str]], int], argv: list[str] | None) 
     try:
         return command(sys.argv[1:] if argv is None else argv)
     except LocaltunnelError as error:
-        say(f"{name}: {_clean(str(error))}")
+        say(f"{name}: {_sentence(error)}")
         return exit_codes.exit_code(error)
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
@@ -57,18 +57,23 @@ def unwritable(failure: OSError) -> OutputError:
     return OutputError(f"The output cannot be written: {failure.strerror}.")
 
 
-def _clean(message: str) -> str:
-    """Return the message without terminal escapes: part of it may come from the other machine."""
-    from localtunnel.cli.output import clean
+def _sentence(error: LocaltunnelError) -> str:
+    """Return what is said of ``error``: one line, for part of it may come from another machine.
 
-    return "\n".join(clean(line) for line in message.splitlines())
+    What is wrong about a command line comes from its user, with the usage below it.
+    """
+    from localtunnel.cli.clean import MAX_ERROR, clean, clean_lines
+
+    return clean_lines(str(error)) if isinstance(error, UsageError) else clean(str(error), MAX_ERROR)
 
 
 def _internal_error(name: str, error: Exception) -> None:
     import logging
     import traceback
 
+    from localtunnel.cli.clean import clean, clean_lines
+
     if logging.getLogger("localtunnel").isEnabledFor(logging.DEBUG):
-        say("".join(traceback.format_exception(error)).rstrip())
-    summary = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+        say(clean_lines("".join(traceback.format_exception(error))))
+    summary = clean(" ".join(f"{type(error).__name__}: {error}".split()).rstrip("."))
     say(f"{name}: internal error: {summary}. {REPORT}")

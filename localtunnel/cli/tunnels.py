@@ -96,10 +96,11 @@ def _say(verb: str, subject: str, answer: Mapping[str, Any]) -> None:
 
 def _row(tunnel: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the cells of one tunnel. What a client says of itself is not to be trusted with a terminal."""
-    from localtunnel.cli.output import clean
+    from localtunnel.cli.clean import clean
 
     values = (tunnel["name"], tunnel["state"], tunnel["kind"], str(tunnel["visitors"]), _age(tunnel["seconds"]))
-    return (*values, tunnel["address"] or "-", tunnel["owner"] or "-", clean(tunnel["client"]) or "-")
+    words = (*values, tunnel["address"], tunnel["owner"], tunnel["client"])
+    return tuple(clean(word) or "-" for word in words)
 
 
 def _age(seconds: float) -> str:

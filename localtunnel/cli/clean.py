@@ -1,0 +1,67 @@
+"""Text from another machine, made fit for a terminal, a log or a script: the one place where that is done.
+
+A server, a visitor and whoever is on the path choose banners, URLs, request lines and error messages. An escape in one
+of them could move the cursor, rename the window or paint a second URL, and a line break could forge a line of ours.
+"""
+
+import dataclasses
+import re
+import unicodedata
+from typing import Any, TypeVar
+
+MAX_SHOWN = 500
+"""Characters of one text from elsewhere that are shown: enough for any banner, and a request line may be 64 KiB."""
+
+MAX_ERROR = 2000
+"""Characters of an error that are shown: the last sentence of a program, with names, paths and what to do about it."""
+
+LINES = frozenset({"banner"})
+"""Fields of events in which line breaks mean something: whoever shows one begins each of its lines anew."""
+
+# Control, format (among them those that turn the direction of writing), lone surrogates, private use, line separators.
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+# ECMA-48: a control sequence, a string command such as OSC up to its end, and the short sequences of ESC.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+    r"|\x1b[ -/]*[0-~]?"
+)
+
+_Event = TypeVar("_Event")
+
+
+def clean(text: str, limit: int | None = MAX_SHOWN) -> str:
+    """Return ``text`` on one line, without terminal escapes and other invisible characters, ``limit`` long at most."""
+    if text.isprintable():
+        return text[:limit]
+    if limit is not None:
+        # Nobody pays for reading what is cut off.
+        text = text[: 2 * limit]
+    text = _ESCAPES.sub("", text.expandtabs(1).replace("\n", " "))
+    visible = "".join(character for character in text if unicodedata.category(character) not in _INVISIBLE)
+    return visible[:limit]
+
+
+def clean_lines(text: str, limit: int | None = MAX_SHOWN) -> str:
+    """Return ``text`` with its lines cleaned one by one: for what has line breaks of our own, or may have some."""
+    return "\n".join(clean(line, limit) for line in text.splitlines())
+
+
+def cleaned(event: _Event, limit: int | None = MAX_SHOWN) -> _Event:
+    """Return ``event``, a dataclass, with every text in it cleaned, whatever it is about and wherever it came from."""
+    changes = {}
+    for field in dataclasses.fields(event):  # type: ignore[arg-type]
+        value = getattr(event, field.name)
+        fit = _fit(value, limit, lines=field.name in LINES)
+        if fit != value:
+            changes[field.name] = fit
+    return dataclasses.replace(event, **changes) if changes else event  # type: ignore[type-var]
+
+
+def _fit(value: Any, limit: int | None, *, lines: bool) -> Any:
+    if isinstance(value, str):
+        return clean_lines(value, limit) if lines else clean(value, limit)
+    if isinstance(value, tuple | list):
+        return type(value)(_fit(each, limit, lines=lines) for each in value)
+    return value
