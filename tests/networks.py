@@ -74,6 +74,27 @@ class Namespaces:
             finally:
                 _set_network(own.fileno())
 
+    def move_client(self, host: str) -> None:
+        """Give the client's side the address ``host`` as well, and have it use that for new connections."""
+        _ip("-n", self.server, "route", "add", f"{host}/32", "dev", f"{self._cable}s")
+        _ip("-n", self.client, "address", "add", f"{host}/32", "dev", f"{self._cable}c")
+        _ip("-n", self.client, "route", "add", f"{self.server_host}/32", "dev", f"{self._cable}c", "src", host)
+
+    def take_address_of_client(self) -> None:
+        """Take its first address from the client's side, as a network does that it has left."""
+        _ip("-n", self.client, "address", "del", f"{self.client_host}/30", "dev", f"{self._cable}c")
+
+    def connections(self, port: int) -> Counter[str]:
+        """Count the connections that the client's side has to ``port``, by its own address."""
+        with self.entered(self.client):
+            lines = Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:]
+        made: Counter[str] = Counter()
+        for line in lines:
+            _, local, remote, state, *_ = line.split()
+            if state == "01" and int(remote.rpartition(":")[2], 16) == port:
+                made[".".join(str(byte) for byte in reversed(bytes.fromhex(local[:8])))] += 1
+        return made
+
     def blackhole(self) -> None:
         """Lose every packet from now on, without a word to either side.
 

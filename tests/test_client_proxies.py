@@ -291,3 +291,16 @@ def test_a_pool_that_is_drained_keeps_what_it_has_and_opens_no_more(make):
     second.close()
     wait_until(lambda: len(bench.pool) == 0)
     nobody_else_comes(bench.server)
+
+
+def test_a_pool_that_is_renewed_is_all_fresh_unless_it_is_drained(make):
+    bench = make(2, LTP_0_3)
+    old = [bench.server.accept_proxy() for _ in range(2)]
+    bench.pool.renew()
+    assert [read_to_end(proxy) for proxy in old] == [b"", b""]
+    for _ in range(2):
+        bench.server.accept_proxy()
+    bench.pool.drain()
+    bench.pool.renew()
+    assert len(bench.pool) == 2
+    nobody_else_comes(bench.server)

@@ -117,6 +117,39 @@ def test_clients_are_back_under_their_names_after_the_server_was_killed() -> Non
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+def test_a_client_that_moves_to_another_address_parks_anew_and_then_connects_anew() -> None:
+    """Long before a heartbeat could tell: those of this client take a minute, and the server's as well."""
+    moved_to = "198.18.0.6"
+    with ExitStack() as stack:
+        net = stack.enter_context(Namespaces())
+        frontend = net.server_host, FRONTEND_PORT
+        with net.entered(net.client):
+            stack.enter_context(running_upstream(answer_hello, port=TARGET_PORT))
+            client = ClientProcess(TARGET_PORT, server=frontend, name="demo")
+            stack.enter_context(client)
+        with net.entered(net.server):
+            addresses = [f"--frontend={net.server_host}:{FRONTEND_PORT}", f"--backend={net.server_host}:{BACKEND_PORT}"]
+            stack.enter_context(
+                Program("lt-server", [*addresses, "--log-format=json"], "[timeouts]\nheartbeat = 20.0\n", None),
+            )
+            client.wait_until_open()
+            wait_until(lambda: net.connections(BACKEND_PORT) == {net.client_host: 5}, what="four are parked")
+
+            net.move_client(moved_to)
+            wait_until(
+                lambda: net.connections(BACKEND_PORT) == {net.client_host: 1, moved_to: 4}, what="four are parked anew"
+            )
+            assert fetch(frontend, request("demo.localhost")).body == b"hello"
+            assert [event["event"] for event in client.events].count("tunnel_opened") == 1
+
+            net.take_address_of_client()
+            assert client.wait_for_event("tunnel_opened", 2)["resumed"]
+            wait_until(lambda: net.connections(BACKEND_PORT)[moved_to] == 5, what="all is on the new address")
+            assert fetch(frontend, request("demo.localhost", method="POST", body=b"x")).body == b"hello"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 def test_blackholed_tunnel_ends_and_comes_back() -> None:
     """No packet passes and no side is told: only heartbeats can notice."""
     server_settings = "[timeouts]\nheartbeat = 0.5\nheartbeat_reply = 0.5\n"

@@ -286,13 +286,49 @@ def test_what_was_parked_together_does_not_expire_together(bench, clock, monkeyp
     assert len(bench.pool) == 0
 
 
-def test_a_suspicion_is_told_when_it_is_news(bench):
+def test_a_suspicion_is_told_at_every_miss(bench):
+    """What the client has parked since the last one may have died as well."""
     told = []
     bench.pool.on_suspect = lambda: told.append(bench.pool.suspect)
     assert not bench.pool.suspect
     bench.pool.suspect_all()
     bench.pool.suspect_all()
-    assert told == [True]
-    bench.pool.suspect = False
-    bench.pool.suspect_all()
     assert told == [True, True]
+
+
+def test_one_who_has_had_a_dead_connection_gets_the_next_one_and_does_not_hold_up_newcomers(bench):
+    """The newcomer may try what was parked before, some of which may live."""
+
+    def wait(who, *, missed):
+        def taken(end):
+            served.append((who, end.label))
+            end.close()
+
+        return bench.pool.wait(Deadline(5.0), taken, None, missed=missed)
+
+    served = []
+    bench.park(1)
+    wait("the first", missed=True)
+    assert bench.take_now() == "0"
+    waiters = [wait("a newcomer", missed=False), wait("the second", missed=True)]
+    assert bench.pool.waiting == 3
+    bench.park(2)
+    assert served == [("the first", "1"), ("the second", "2")]
+    bench.park(1)
+    assert served[-1] == ("a newcomer", "3")
+    for waiter in waiters:
+        waiter.cancel()
+    assert bench.pool.waiting == 0
+
+
+def test_what_is_outdated_is_closed_when_its_client_is_asked_again(bench):
+    """A client that was asked has closed it long ago; if its end has not come, the connection is dead in silence."""
+    bench.park(2)
+    bench.pool.outdate()
+    bench.park(1)
+    assert len(bench.pool) == 3
+    bench.pool.outdate()
+    assert repr(bench.pool) == "<Pool parked=1 dead=2 waiting=0>"
+    assert [peer.recv(1) for peer in bench.peers[:2]] == [b"", b""]
+    bench.pool.outdate()
+    assert len(bench.pool) == 0

@@ -91,6 +91,13 @@ class Proxies:
             proxy.close()
         self.fill()
 
+    def renew(self) -> None:
+        """Replace everything that is parked: it may be dead in silence."""
+        if not self._closed:
+            size = self._size
+            self.resize(0)
+            self.resize(size)
+
     def drain(self) -> None:
         """Open no more: the server stops."""
         self._closed = True

@@ -13,6 +13,7 @@ from localtunnel.client.config import ClientConfig
 from localtunnel.client.events import Event, RoundTripMeasured, ServerNotice, ServerPinned
 from localtunnel.client.link import Link
 from localtunnel.client.opening import Opening, refusal, say_goodbye
+from localtunnel.client.path import Change, Path
 from localtunnel.client.proxies import Proxies
 from localtunnel.client.stall import TICK, Stall
 from localtunnel.client.visit import refuse_seen
@@ -127,7 +128,7 @@ class Session:
             self._stall.tick()
             proxies = self._proxies(channel, address, reply)
             proxies.fill()
-            timer.start(self._tick, channel)
+            timer.start(self._tick, channel, proxies, Path(sock, address))
             self._converse(channel, proxies, reply)
         except GreenletExit:
             self._release(channel)
@@ -158,9 +159,8 @@ class Session:
 
     def _take(self, channel: Channel[FromServer], sock: Socket, assignment: Assignment | None, first: bytes) -> None:
         """Begin a visit, unless it is stale: from before a stall of ours, given up by the server, or seen before."""
-        if self._stall.seconds():
+        if self._stood_still(channel):
             closing.reset(sock)
-            self._tick(channel)
         elif assignment is None:
             self._visits.begin(sock, None, first)
         elif pending_error(sock):
@@ -173,14 +173,29 @@ class Session:
                 self._seen.popitem(last=False)
             self._visits.begin(sock, assignment, first)
 
-    def _tick(self, channel: Channel[FromServer]) -> None:
+    def _tick(self, channel: Channel[FromServer], proxies: Proxies, path: Path) -> None:
+        """Look whether connections may be dead in silence: after a stall, or because the way to the server changed.
+
+        Whether the control connection still works, where its address is still there, is for its heartbeats to find out.
+        """
+        if self._stood_still(channel):
+            return
+        self._stall.tick()
+        change = path.look()
+        if change is Change.GONE:
+            log.warning("this machine's address has changed, reconnecting")
+            closing.wake(channel.sock)
+        elif change is Change.MOVED:
+            log.info("the way to the server has changed, renewing the pool")
+            proxies.renew()
+
+    def _stood_still(self, channel: Channel[FromServer]) -> bool:
         """End the session when this machine has stood still: what is pending is stale, and connections may be dead."""
         seconds = self._stall.seconds()
         if seconds:
             log.warning("this machine stood still, reconnecting", extra={"seconds": round(seconds, 1)})
             closing.wake(channel.sock)
-        else:
-            self._stall.tick()
+        return bool(seconds)
 
     def _converse(self, channel: Channel[FromServer], proxies: Proxies, reply: ControlReply) -> NoReturn:
         if self._version == LTP_0_2:

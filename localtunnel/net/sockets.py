@@ -71,6 +71,30 @@ def smoothed_round_trip(sock: socket.socket) -> float:
     return int.from_bytes(info[_TCP_INFO_RTT : _TCP_INFO_RTT + 4], sys.byteorder) / 1_000_000
 
 
+def source_towards(family: int, sockaddr: tuple[Any, ...]) -> str | None:
+    """Return the address of this machine from which ``sockaddr`` would be reached now, None without a route there.
+
+    Connecting a datagram socket looks up the route and sends nothing.
+    """
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(sockaddr)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
+
+
+def is_of_this_machine(family: int, sockaddr: tuple[Any, ...]) -> bool:
+    """Say whether this machine still has the address ``sockaddr``, which a socket of its own has had."""
+    host, _, *scope = sockaddr
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0, *scope))
+    except OSError:
+        return False
+    return True
+
+
 def pending_error(sock: socket.socket) -> bool:
     """Say whether the kernel knows already that ``sock`` has failed; asking clears what it knows."""
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0

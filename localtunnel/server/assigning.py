@@ -47,6 +47,8 @@ class Assigning:
         self._join = join
         self._pool = pool
         self._deadline = deadline
+        self._missed = False
+        """Whether a connection that was assigned has not answered in time."""
         self._waiter: Waiter | None = None
         join.cancel = self.cancel
 
@@ -77,7 +79,7 @@ class Assigning:
         """Wait until a connection is parked, in turn with the others who do."""
         if self._waiter is None:
             try:
-                self._waiter = self._pool.wait(self._deadline, self._offered, self._in_vain)
+                self._waiter = self._pool.wait(self._deadline, self._offered, self._in_vain, missed=self._missed)
             except PoolExhausted as error:
                 self._exhausted(error)
 
@@ -121,7 +123,6 @@ class Assigning03(Assigning):
         self._timer: Any = None
         self._round = 1 if pool.suspect else 0
         self._patience = limits.GOT_TIMEOUT
-        self._missed = False
         self._seen = False
 
     def cancel(self) -> None:
@@ -136,11 +137,14 @@ class Assigning03(Assigning):
         self._fan_out()
 
     def _fan_out(self) -> None:
-        """Assign on as many connections as this round has; where there is none at all, wait for one."""
+        """Assign on as many connections as this round has; where there is none at all, wait for one.
+
+        After a miss the client is renewing its pool, and what it parks next is fresh: that is waited for as well.
+        """
         assigned = 0
         while assigned < 2**self._round and (parked := self._pool.take_now()) is not None:
             assigned += self._assign(parked)
-        if not assigned:
+        if self._missed or not assigned:
             self._wait()
 
     def _assign(self, parked: SocketEnd) -> bool:
@@ -180,6 +184,7 @@ class Assigning03(Assigning):
             self._relay(parked, channel)
             return True
         if message.error == messages.SEEN:
+            super().cancel()
             self._seen = True
             self._drop(parked)
             if not self._attempts:

@@ -44,9 +44,6 @@ log = logging.getLogger("localtunnel.server")
 NOTICE_INTERVAL = 10.0
 """Seconds between two notices to one client about visitors that were turned away."""
 
-RENEWAL_INTERVAL = 5.0
-"""Seconds between two renewals of one pool: a lossy network misses now and then, and a renewal costs N connections."""
-
 Conversation = Channel[FromClient]
 
 
@@ -174,10 +171,15 @@ class Control:
                 _tell(tunnel, channel, Notice(f"A visitor was turned away ({code}): no connection was free in time."))
 
         def renew() -> None:
-            """The client cannot know that its parked connections died: let it drop them all and park fresh ones."""
+            """The client cannot know that its parked connections died: let it drop them all and park fresh ones.
+
+            Once in a heartbeat's interval: a lossy network misses now and then, and a renewal costs N connections. A
+            middle box that forgets sooner than that forgets the control connection as well.
+            """
             nonlocal last_renewal
-            if time.monotonic() - last_renewal >= RENEWAL_INTERVAL:
+            if time.monotonic() - last_renewal >= self._config.timeouts.heartbeat:
                 last_renewal = time.monotonic()
+                tunnel.outdate()
                 _tell(tunnel, channel, Concurrency(0))
                 _tell(tunnel, channel, Concurrency(tunnel.size))
 

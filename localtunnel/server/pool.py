@@ -23,12 +23,14 @@ from localtunnel.server.quotas import Place
 class Parked(SocketEnd):
     """An idle proxy connection. The pool owns it until ``Pool.take`` hands it over, live, to the caller."""
 
-    __slots__ = ("_place", "_pool", "dead", "expires")
+    __slots__ = ("_place", "_pool", "dead", "expires", "outdated")
 
     def __init__(self, end: SocketEnd, pool: "Pool", place: Place | None) -> None:
         super().__init__(end.sock, end.label, end.watcher)
         self.expires = time.monotonic() + PARKED_AGE * random.uniform(0.8, 1.0)
         self.dead = False
+        self.outdated = False
+        """Whether its client was asked to replace it."""
         self._pool = pool
         self._place = place
         self.watcher.start(self._became_readable)
@@ -94,6 +96,8 @@ class Pool:
         self._dead = 0
         self._closed = False
         self._waiters: dict[Waiter, None] = {}
+        self._missed: dict[Waiter, None] = {}
+        """Those who have been given a connection that did not answer: they came before the others."""
         self.suspect = False
         """Whether an assignment was missed lately: then the other connections may be dead in silence as well."""
         self.on_suspect: Callable[[], None] = lambda: None
@@ -107,7 +111,7 @@ class Pool:
     @property
     def waiting(self) -> int:
         """How many wait for a connection."""
-        return len(self._waiters)
+        return len(self._waiters) + len(self._missed)
 
     def park(self, end: SocketEnd, place: Place | None = None) -> None:
         """Take ``end`` over, and hand it to whoever has waited longest, or keep it. ``place`` is given back by then."""
@@ -116,10 +120,11 @@ class Pool:
             if place is not None:
                 place.release()
             return
-        if self._waiters:
+        waiters = self._missed or self._waiters
+        if waiters:
             if place is not None:
                 place.release()
-            waiter = next(iter(self._waiters))
+            waiter = next(iter(waiters))
             waiter.cancel()
             waiter.taken(end)
             return
@@ -138,23 +143,31 @@ class Pool:
                 return parked
 
     def wait(
-        self, deadline: Deadline, taken: Callable[[SocketEnd], None], in_vain: Callable[[PoolExhausted], None]
+        self,
+        deadline: Deadline,
+        taken: Callable[[SocketEnd], None],
+        in_vain: Callable[[PoolExhausted], None],
+        *,
+        missed: bool = False,
     ) -> Waiter:
         """Call ``taken(end)`` with a connection when one is parked, or ``in_vain(error)`` when none is in time.
 
+        ``missed``: those that were parked before may be dead, and the next one is
+        fresh; so it goes to its visitor, and newcomers may try the old ones meanwhile.
         Raises PoolExhausted when too many wait already, or the pool is closed.
         """
         if self._closed:
             raise PoolExhausted("The tunnel's client has gone; try again in a moment.")
-        if len(self._waiters) >= self._max_waiting:
+        if self.waiting >= self._max_waiting:
             raise PoolExhausted("Too many visitors wait for this tunnel; try again in a moment.")
         waiter = Waiter(self, deadline, taken, in_vain)
-        self._waiters[waiter] = None
+        (self._missed if missed else self._waiters)[waiter] = None
         return waiter
 
     def forget_waiter(self, waiter: Waiter) -> None:
         """Hand it no connection any more."""
         self._waiters.pop(waiter, None)
+        self._missed.pop(waiter, None)
 
     def close(self) -> None:
         """Close every parked connection and turn those away who wait. May be called twice."""
@@ -164,14 +177,27 @@ class Pool:
                 parked.kill()
         self._queue.queue.clear()
         self._dead = 0
-        for waiter in list(self._waiters):
+        for waiter in [*self._missed, *self._waiters]:
             waiter.give_up()
 
     def suspect_all(self) -> None:
-        """Note that an assignment was missed, and let the client know when that is news."""
-        if not self.suspect:
-            self.suspect = True
-            self.on_suspect()
+        """Note that an assignment was missed, and let the client know.
+
+        That is news each time: what it has parked since the last one may have died as well.
+        """
+        self.suspect = True
+        self.on_suspect()
+
+    def outdate(self) -> None:
+        """Note that the client was asked to replace all that is parked now.
+
+        Whatever it was asked to replace the last time is dead in silence, for its end has not come.
+        """
+        for parked in [kept for kept in self._queue.queue if not kept.dead]:
+            if parked.outdated:
+                parked.kill()
+                self.forget(parked)
+            parked.outdated = True
 
     def expire(self) -> None:
         """Close what has been parked for too long: middle boxes forget flows, and the client parks fresh ones."""

@@ -135,6 +135,10 @@ class Tunnel:
             self._demand.arrived()
             Assigning03(join, self._pool, deadline).start()
 
+    def outdate(self) -> None:
+        """Note that the client is asked to replace all the connections that are parked now."""
+        self._pool.outdate()
+
     def measured(self, seconds: float) -> None:
         """Note how long it takes to the client and back."""
         self.round_trip = seconds

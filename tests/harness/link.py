@@ -2,13 +2,15 @@
 
 import json
 import struct
+import time
 from typing import Any
 
 import gevent
 from gevent import socket
 from gevent.server import StreamServer
 
-from harness.sockets import Address, listening
+from harness.sockets import Address, deafen, listening
+from harness.waiting import POLL
 
 KEPT = 4096
 """Bytes that are remembered of each direction: the messages at its beginning."""
@@ -26,6 +28,8 @@ class Line:
         self.from_client = bytearray()
         self.from_server = bytearray()
         self.silent = False
+        self.since = time.monotonic()
+        """When something passed last."""
         self.closed = False
         """Whether nothing of it is left."""
         self._ended = 0
@@ -57,6 +61,12 @@ class Line:
         """Lose everything from here on, without a word to either side."""
         self.silent = True
 
+    def forget(self) -> None:
+        """Do as a NAT that has forgotten the flow: lose everything, so that neither kernel is told that it arrived."""
+        self.silence()
+        for sock in (self.client, self.server):
+            deafen(sock)
+
     def cut(self, *, reset: bool) -> None:
         """End both sides, with an RST or with a FIN. May be called twice."""
         self.closed = True
@@ -73,6 +83,7 @@ class Line:
                     self._end()
                     return
                 if not self.silent:
+                    self.since = time.monotonic()
                     passed += data[: max(0, KEPT - len(passed))]
                     sink.sendall(data)
             if not self.silent:
@@ -98,9 +109,12 @@ class Line:
 
 
 class Link:
-    """Listens on ``port`` and passes every connection on to ``target``. A context manager."""
+    """Listens on ``port`` and passes every connection on to ``target``. A context manager.
 
-    def __init__(self, target: Address) -> None:
+    ``forgets_after`` makes it a NAT: a connection on which nothing passes for so many seconds is forgotten.
+    """
+
+    def __init__(self, target: Address, *, forgets_after: float | None = None) -> None:
         self.lines: list[Line] = []
         self._loses_reply = False
         self._target = target
@@ -109,6 +123,14 @@ class Link:
         self._server.do_close = lambda *_: None
         self._server.start()
         self.port: int = self._server.server_port
+        self._forgetting = None if forgets_after is None else gevent.spawn(self._forget_idle, forgets_after)
+
+    def _forget_idle(self, seconds: float) -> None:
+        while True:
+            for line in self.lines:
+                if not line.silent and not line.closed and time.monotonic() - line.since >= seconds:
+                    line.forget()
+            gevent.sleep(POLL)
 
     def _accept(self, client: socket.socket, _: object) -> None:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -141,6 +163,8 @@ class Link:
 
     def close(self) -> None:
         """Take no more connections, and cut all."""
+        if self._forgetting is not None:
+            self._forgetting.kill()
         self._server.stop(timeout=0)
         for line in self.lines:
             line.cut(reset=True)

@@ -1,7 +1,9 @@
 """Sockets for tests, all of gevent's kind but those that are given to the code under test."""
 
+import ctypes
 import random
 import socket as plain_socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +14,10 @@ from harness.waiting import CAP
 LOOPBACK = "127.0.0.1"
 
 Address = tuple[str, int]
+
+_SO_ATTACH_FILTER = 26
+_BPF_RETURN = 0x06
+"""From asm-generic/socket.h and linux/bpf_common.h: Python has no names for them."""
 
 
 def connect(address: Address, source: str | None = None, cap: float = CAP) -> socket.socket:
@@ -46,6 +52,17 @@ def silent_listener() -> Iterator[Address]:
     finally:
         for sock in (*fillers, listener):
             sock.close()
+
+
+def deafen(sock: plain_socket.socket) -> None:
+    """Have the kernel drop every packet that comes for ``sock``, unanswered, as a network does that has lost the flow.
+
+    What the peer sends stays unacknowledged, and neither side is told. A packet filter that passes nothing needs no
+    rights (socket(7), SO_ATTACH_FILTER).
+    """
+    nothing = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 0))
+    program = struct.pack("HP", 1, ctypes.addressof(nothing))
+    sock.setsockopt(plain_socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def unused_port(host: str = LOOPBACK) -> int:
