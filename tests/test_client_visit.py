@@ -17,7 +17,7 @@ from harness import (
 )
 
 from localtunnel.client.upstream import Upstream
-from localtunnel.client.visit import Visit, failure_of, refuse_seen
+from localtunnel.client.visit import Visit, failure_of
 from localtunnel.errors import (
     ConnectionRefused,
     DeadlineExceeded,
@@ -29,6 +29,7 @@ from localtunnel.errors import (
 )
 from localtunnel.net import closing
 from localtunnel.net.address import parse_target
+from localtunnel.net.closing import Lingering
 from localtunnel.protocol.messages import Assignment
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -45,6 +46,7 @@ class Watched:
         sock, self.visitor = pair()
         self.told = []
         self.errors = []
+        self.lingering = Lingering()
         self.visit = Visit(1, sock, assignment, first, upstream, self)
 
     def start(self):
@@ -285,18 +287,3 @@ def test_a_server_that_is_gone_before_got_ends_the_dialling():
         watched.wait_for_the_end()
     assert watched.visit.reason == "server gone"
     assert watched.told == ["ended"]
-
-
-def test_an_assignment_that_was_seen_is_refused_in_so_many_words():
-    sock, server = pair()
-    refuse_seen(sock, ASSIGNMENT)
-    assert read_message(server) == {"failed": {"id": 7, "error": "seen"}}
-    assert read_to_end(server) == b""
-    server.close()
-
-
-def test_refusing_to_a_server_that_is_gone_closes():
-    sock, server = pair()
-    closing.reset(server)
-    refuse_seen(sock, ASSIGNMENT)
-    assert sock.fileno() == -1

@@ -21,8 +21,8 @@ from harness import (
 from localtunnel.client.events import RequestFollowed, UpstreamFailed, VisitorJoined, VisitorLeft
 from localtunnel.client.requests import MAX_LINE
 from localtunnel.client.upstream import Upstream
-from localtunnel.client.visit import refuse_seen
 from localtunnel.client.visits import Visits
+from localtunnel.net import closing
 from localtunnel.net.address import Target
 from localtunnel.protocol.messages import Assignment
 
@@ -55,7 +55,7 @@ class Bench:
         return self
 
     def __exit__(self, *_):
-        self.visits.abort_all("end of the test")
+        self.visits.end("end of the test")
         for server in self.servers:
             server.close()
 
@@ -190,8 +190,8 @@ def test_aborting_resets_both_connections(number):
         servers = [joined.begin(number=number), dialling.begin(number=number)]
         wait_until(lambda: VisitorJoined in joined.kinds())
         for bench in (joined, dialling):
-            bench.visits.abort_all("test")
-            bench.visits.abort_all("again")
+            bench.visits.end("test")
+            bench.visits.end("again")
             assert len(bench.visits) == 0
             assert [event.reason for event in bench.events if type(event) is VisitorLeft] == ["test"]
         assert all(is_reset(server) for server in servers)
@@ -220,9 +220,26 @@ def test_each_visit_has_a_number_and_ends_by_itself(port):
 
 def test_an_assignment_that_was_seen_is_refused_and_the_connection_closed():
     sock, server = pair()
-    with server:
+    with server, Bench(unused_port()) as bench:
         server.sendall(HELLO)
-        refuse_seen(sock, Assignment(9, "v"))
+        bench.visits.refuse_seen(sock, Assignment(9, "v"))
         assert read_message(server) == {"failed": {"id": 9, "error": "seen"}}
         assert read_to_end(server) == b""
     gevent.idle()
+
+
+def test_refusing_to_a_server_that_is_gone_closes():
+    sock, server = pair()
+    closing.reset(server)
+    with Bench(unused_port()) as bench:
+        bench.visits.refuse_seen(sock, Assignment(9, "v"))
+        assert sock.fileno() == -1
+
+
+def test_who_lingers_is_closed_when_the_visits_end():
+    sock, server = pair()
+    with server, Bench(unused_port()) as bench:
+        bench.visits.refuse_seen(sock, Assignment(9, "v"))
+        assert sock.fileno() >= 0
+        bench.visits.end("test")
+        assert sock.fileno() == -1

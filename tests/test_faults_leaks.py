@@ -45,7 +45,7 @@ RAW_TUNNELS = 180
 KILLED_TUNNELS = 20
 
 SETTLED_WITHIN = 20.0
-"""Seconds in which everything must have been given back: lingering takes 2, a held end of stream 5."""
+"""Seconds in which everything must have been given back: lingering takes 5, a held end of stream 5."""
 
 LOOKS = 5
 """Looks in a row that must agree before a count is believed."""

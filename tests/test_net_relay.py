@@ -4,6 +4,7 @@ import errno
 import hashlib
 import select
 import socket
+import time
 from functools import partial
 
 import gevent
@@ -154,6 +155,13 @@ def test_an_early_answer_arrives_whole_while_the_upload_goes_on():
     bound.end()
 
 
+@pytest.fixture
+def short_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an uploader be waited for half a second, not five."""
+    monkeypatch.setattr(closing, "IDLE", 0.5)
+
+
+@pytest.mark.usefixtures("short_drain")
 def test_an_early_answer_arrives_whole_when_its_sender_closes_at_once():
     """The upstream has read all that had come, answers, and closes: what is uploaded after that meets an RST."""
     bound = Bound().start()
@@ -168,6 +176,35 @@ def test_an_early_answer_arrives_whole_when_its_sender_closes_at_once():
     assert bound.end() == "b closed early"
 
 
+@pytest.mark.usefixtures("short_drain")
+def test_an_early_answer_is_not_lost_to_an_upload_over_a_slow_link():
+    bound = Bound().start()
+    bound.a.sendall(BULK[:MB])
+    read_exactly(bound.b, MB)
+    bound.b.sendall(ANSWER)
+    bound.b.close()
+    started = time.monotonic()
+    while time.monotonic() - started < 4 * closing.IDLE:
+        bound.a.sendall(BULK[:1000])
+        gevent.sleep(closing.IDLE / 10)
+    assert read_to_end(bound.a) == ANSWER
+    assert bound.end() == "b closed early"
+
+
+@pytest.mark.usefixtures("short_drain")
+def test_an_upload_without_end_is_given_up_in_the_end(monkeypatch):
+    monkeypatch.setattr(closing, "TOTAL", 1.0)
+    bound = Bound().start()
+    bound.a.sendall(BULK[:MB])
+    read_exactly(bound.b, MB)
+    bound.b.sendall(ANSWER)
+    bound.b.close()
+    with at_most(CAP):
+        assert send_for_ever(bound.a) in (errno.EPIPE, errno.ECONNRESET)
+    assert bound.end() == "b closed early"
+
+
+@pytest.mark.usefixtures("short_drain")
 def test_an_early_answer_is_not_lost_to_a_writer_that_reads_late():
     bound = Bound().start()
     bound.a.sendall(BULK[:MB])
@@ -183,6 +220,7 @@ def test_an_early_answer_is_not_lost_to_a_writer_that_reads_late():
     bound.end()
 
 
+@pytest.mark.usefixtures("short_drain")
 def test_an_early_answer_is_not_lost_to_what_is_uploaded_after_its_fin():
     bound = Bound().start()
     bound.a.sendall(BULK[:MB])

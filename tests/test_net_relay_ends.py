@@ -129,7 +129,8 @@ def test_abort_from_within_the_end_of_another_relay():
     assert second.end() == "with the first"
 
 
-def test_an_end_that_is_gone_before_the_start_is_noticed():
+def test_an_end_that_is_gone_before_the_start_is_noticed(monkeypatch):
+    monkeypatch.setattr(closing, "IDLE", 0.1)
     bound = Bound()
     closing.reset(bound.b)
     bound.start(to_b=b"GET / HTTP/1.1\r\n\r\n")

@@ -306,7 +306,7 @@ def test_the_mark_waits_for_room_and_closing_waits_for_the_mark(context):
 
 
 def test_closing_does_not_wait_for_ever(context, monkeypatch):
-    monkeypatch.setattr(closing, "LINGER", 0.05)
+    monkeypatch.setattr(closing, "TOTAL", 0.05)
     near, far = tls_pair(context)
     with far:
         end = end_of(near, "peer")

@@ -21,8 +21,11 @@ from protocol_pair import OTHER, Pair
 
 from localtunnel import ClientConfig
 from localtunnel.client.session import Session
+from localtunnel.client.upstream import Upstream
+from localtunnel.client.visits import Visits
 from localtunnel.errors import ConnectionClosed, LocaltunnelError, ProtocolError, VisitorError
 from localtunnel.net import closing
+from localtunnel.net.address import parse_target
 from localtunnel.net.channel import client_channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import SocketEnd
@@ -157,7 +160,8 @@ class Deliveries(RuleBasedStateMachine):
         self.stack = ExitStack()
         self.stack.enter_context(nothing_left_over())
         self.stack.enter_context(patch.multiple(limits, GOT_TIMEOUT=GOT_TIMEOUT, READY_TIMEOUT=PATIENCE))
-        visits: Any = SimpleNamespace(begin=self.begin_visit)
+        self.visits = Visits(Upstream(parse_target(1), 1.0), lambda event: None)
+        visits: Any = SimpleNamespace(begin=self.begin_visit, refuse_seen=self.visits.refuse_seen)
         link: Any = SimpleNamespace()
         request = ControlRequest("demo", "c")
         self.session = Session(ClientConfig(), LTP_0_3, request, link, visits, lambda event: None)
@@ -269,7 +273,7 @@ class Deliveries(RuleBasedStateMachine):
                 join.abort("over")
             for sock in (*self.visitors.values(), *self.taken):
                 sock.close()
-            closing.end_lingering()
+            self.visits.end("over")
             self.stack.close()
 
     def everybody_comes_to_an_end(self) -> None:

@@ -226,6 +226,26 @@ def test_an_upload_that_is_refused_early_hears_why(site: Site) -> None:
     sending.get()
 
 
+@pytest.mark.parametrize("closes", [True, False], ids=["and closes", "and stays"])
+def test_an_answer_to_an_upload_over_a_slow_link_is_read_behind_its_last_byte(site: Site, closes: bool) -> None:
+    """A browser sends all of a request before it reads, and may need many times what a silent peer is given."""
+    lingering = site.server._lingering
+    lingering._idle = 0.5
+    fields = "Content-Length: 1000000\r\n"
+    visitor, upstream = site.join(request(HOST, method="POST", fields=fields))
+    upstream.head()
+    upstream.send(OK)
+    if closes:
+        upstream.close()
+    wait_until(lambda: len(lingering), what="the answer has gone out")
+    for _ in range(15):
+        visitor.send(bytes(1000))
+        gevent.sleep(0.1)
+    assert len(lingering) == 1
+    assert visitor.message().body == b"ok"
+    wait_until(lambda: not lingering, what="the visitor was silent for too long")
+
+
 def test_a_response_may_begin_before_the_request_has_ended(site: Site) -> None:
     visitor, upstream = site.join(request(HOST, method="POST", fields=f"Content-Length: {len(BULK)}\r\n"))
     upstream.head()

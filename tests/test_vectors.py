@@ -19,7 +19,6 @@ from vector_items import fill, load, to_bytes
 from localtunnel import Client, ClientConfig, Server, ServerConfig
 from localtunnel.client.config import Timeouts as ClientTimeouts
 from localtunnel.errors import LocaltunnelError
-from localtunnel.net import closing
 from localtunnel.protocol import limits
 from localtunnel.server.config import Timeouts as ServerTimeouts
 
@@ -264,7 +263,7 @@ def test_server(server: Server, case: dict[str, Any]) -> None:
         with ExitStack() as stack:
             Run(case, lambda name: connect_to(server, name), stack).steps()
         # A name may still be leased to a client that has gone, but nothing else is left.
-        assert eventually(lambda: len(server.registry.tunnels()) == 1 and not server.joins and not closing.lingering())
+        assert eventually(lambda: len(server.registry.tunnels()) == 1 and not server.joins)
         assert eventually(lambda: descriptors() == before)
         check()
 
@@ -356,7 +355,7 @@ def test_client(case: dict[str, Any]) -> None:
             assert not running.dead
             client.stop()
             assert running.get(timeout=SLACK) is None
-    assert eventually(lambda: client.visitors == 0 and not closing.lingering() and descriptors() <= before)
+    assert eventually(lambda: client.visitors == 0 and descriptors() <= before)
 
 
 # The vectors themselves.

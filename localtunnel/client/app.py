@@ -39,7 +39,7 @@ from localtunnel.errors import (
     VersionError,
 )
 from localtunnel.files import data_directory
-from localtunnel.net import closing, descriptors
+from localtunnel.net import descriptors
 from localtunnel.net.address import HostPort, parse_backend, parse_server, parse_target
 from localtunnel.net.certificates import parse_fingerprint
 from localtunnel.net.deadline import Deadline
@@ -114,8 +114,7 @@ class Client:
             log.debug("stopped")
         finally:
             self._runner = None
-            self._visits.abort_all("client stopped")
-            closing.end_lingering()
+            self._visits.end("client stopped")
 
     def stop(self) -> None:
         """End ``run``, and every visitor's connection with it. Does nothing when it does not run."""

@@ -16,7 +16,6 @@ from localtunnel.client.opening import Opening, refusal, say_goodbye
 from localtunnel.client.path import Change, Path
 from localtunnel.client.proxies import Proxies
 from localtunnel.client.stall import TICK, Stall
-from localtunnel.client.visit import refuse_seen
 from localtunnel.client.visits import Visits
 from localtunnel.errors import (
     ClientReplaced,
@@ -166,7 +165,7 @@ class Session:
         elif pending_error(sock):
             closing.close(sock)
         elif assignment.id in self._seen:
-            refuse_seen(sock, assignment)
+            self._visits.refuse_seen(sock, assignment)
         else:
             self._seen[assignment.id] = None
             if len(self._seen) > limits.SEEN_IDS:

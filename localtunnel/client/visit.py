@@ -19,18 +19,21 @@ from localtunnel.errors import (
 from localtunnel.http import pages
 from localtunnel.http.request import HeadReader, RequestHead
 from localtunnel.net import closing
+from localtunnel.net.closing import Lingering
 from localtunnel.net.ends import End, SocketEnd
 from localtunnel.net.relay import Relay
 from localtunnel.net.sockets import Socket
 from localtunnel.net.tls_end import begin_stream, stream_end
-from localtunnel.protocol import messages
 from localtunnel.protocol.codec import encode
-from localtunnel.protocol.messages import Assignment, Failed, Got, Message, Ready
+from localtunnel.protocol.messages import Assignment, Failed, Got, Ready
 from localtunnel.protocol.stream import Unchunker
 
 
 class Watcher(Protocol):
     """Who is told of a visit. ``visit_ended`` comes exactly once, last or alone."""
+
+    lingering: Lingering
+    """Where the connection of a visitor goes that has been told of a failure."""
 
     def visit_joined(self, visit: "Visit") -> None:
         """The upstream is connected."""
@@ -148,7 +151,7 @@ class Visit:
             self._send(pages.error_answer(failure_of(error), self._head()))
         else:
             self._send(encode(Failed(self.assignment.id, failure_of(error).word)))
-        closing.linger(self._sock)
+        self._watcher.lingering.linger(self._sock)
         self._watcher.visit_failed(self, error)
         self._ended("upstream failed")
 
@@ -169,17 +172,6 @@ class Visit:
     def _ended(self, reason: str) -> None:
         self.reason = reason
         self._watcher.visit_ended(self)
-
-
-def refuse_seen(sock: Socket, assignment: Assignment) -> None:
-    """Tell the server that an assignment was taken before, and close ``sock``: nobody is delivered twice."""
-    message: Message = Failed(assignment.id, messages.SEEN)
-    try:
-        sock.send(encode(message))
-    except OSError:
-        closing.close(sock)
-    else:
-        closing.linger(sock)
 
 
 def failure_of(error: NetworkError) -> UpstreamError:

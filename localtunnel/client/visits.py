@@ -8,8 +8,11 @@ from localtunnel.client.events import Event, RequestFollowed, UpstreamFailed, Vi
 from localtunnel.client.upstream import Upstream
 from localtunnel.client.visit import Visit
 from localtunnel.errors import NetworkError
+from localtunnel.net.closing import Lingering
 from localtunnel.net.sockets import Socket
-from localtunnel.protocol.messages import Assignment
+from localtunnel.protocol import messages
+from localtunnel.protocol.codec import encode
+from localtunnel.protocol.messages import Assignment, Failed
 
 
 class Visits:
@@ -18,6 +21,7 @@ class Visits:
     def __init__(self, upstream: Upstream, report: Callable[[Event], None]) -> None:
         self._upstream = upstream
         self._report = report
+        self.lingering = Lingering()
         self._numbers = itertools.count(1)
         self._visits: set[Visit] = set()
 
@@ -30,10 +34,15 @@ class Visits:
         self._visits.add(visit)
         visit.start()
 
-    def abort_all(self, reason: str) -> None:
-        """Reset every visitor's connection."""
+    def refuse_seen(self, sock: Socket, assignment: Assignment) -> None:
+        """Tell the server that an assignment was taken before, and close ``sock``: nobody is delivered twice."""
+        self.lingering.send_last(sock, encode(Failed(assignment.id, messages.SEEN)))
+
+    def end(self, reason: str) -> None:
+        """Reset every visitor's connection, and close those that linger."""
         for visit in list(self._visits):
             visit.abort(reason)
+        self.lingering.end()
 
     def visit_joined(self, visit: Visit) -> None:
         """Report a visitor that reached the upstream."""

@@ -3,24 +3,29 @@
 import contextlib
 import socket
 import struct
+import time
+from typing import Any
 
 import gevent
 
-LINGER = 2.0
-"""Seconds a lingering connection may take to read the last word, as nginx and Apache allow by the same device."""
+IDLE = 5.0
+"""Seconds for which a lingering connection may be silent. A peer that still sends may have megabytes of its request in
+flight, and reads the answer only behind them, as browsers do; one that sends nothing has had the time to read it."""
+
+TOTAL = 30.0
+"""Seconds that a connection lingers at most, however much still comes: nginx lets as much pass (lingering_time)."""
 
 MAX_LINGERING = 1024
-"""Connections that linger at a time: past that they are closed at once, so that a flood buys no descriptors."""
+"""Connections of one owner that linger at a time. One more ends the oldest, which has had the most time: a flood buys
+no descriptors, and its last connection is not worse off than its first."""
 
 _RESET = struct.pack("ii", 1, 0)
 _DISCARD = bytearray(64 * 1024)
-_READ = 1
-
-_lingering: set["_Linger"] = set()
+_READ, _WRITE = 1, 2
 
 
 def close(sock: socket.socket) -> None:
-    """Close ``sock``; what was sent goes out first. May be called twice."""
+    """Close ``sock``; what was sent goes out first. Idempotent."""
     with contextlib.suppress(OSError):
         sock.close()
 
@@ -38,70 +43,134 @@ def wake(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
 
 
-def send_last(sock: socket.socket, data: bytes) -> None:
-    """Take ``sock`` over, send the last word, and close once the peer has had the time to read it."""
-    try:
-        sent = sock.send(data)
-    except OSError:
-        sent = 0
-    if sent < len(data):
-        close(sock)
-    else:
-        linger(sock)
+class Lingering:
+    """The connections that linger for one owner, a server or a client, the oldest first.
 
-
-def linger(sock: socket.socket, seconds: float = LINGER, *, fin: bool = True) -> None:
-    """Take ``sock`` over and close it when the peer has closed, or after ``seconds``; what it sends is dropped.
-
-    Closing at once with bytes unread makes the kernel send an RST, which can destroy the answer before the peer has
-    read it (RFC 9112 9.6). ``fin`` False holds our own FIN back as well.
+    Closing at once with bytes unread makes the kernel send an RST, which can destroy
+    the answer before the peer has read it (RFC 9112 9.6). So what the peer still
+    sends is read and dropped, within the limits above.
     """
-    if len(_lingering) >= MAX_LINGERING or seconds <= 0:
-        close(sock)
-        return
-    if fin:
-        try:
-            sock.shutdown(socket.SHUT_WR)
-        except OSError:
+
+    def __init__(self, idle: float = IDLE, total: float = TOTAL) -> None:
+        self._idle = idle
+        self._total = total
+        self._entries: dict[_Entry, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def linger(self, sock: socket.socket, rest: bytes = b"") -> None:
+        """Take ownership of ``sock``: send ``rest`` and a FIN, and close it when the peer has, or its time is over."""
+        entry = _Entry(self, sock, rest, self._idle, self._total)
+        if entry.send():
+            self._add(entry)
+        else:
             close(sock)
-            return
-    _lingering.add(_Linger(sock, seconds))
 
+    def send_last(self, sock: socket.socket, data: bytes) -> None:
+        """Take ownership of ``sock``: send the last word, and close once the peer has had the time to read it."""
+        self.linger(sock, data)
 
-def lingering() -> int:
-    """Return how many connections linger now."""
-    return len(_lingering)
-
-
-def end_lingering() -> None:
-    """Close every lingering connection: the program stops."""
-    for entry in list(_lingering):
-        entry.end()
-
-
-class _Linger:
-    __slots__ = ("_sock", "_timer", "_watcher")
-
-    def __init__(self, sock: socket.socket, seconds: float) -> None:
-        loop = gevent.get_hub().loop
-        self._sock = sock
-        self._watcher = loop.io(sock.fileno(), _READ)
-        self._timer = loop.timer(seconds)
-        self._watcher.start(self._discard)
-        self._timer.start(self.end)
-
-    def _discard(self) -> None:
-        try:
-            ended = self._sock.recv_into(_DISCARD) == 0
-        except BlockingIOError:
-            return
-        except OSError:
-            ended = True
-        if ended:
-            self.end()
+    def hold(self, sock: socket.socket, seconds: float) -> None:
+        """Take ownership of ``sock``, and close it when the peer has, or after ``seconds``; no FIN goes out before."""
+        if seconds <= 0:
+            close(sock)
+        else:
+            self._add(_Entry(self, sock, b"", seconds, seconds))
 
     def end(self) -> None:
-        _lingering.discard(self)
+        """Close every lingering connection: its owner stops. Idempotent."""
+        for entry in list(self._entries):
+            entry.end()
+
+    def discard(self, entry: "_Entry") -> None:
+        """Forget ``entry``, which has ended."""
+        del self._entries[entry]
+
+    def _add(self, entry: "_Entry") -> None:
+        if len(self._entries) >= MAX_LINGERING:
+            next(iter(self._entries)).end()
+        self._entries[entry] = None
+        entry.start()
+
+
+class _Entry:
+    """One connection that lingers; ``rest`` is what is still to be sent before the FIN."""
+
+    __slots__ = ("_ends_at", "_heard_at", "_idle", "_owner", "_reads", "_rest", "_sock", "_timer", "_watcher")
+
+    def __init__(self, owner: Lingering, sock: socket.socket, rest: bytes, idle: float, total: float) -> None:
+        self._owner = owner
+        self._sock = sock
+        self._rest = rest
+        self._idle = idle
+        self._heard_at = time.monotonic()
+        self._ends_at = self._heard_at + total
+        self._reads = True
+        self._watcher: Any = None
+        self._timer: Any = None
+
+    def send(self) -> bool:
+        """Send what is left, and a FIN behind the last of it; say whether the connection still takes bytes."""
+        try:
+            if self._rest:
+                self._rest = self._rest[self._sock.send(self._rest) :]
+            if not self._rest:
+                self._sock.shutdown(socket.SHUT_WR)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def start(self) -> None:
+        """Read and drop what comes from now on."""
+        self._watcher = gevent.get_hub().loop.io(self._sock.fileno(), _READ)
+        self._watch()
+        self._arm(min(self._idle, self._ends_at - self._heard_at))
+
+    def end(self) -> None:
+        """Close the connection."""
+        self._owner.discard(self)
         self._watcher.close()
         self._timer.close()
         close(self._sock)
+
+    def _watch(self) -> None:
+        self._watcher.stop()
+        self._watcher.events = (_READ if self._reads else 0) | (_WRITE if self._rest else 0)
+        self._watcher.start(self._ready)
+
+    def _arm(self, seconds: float) -> None:
+        self._timer = gevent.get_hub().loop.timer(seconds)
+        self._timer.start(self._look)
+
+    def _look(self) -> None:
+        """End the connection, unless bytes have moved since the timer was set: then wait for as long as is left."""
+        self._timer.close()
+        left = min(self._heard_at + self._idle, self._ends_at) - time.monotonic()
+        if left > 0:
+            self._arm(left)
+        else:
+            self.end()
+
+    def _ready(self) -> None:
+        self._heard_at = time.monotonic()
+        before = (self._reads, bool(self._rest))
+        is_whole = not self._rest or self.send()
+        if self._reads:
+            self._reads = not self._has_ended()
+        if not is_whole or not (self._reads or self._rest):
+            self.end()
+        elif before != (self._reads, bool(self._rest)):
+            self._watch()
+
+    def _has_ended(self) -> bool:
+        try:
+            return self._sock.recv_into(_DISCARD) == 0
+        except BlockingIOError:
+            return False
+        except OSError:
+            # The peer has reset the connection, and takes nothing more.
+            self._rest = b""
+            return True

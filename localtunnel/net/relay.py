@@ -6,6 +6,7 @@ but may still have an answer to give (an upload refused early) is drained to the
 """
 
 import errno
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,9 +23,15 @@ HELD_EOF_IDLE = 60.0
 HELD_EOF_ANSWERED = 5.0
 """The same once the other end has answered something: most likely all of it, on a connection that it keeps alive."""
 
+ABANDONED = 2.0
+"""Seconds for which ``b`` may go on sending to an ``a`` that has gone, to read what it was sent last. It is a download
+that its visitor has cancelled, as a rule, and every second of it is taken from the client's link."""
+
 
 class Relay:
-    """Two ends bound together. It owns both from ``start`` on, and calls ``on_end(reason)`` once, when both are closed.
+    """Two ends bound together, ``a`` on the visitor's side and ``b`` on the upstream's.
+
+    It owns both from ``start`` on, and calls ``on_end(reason)`` once, when both are closed.
 
     ``hold_eof`` keeps ``a``'s EOF from ``b`` until ``b`` has ended too: for a peer that takes a FIN as the end of both
     directions. Where ``on_unanswered`` is given and ``b`` ends without a single byte, that is called instead of
@@ -119,7 +126,10 @@ class Relay:
                 self.abort(f"{side.end.label} failed")
                 return
         if side.discarding:
-            self._start_timer(closing.LINGER, self._finish, f"{side.other.end.label} closed early")
+            if side is self._a:
+                self._drain(time.monotonic() + closing.TOTAL)
+            else:
+                self._start_timer(ABANDONED, self._finish, f"{side.other.end.label} closed early")
 
     def read_failed(self, side: Side, error: OSError) -> None:
         """``side`` was reset, or timed out."""
@@ -172,10 +182,25 @@ class Relay:
         if not self._b.backlog:
             self.all_written(self._b)
 
-    def _start_timer(self, seconds: float, callback: Callable[..., None], argument: object) -> None:
+    def _drain(self, ends_at: float) -> None:
+        """``a`` has its answer, and still sends what ``b`` does not take.
+
+        It may have to send all of that before it reads, so it is given as long as any
+        connection that lingers.
+        """
+        seconds = min(closing.IDLE, ends_at - time.monotonic())
+        self._start_timer(max(0.0, seconds), self._drained_for_a_while, self._a.count, ends_at)
+
+    def _drained_for_a_while(self, count: int, ends_at: float) -> None:
+        if self._a.count == count or time.monotonic() >= ends_at:
+            self._finish(f"{self._b.end.label} closed early")
+        else:
+            self._drain(ends_at)
+
+    def _start_timer(self, seconds: float, callback: Callable[..., None], *arguments: object) -> None:
         self._stop_timer()
         self._timer = timer = gevent.get_hub().loop.timer(seconds)
-        timer.start(callback, argument)
+        timer.start(callback, *arguments)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

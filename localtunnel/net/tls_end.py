@@ -150,7 +150,7 @@ class TlsEnd:
         if self._writer is None:
             self._closed()
         elif self._closing is None:
-            self._closing = gevent.get_hub().loop.timer(closing.LINGER)
+            self._closing = gevent.get_hub().loop.timer(closing.TOTAL)
             self._closing.start(self._closed)
 
     def reset(self) -> None:

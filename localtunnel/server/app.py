@@ -13,8 +13,9 @@ from gevent.event import Event
 
 from localtunnel.files import data_directory
 from localtunnel.http.networks import Networks
-from localtunnel.net import closing, descriptors
+from localtunnel.net import descriptors
 from localtunnel.net.address import Bind, PublicUrl, parse_bind, parse_public
+from localtunnel.net.closing import Lingering
 from localtunnel.net.listen import Accept, Listener, listen
 from localtunnel.protocol.reserved import Reserved
 from localtunnel.server import bans, leases
@@ -57,6 +58,7 @@ class Server:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._joins = Joins()
+        self._lingering = Lingering()
         ids = itertools.count(1)
         loopback = config.domain == "localhost"
         frontend_host = parse_bind(config.frontend).host
@@ -73,9 +75,11 @@ class Server:
         self._admin = Admin(self._directory, self.registry, self._bans)
         gate = Gate(self.tokens, legacy=config.legacy in (True, "only"), timeout=config.timeouts.preamble)
         self._openings = Openings(config, gate, self.registry, ports, self._joins, quotas.joined, ids)
-        self._control = Control(config, self._openings)
+        self._control = Control(config, self._openings, self._lingering)
         self._certificate = Certificate(config)
-        self._backend = Backend(config, self._certificate, self.registry, self._control, quotas, self._bans)
+        self._backend = Backend(
+            config, self._certificate, self.registry, self._control, quotas, self._bans, self._lingering
+        )
         self._meta = Meta(config.domain, self.registry, self._joins)
         self._public = parse_public(config.public_url) if config.public_url else None
         self._frontend = Frontend(config, self._make_edge(config, ids))
@@ -146,7 +150,7 @@ class Server:
         self._backend.stop()
         self._joins.abort_all(STOPPED)
         self._forget()
-        closing.end_lingering()
+        self._lingering.end()
         log.info("stopped")
 
     def run(self) -> int:
@@ -186,8 +190,9 @@ class Server:
         routes = Routes(self.registry, self._meta, warns=config.warning_page)
         admission = Admission(config.limits, Networks.parse((*config.limits.exempt, *config.trusted_proxies)))
         if config.edge == "join":
-            return PlainEdge(config, routes, admission, ids)
-        return Edge(config, routes, admission, ids, self._public.scheme if self._public else "http")
+            return PlainEdge(config, routes, admission, ids, self._lingering)
+        proto = self._public.scheme if self._public else "http"
+        return Edge(config, routes, admission, ids, proto, self._lingering)
 
     def _on_signal(self, number: int) -> None:
         if self._stopping.is_set():

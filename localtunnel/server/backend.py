@@ -19,6 +19,7 @@ from localtunnel.errors import (
 from localtunnel.http.render import render
 from localtunnel.net import closing
 from localtunnel.net.channel import Channel
+from localtunnel.net.closing import Lingering
 from localtunnel.net.ends import SocketEnd
 from localtunnel.net.sockets import Socket
 from localtunnel.net.tls import is_tls
@@ -30,7 +31,7 @@ from localtunnel.server.bans import Bans
 from localtunnel.server.certificate import Certificate
 from localtunnel.server.claims import Claim
 from localtunnel.server.config import ServerConfig
-from localtunnel.server.control import Control, answer_error
+from localtunnel.server.control import Control
 from localtunnel.server.quotas import Place, Quotas
 from localtunnel.server.registry import Registry
 
@@ -60,6 +61,7 @@ class Backend:
         control: Control,
         quotas: Quotas,
         bans: Bans,
+        lingering: Lingering,
     ) -> None:
         self._config = config
         self._certificate = certificate
@@ -67,6 +69,8 @@ class Backend:
         self._control = control
         self._quotas = quotas
         self._bans = bans
+        self._lingering = lingering
+        self._answer_error = control.answer_error
         self._versions = _versions(config)
         self._arrivals: dict[Arrival, Place] = {}
         self._sessions = Group()
@@ -172,21 +176,13 @@ class Backend:
         else:
             channel.close()
 
-    def _answer_error(self, channel: Conversation, code: str, text: str) -> None:
-        answer_error(channel, code, text, self._config.timeouts.error_hold)
-
     def _answer_stranger(self, channel: Conversation) -> None:
         """Tell somebody who speaks HTTP here where to go, and close."""
         sock, start = channel.detach()
         if not start.startswith(_HTTP_METHODS):
             closing.close(sock)
             return
-        try:
-            sock.send(_WRONG_PORT)
-        except OSError:
-            closing.close(sock)
-        else:
-            closing.linger(sock)
+        self._lingering.send_last(sock, _WRONG_PORT)
 
 
 def _versions(config: ServerConfig) -> frozenset[bytes]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from localtunnel.errors import RequestTimeout, VisitorError
 from localtunnel.http.forward import Forwarding
 from localtunnel.http.request import HeadReader, RequestHead, read_head
-from localtunnel.net import closing
 from localtunnel.net.ends import SocketEnd
 from localtunnel.net.pump import Side, buffer, view
 from localtunnel.net.sockets import Socket
@@ -181,7 +180,7 @@ class Connection:
         self._forget()
         self.side.unbind()
         self._end.watcher.close()
-        closing.send_last(self._end.sock, response)
+        self._edge.lingering.send_last(self._end.sock, response)
 
     def head_overdue(self) -> None:
         """The head has not come in time."""
@@ -214,7 +213,7 @@ class Connection:
         """Close, and let what was sent last arrive whatever the visitor still sends."""
         self._forget()
         self._end.watcher.close()
-        closing.linger(self._end.sock)
+        self._edge.lingering.linger(self._end.sock)
 
     def _forget(self) -> None:
         edge = self._edge

@@ -18,6 +18,7 @@ from localtunnel.errors import (
 from localtunnel.net import closing
 from localtunnel.net.address import SCHEME_PORTS
 from localtunnel.net.channel import Channel
+from localtunnel.net.closing import Lingering
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.heartbeat import keep_alive
 from localtunnel.protocol import limits, messages
@@ -54,9 +55,10 @@ class Released(Exception):
 class Control:
     """Serves control connections. ``serve`` runs in a greenlet of the connection's own."""
 
-    def __init__(self, config: ServerConfig, openings: Openings) -> None:
+    def __init__(self, config: ServerConfig, openings: Openings, lingering: Lingering) -> None:
         self._config = config
         self._openings = openings
+        self._lingering = lingering
         self._open: dict[Tunnel, Conversation] = {}
         self._scheme = "http"
         self._port = ""
@@ -79,7 +81,7 @@ class Control:
         try:
             opened = self._openings.open(channel, request, host, stranger)
         except (RefusedError, StorageError, ProtocolError, DeadlineExceeded) as error:
-            self._refuse(channel, _code_of(error, channel.version), str(error))
+            self.answer_error(channel, _code_of(error, channel.version), str(error))
             return
         except NetworkError:
             channel.close()
@@ -92,6 +94,15 @@ class Control:
             reason = self._converse(channel, opened)
         finally:
             self._openings.close(opened, reason)
+
+    def answer_error(self, channel: Conversation, code: str, text: str) -> None:
+        """Send an error reply, and close a while later: the client of 2013 redials at once on any error."""
+        try:
+            channel.send(ErrorReply(code, text))
+        except LocaltunnelError:
+            channel.close()
+        else:
+            self._lingering.hold(channel.sock, self._config.timeouts.error_hold)
 
     def _converse(self, channel: Conversation, opened: Opened) -> str:
         """Accept the tunnel and keep it alive. Returns why it ended, with the channel closed or being closed."""
@@ -108,7 +119,7 @@ class Control:
             channel.close()
             return "released"
         except ProtocolError as error:
-            self._refuse(channel, messages.EXCEPTION, str(error))
+            self.answer_error(channel, messages.EXCEPTION, str(error))
             return f"protocol error: {error}"
         except DeadlineExceeded:
             channel.close()
@@ -192,9 +203,6 @@ class Control:
         tunnel.on_refusal = refused
         keep_alive(channel, self._config.timeouts.heartbeat, handle, tunnel.measured)
 
-    def _refuse(self, channel: Conversation, code: str, text: str) -> None:
-        answer_error(channel, code, text, self._config.timeouts.error_hold)
-
 
 def _code_of(error: LocaltunnelError, version: bytes) -> str:
     """Return what a client is told that cannot have its tunnel: errors have the codes of the wire, with exceptions."""
@@ -203,16 +211,6 @@ def _code_of(error: LocaltunnelError, version: bytes) -> str:
     if isinstance(error, RefusedError) and not (isinstance(error, OptionRefused) and version == LTP_0_2):
         return error.code
     return messages.EXCEPTION
-
-
-def answer_error(channel: Conversation, code: str, text: str, hold: float) -> None:
-    """Send an error reply, and close ``hold`` seconds later: the client of 2013 redials at once on any error."""
-    try:
-        channel.send(ErrorReply(code, text))
-    except LocaltunnelError:
-        channel.close()
-        return
-    closing.linger(channel.sock, hold, fin=False)
 
 
 def _tell(tunnel: Tunnel, channel: Conversation, message: Message) -> None:

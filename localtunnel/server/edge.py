@@ -16,6 +16,7 @@ from localtunnel.http.forward import Forwarding
 from localtunnel.http.networks import Networks
 from localtunnel.http.request import RequestHead
 from localtunnel.http.visitor import identify
+from localtunnel.net.closing import Lingering
 from localtunnel.net.deadline import Deadline, Expiry
 from localtunnel.net.sockets import Socket, format_address
 from localtunnel.protocol.messages import Assignment
@@ -32,9 +33,16 @@ class Edge:
     """What all connections share: the settings, the routes, and who has waited for how long."""
 
     def __init__(
-        self, config: ServerConfig, routes: Routes, admission: Admission, ids: "itertools.count[int]", proto: str
+        self,
+        config: ServerConfig,
+        routes: Routes,
+        admission: Admission,
+        ids: "itertools.count[int]",
+        proto: str,
+        lingering: Lingering,
     ) -> None:
         self.max_head = config.limits.head_bytes
+        self.lingering = lingering
         self.connections: set[Connection] = set()
         self.heads: Expiry[Connection] = Expiry(config.timeouts.head, Connection.head_overdue)
         self.idle: Expiry[Connection] = Expiry(config.timeouts.keep_alive, Connection.close)

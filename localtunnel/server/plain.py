@@ -16,6 +16,7 @@ from localtunnel.errors import DeadlineExceeded, RequestTimeout, VisitorError
 from localtunnel.http import pages
 from localtunnel.http.request import HeadReader, RequestHead
 from localtunnel.net import closing
+from localtunnel.net.closing import Lingering
 from localtunnel.net.deadline import Deadline, wait_readable
 from localtunnel.net.ends import SocketEnd
 from localtunnel.net.sockets import Socket, format_address
@@ -31,11 +32,19 @@ READ_SIZE = 64 * 1024
 class PlainEdge:
     """Takes each visitor from its first byte to its tunnel, or to an answer of the server's own."""
 
-    def __init__(self, config: ServerConfig, routes: Routes, admission: Admission, ids: "itertools.count[int]") -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        routes: Routes,
+        admission: Admission,
+        ids: "itertools.count[int]",
+        lingering: Lingering,
+    ) -> None:
         self._config = config
         self._routes = routes
         self._admission = admission
         self._ids = ids
+        self._lingering = lingering
         self._greenlets = Group()
 
     def stop(self) -> None:
@@ -86,7 +95,7 @@ class PlainEdge:
             self._answer(visitor, error, head)
             return
         if isinstance(found, bytes):
-            visitor.send_last(found)
+            self._send_last(visitor, found)
             return
         assignment = Assignment(next(self._ids), format_address((visitor.host, visitor.port)), "http")
         join = Join(
@@ -99,7 +108,12 @@ class PlainEdge:
         found.open(join, Deadline(self._config.timeouts.pool_wait))
 
     def _answer(self, visitor: "_Newcomer", error: VisitorError, head: RequestHead | None) -> None:
-        visitor.send_last(pages.error_answer(error, head, domain=self._config.domain))
+        self._send_last(visitor, pages.error_answer(error, head, domain=self._config.domain))
+
+    def _send_last(self, visitor: "_Newcomer", response: bytes) -> None:
+        """Send an answer of the server's own, and close once the visitor has had the time to read it."""
+        visitor.leave()
+        self._lingering.send_last(visitor.sock, response)
 
 
 class _Newcomer:
@@ -146,8 +160,3 @@ class _Newcomer:
         """Close the connection, without a word."""
         self.leave()
         closing.close(self.sock)
-
-    def send_last(self, response: bytes) -> None:
-        """Send an answer of the server's own, and close once the visitor has had the time to read it."""
-        self.leave()
-        closing.send_last(self.sock, response)

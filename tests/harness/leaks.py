@@ -11,28 +11,22 @@ import gevent
 import msgspec
 
 from harness.waiting import CAP, POLL
-from localtunnel.net import closing
 
 
 class Resources(msgspec.Struct, frozen=True):
-    """What this process holds: sockets and pipes, watchers that run, connections that linger."""
+    """What this process holds: sockets and pipes, those that linger among them, and watchers that run."""
 
     descriptors: frozenset[str]
     watchers: int
-    lingering: int
 
     @classmethod
     def now(cls) -> "Resources":
         """Count them."""
-        return cls(_descriptors(), gevent.get_hub().loop.activecnt, closing.lingering())
+        return cls(_descriptors(), gevent.get_hub().loop.activecnt)
 
     def within(self, before: "Resources") -> bool:
         """Say whether there is nothing that was not there ``before``."""
-        return (
-            self.descriptors <= before.descriptors
-            and self.watchers <= before.watchers
-            and self.lingering <= before.lingering
-        )
+        return self.descriptors <= before.descriptors and self.watchers <= before.watchers
 
 
 def _descriptors() -> frozenset[str]:
