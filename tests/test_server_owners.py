@@ -46,8 +46,9 @@ class Run:
         self.registry.restore(lease, self.restored.append)
 
     def open(self, name="demo", owner=ANN, instance="one", address=ADDRESS, **fields):
-        """Claim a name and open a tunnel under it, as a control connection does."""
-        claim = self.registry.claim(owner, instance, Wish(name, address=address, client="me@here;Linux", **fields))
+        """Claim a name and open a tunnel under it, as a control connection does; tokens and keys came over TLS."""
+        wish = Wish(name, address=address, client="me@here;Linux", encrypted=owner.kept, **fields)
+        claim = self.registry.claim(owner, instance, wish)
         claim.tunnel = Tunnel(claim.name, claim.kind, LTP_0_3, 10, Shares(10, 100), Joins())
         return claim
 

@@ -153,7 +153,8 @@ class Openings:
 
     def _claim(self, channel: Channel[FromClient], request: ControlRequest, address: str, grant: Grant) -> Claim:
         """An LTP/0.2 client is its string and its address; an LTP/0.3 client has an instance, and may resume."""
-        wish = Wish(request.name, "http", request.domain, address=address, client=request.client)
+        encrypted = is_tls(channel.sock)
+        wish = Wish(request.name, "http", request.domain, address=address, client=request.client, encrypted=encrypted)
         try:
             if channel.version == LTP_0_2:
                 return self._registry.claim(Owner(address), request.client, wish)
