@@ -89,7 +89,7 @@ class Rules:
     def check_address(self, address: str) -> None:
         """Raise Forbidden unless the visitor's ``address``, without a port, is one that the tunnel lets in."""
         if self._admitted and address not in self._admitted:
-            raise Forbidden(f"This tunnel does not let the address {address} in.")
+            raise Forbidden(f"This tunnel does not admit the address {address}.")
 
     def preflight_answer(self, head: RequestHead, *, close: bool) -> bytes | None:
         """Return the server's own response to ``head`` if it is a preflight and the tunnel has ``cors``, else None.
