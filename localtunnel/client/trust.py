@@ -31,11 +31,25 @@ class Trust:
         self._introduced = introduced
         self._known: Known | None = None
         self._checked = b""
+        self._looked_up = False
+        self._complaint = ""
 
     def look_up(self) -> None:
-        """Read again what is written down, before a connection is made. Raises ConfigError."""
+        """Read again what is written down, before a connection is made.
+
+        Raises ConfigError the first time. Later on a file that cannot be relied on ends no tunnel: what was read
+        before is known, and the user is warned, once for each reason.
+        """
         self._checked = b""
-        self._known = self._known_servers.find(self.server) or self._known
+        try:
+            self._known = self._known_servers.find(self.server) or self._known
+        except ConfigError as error:
+            if not self._looked_up:
+                raise
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                log.warning("known servers not read again", extra={"server": self.server, "detail": self._complaint})
+        self._looked_up = True
 
     @property
     def is_bound(self) -> bool:
