@@ -3,7 +3,8 @@
 LocaltunnelError
 ├── UsageError                  usage                 the command line was not understood
 ├── ConfigError                 config                a key, a type or a value in a file or the environment
-│   └── AddressError            address               an address that cannot be parsed
+│   ├── AddressError            address               an address that cannot be parsed
+│   └── TokenInvalid            invalid_token         a text that cannot be a token
 ├── ProtocolError               protocol_error        the peer did not speak LTP as PROTOCOL.md has it
 │   ├── HeaderError             not_ltp               the first bytes are not an LTP header
 │   ├── VersionError            version_mismatch      LTP, but a version that is not spoken here
@@ -85,6 +86,12 @@ class AddressError(ConfigError):
     """A text that should be an address is none."""
 
     code = "address"
+
+
+class TokenInvalid(ConfigError):
+    """A text that should be a token was mistyped, cut short, or is something else; no server has seen it."""
+
+    code = "invalid_token"
 
 
 class ProtocolError(LocaltunnelError):

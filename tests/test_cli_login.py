@@ -110,7 +110,7 @@ def test_logout_forgets_one_server(capfd, directory):
 @pytest.mark.parametrize("text", ["", "hello", STORED.text()[:-1], STORED.text()[:-1] + "a"])
 def test_what_is_no_token_is_not_stored(directory, text):
     done = program("login", "example.com", input=text)
-    assert done.returncode == exit_codes.CONFIG
+    assert done.returncode == exit_codes.AUTHENTICATION
     assert "token" in done.stderr
     assert not (directory / FILE).exists()
 
@@ -206,6 +206,18 @@ def test_the_nearest_origin_wins(directory, tmp_path, token_file):
 def test_a_token_for_another_server_is_not_used(directory):
     Credentials(directory).store("example.org", STORED)
     assert chosen({}, {}) is None
+
+
+def test_a_mistyped_token_ends_alike_wherever_it_comes_from(capfd, monkeypatch, token_file):
+    token_file.write_text(OTHER.text()[:-1])
+    for argv in (("login", "example.com", f"--token-file={token_file}"), (f"--token-file={token_file}", "80")):
+        code, _, err = run(capfd, *argv)
+        assert (code, err[:11]) == (exit_codes.AUTHENTICATION, "lt-client: ")
+        assert "not a whole token" in err
+    monkeypatch.setenv("LT_TOKEN", OTHER.text()[:-1] + "a")
+    code, _, err = run(capfd, "80")
+    assert code == exit_codes.AUTHENTICATION
+    assert err.startswith("lt-client: LT_TOKEN: This token has a wrong letter")
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,20 @@ def test_terminal_shows_banner_url_target_and_one_line_per_request():
     ]
 
 
+def test_further_urls_of_the_tunnel_are_shown_but_not_to_a_script_that_wants_one():
+    event = TunnelOpened("http://www.example.org", "demo", "localhost:8080", "", False, ("http://demo.example.com",))
+    lines = ["URL     http://www.example.org", "Also    http://demo.example.com", "Target  localhost:8080"]
+    terminal, piped, rest, quiet, objects = Lines(), Lines(), Lines(), Lines(), Lines()
+    Terminal(terminal, clock)(event)
+    Piped(piped, rest, clock)(event)
+    Quiet(quiet)(event)
+    Json(objects)(event)
+    assert terminal == lines
+    assert (piped, rest) == (["http://www.example.org"], lines[1:])
+    assert quiet == ["http://www.example.org"]
+    assert json.loads(objects[0])["also"] == ["http://demo.example.com"]
+
+
 def test_a_connection_of_which_nothing_is_known_has_its_line_too():
     out = Lines()
     Terminal(out, clock)(VisitorJoined(number=3, peer=None, request=None))
@@ -182,6 +196,7 @@ def test_json_has_one_object_per_event():
         "target": "localhost:8080",
         "banner": "Welcome.\nBe kind.",
         "resumed": False,
+        "also": [],
     }
     assert objects[1] == {"event": "round_trip_measured", "seconds": 0.0421}
     assert objects[3] == {"event": "request_followed", "number": 1, "request": "GET /page2 HTTP/1.1"}

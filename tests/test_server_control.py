@@ -45,6 +45,14 @@ def test_the_reply_of_0_3(server):
         }
 
 
+def test_a_host_of_its_own_does_not_hide_the_url_of_the_name(server):
+    port = frontend(server)[1]
+    with Peer(backend(server), domain="www.example.org") as peer:
+        reply = peer.reply["control"]
+        assert reply["url"] == f"http://www.example.org:{port}"
+        assert reply["also"] == [f"http://demo.localhost:{port}"]
+
+
 def test_the_reply_of_0_2_has_nothing_of_0_3(server):
     with RawClient(backend(server), "demo") as old:
         host = f"demo.localhost:{frontend(server)[1]}"

@@ -1,4 +1,4 @@
-"""Amounts as people write them: bytes a second, and moments as a duration from now or as a date."""
+"""Amounts as people write them: bytes a second, moments as a duration from now or as a date, and how many."""
 
 import datetime
 import re
@@ -54,3 +54,8 @@ def _moment(text: str, now: float) -> float:
 def show_moment(seconds: float) -> str:
     """Return a time since 1970 as date and minute in UTC."""
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def how_many(count: int, noun: str) -> str:
+    """Return ``1 tunnel`` or ``2 tunnels``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localtunnel.cli import exit_codes, program, usage
-from localtunnel.errors import ConfigError
+from localtunnel.errors import ConfigError, TokenInvalid
 from localtunnel.files import text_of
 from localtunnel.protocol import token
 from localtunnel.protocol.token import Token
@@ -128,5 +128,5 @@ def _text_of(data: bytes) -> str:
 def _parse(text: str, origin: str) -> Token:
     try:
         return token.parse(text)
-    except ConfigError as error:
-        raise ConfigError(f"{origin}: {error}") from None
+    except TokenInvalid as error:
+        raise TokenInvalid(f"{origin}: {error}") from None

@@ -106,6 +106,8 @@ class Terminal(Renderer):
         for line in event.banner.splitlines()[:MAX_BANNER_LINES]:
             self._put(f"{QUOTED}{line}")
         self._show_url(url)
+        for other in event.also:
+            self._put(f"Also    {other}")
         self._put(f"Target  {event.target}")
         self._url = url
 

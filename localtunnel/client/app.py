@@ -60,6 +60,9 @@ server notices a dead control connection after two heartbeat intervals at most."
 
 FALLING_BACK = "The server does not speak LTP/0.3; falling back to LTP/0.2, which has no encryption."
 
+MAX_ALSO = 4
+"""Further URLs of a tunnel that are reported: our server has one, and more would push the first off the screen."""
+
 GENERATED_TRIES = 5
 """Generated names that are tried before giving up: one in a hundred million is taken."""
 
@@ -225,7 +228,8 @@ class Client:
         self._session = reply.session
         self._was_refused_at_0_2 = False
         url = reply.url or f"http://{reply.host}"
-        self._report(TunnelOpened(url, self._name, str(self._upstream), reply.banner, self._ever_opened))
+        also = (reply.also or ())[:MAX_ALSO]
+        self._report(TunnelOpened(url, self._name, str(self._upstream), reply.banner, self._ever_opened, also))
         self._ever_opened = True
 
     def _wait_to_retry(self, session: Session, error: LocaltunnelError) -> None:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TunnelOpened:
-    """The server accepted the name; visitors can come. ``resumed`` is true after a reconnect."""
+    """The server accepted the name; visitors can come. ``resumed`` is true after a reconnect, ``also`` further URLs."""
 
     url: str
     name: str
     target: str
     banner: str
     resumed: bool
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,8 @@ class ControlReply(Struct, frozen=True):
     """The server opened the tunnel: visitors reach it at ``host``; ``concurrency`` is the pool's size.
 
     LTP/0.3: ``url`` is what to show, ``session`` the secret that proxy requests carry, ``heartbeat`` seconds, ``auth``
-    the server's proof that it knows the token as well, ``options`` the names of the options that are in force.
+    the server's proof that it knows the token as well, ``options`` the names of the options that are in force, ``also``
+    further URLs of the tunnel.
     """
 
     host: str
@@ -65,6 +66,7 @@ class ControlReply(Struct, frozen=True):
     heartbeat: Annotated[float, Meta(gt=0)] | None = None
     auth: Scram | None = None
     options: tuple[str, ...] | None = None
+    also: tuple[str, ...] | None = None
 
 
 class Challenge(Struct, frozen=True):

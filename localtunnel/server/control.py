@@ -137,7 +137,8 @@ class Control:
 
     def _reply(self, opened: Opened) -> ControlReply:
         tunnel, claim = opened.tunnel, opened.claim
-        name = claim.host or f"{claim.name}.{self._config.domain}"
+        below = f"{claim.name}.{self._config.domain}"
+        name = claim.host or below
         banner = self._config.banner or f"Tunnel open on {self._config.domain}."
         if tunnel.version == LTP_0_2:
             return ControlReply(name + self._port, self._config.pool_size, banner)
@@ -149,7 +150,8 @@ class Control:
             url = f"{self._scheme}://{host}"
         heartbeat = self._config.timeouts.heartbeat
         names = opened.asked.names or None
-        return ControlReply(host, tunnel.size, banner, url, claim.session, heartbeat, opened.grant.answer, names)
+        also = (f"{self._scheme}://{below}{self._port}",) if name != below else None
+        return ControlReply(host, tunnel.size, banner, url, claim.session, heartbeat, opened.grant.answer, names, also)
 
     def _end(self, tunnel: Tunnel, channel: Conversation, reason: str) -> None:
         """The tunnel ends from the outside: say why where the version has words for it, and wake our greenlet."""
