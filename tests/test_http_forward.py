@@ -353,6 +353,26 @@ def test_a_cookie_for_the_neighbours_is_dropped(cookie, left):
 
 
 @pytest.mark.parametrize(
+    ("cookie", "left"),
+    [
+        ("a=b; Domain=example.com", None),
+        ("a=b; domain=.com; Path=/", None),
+        ("a=b; Domain=demo.example.com; Path=/", "a=b; Domain=demo.example.com; Path=/"),
+        ("a=b; Domain=app.internal", "a=b; Domain=demo.example.com"),
+    ],
+)
+@pytest.mark.parametrize("name", ["Set-Cookie", "set-cookie"])
+def test_nor_does_an_option_set_one(name, cookie, left):
+    rules = Rules(KEY, response_header_add=[f"{name}: {cookie}"], host_header="app.internal:3000")
+    assert answered(rules=rules) == "HTTP/1.1 200 OK\r\n" + (f"Set-Cookie: {left}\r\n" if left else "") + "\r\n"
+
+
+def test_the_cookies_of_the_neighbours_are_not_cleared():
+    sent = answered('Clear-Site-Data: "cache", "cookies"\r\nclear-site-data: "cookies"\r\n')
+    assert sent == 'HTTP/1.1 200 OK\r\nClear-Site-Data: "cache"\r\n\r\n'
+
+
+@pytest.mark.parametrize(
     ("host", "location", "mapped"),
     [
         ("localhost:3000", "http://localhost:3000/a?b#c", "https://demo.example.com:8000/a?b#c"),
@@ -387,7 +407,7 @@ def test_fields_of_responses_are_added_in_place_of_the_upstreams():
     rules = Rules(KEY, response_header_add=["Cache-Control: no-store", "Set-Cookie: own=1", "X-A: b"])
     assert answered("cache-control: public\r\nSet-Cookie: a=b\r\nServer: x\r\n", rules=rules) == (
         "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nServer: x\r\n"
-        "Cache-Control: no-store\r\nSet-Cookie: own=1\r\nX-A: b\r\n\r\n"
+        "Cache-Control: no-store\r\nX-A: b\r\nSet-Cookie: own=1\r\n\r\n"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from localtunnel.errors import UpstreamInvalid
 from localtunnel.http import claims
-from localtunnel.http.cookies import fit_domain
+from localtunnel.http.cookies import fit_clearing, fit_domain
 from localtunnel.http.fields import plain_name
 from localtunnel.http.framing import NO_OPTIONS
 from localtunnel.http.option_values import FRAMING, HOP_BY_HOP, OWN_PREFIX
@@ -162,6 +162,7 @@ def response_head(
         lines.append(extra)
         if rules is not None:
             lines.append(rules.response_lines)
+            lines += [_cookie_line(value, b"", request, rules) for value in rules.response_cookies]
     lines.append(b"\r\n")
     return b"".join(lines)
 
@@ -210,13 +211,23 @@ def _response_line(
     plain = plain_name(name)
     if plain in HOP_BY_HOP or plain.startswith(OWN_PREFIX) or (plain != name and plain in FRAMING):
         return b""
-    upstream = rules.host_name if rules is not None else None
     if name == b"set-cookie":
-        fit = fit_domain(value, request.host.encode("latin-1"), upstream)
-        return b"" if fit is None else line if fit is value else b"Set-Cookie: " + fit + b"\r\n"
+        return _cookie_line(value, line, request, rules)
+    if name == b"clear-site-data":
+        fit = fit_clearing(value)
+        return b"" if fit is None else b"Clear-Site-Data: " + fit + b"\r\n"
     if name == b"location" and rules is not None and rules.host is not None:
         return _mapped_back(value, line, rules.host, request, forwarding)
     return line
+
+
+def _cookie_line(value: bytes, line: bytes, request: RequestHead, rules: Rules | None) -> bytes:
+    """Return the Set-Cookie line for ``value``, made to fit the visitor's host; ``line`` where it fits already."""
+    upstream = rules.host_name if rules is not None else None
+    fit = fit_domain(value, request.host.encode("latin-1"), upstream)
+    if fit is None:
+        return b""
+    return line if line and fit is value else b"Set-Cookie: " + fit + b"\r\n"
 
 
 def _mapped_back(value: bytes, line: bytes, host: bytes, request: RequestHead, forwarding: Forwarding) -> bytes:
