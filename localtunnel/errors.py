@@ -25,6 +25,7 @@ LocaltunnelError
 │   │   ├── AuthThrottled       auth_throttled        too many failures came from this address; later again
 │   │   └── TlsRequired         tls_required          a token is never used without encryption
 │   ├── NotAllowed              not_allowed           the token does not cover this name or kind of tunnel
+│   ├── RequestInvalid          invalid_request       the server cannot read what the client asks for
 │   ├── LimitReached            limit_reached         a token, an address or the server has as many as it may
 │   └── RemoteFailure           exception             the server failed, and said so
 ├── TrustError                  (the subclass's)      the server is not, or may not be, the one that the user named
@@ -212,6 +213,12 @@ class NotAllowed(RefusedError):
     """The token does not cover the name or the kind of tunnel that was asked for."""
 
     code = "not_allowed"
+
+
+class RequestInvalid(RefusedError):
+    """The server could not read what the client said before its tunnel was open; the same again is of no use."""
+
+    code = "invalid_request"
 
 
 class LimitReached(RefusedError):

@@ -261,6 +261,7 @@ ENDS = [
     (errors.ClientKicked, 5),
     (errors.NotAllowed, 5),
     (errors.LimitReached, 5),
+    (errors.RequestInvalid, 7),
     (errors.AuthError, 4),
     (errors.AuthRequired, 4),
     (errors.AuthFailed, 4),

@@ -49,6 +49,7 @@ _TABLE: tuple[tuple[type[BaseException], int], ...] = (
     (errors.LimitReached, NAME_REFUSED),
     (errors.AuthError, AUTHENTICATION),
     (errors.TrustError, AUTHENTICATION),
+    (errors.RequestInvalid, VERSION_MISMATCH),
     (errors.RefusedError, UNREACHABLE),
     (errors.ProtocolError, VERSION_MISMATCH),
     (errors.ListenError, CANNOT_LISTEN),

@@ -36,6 +36,7 @@ from localtunnel.errors import (
     PortRefused,
     ProtocolError,
     RefusedError,
+    RequestInvalid,
     VersionError,
 )
 from localtunnel.files import data_directory
@@ -62,6 +63,18 @@ FALLING_BACK = "The server does not speak LTP/0.3; falling back to LTP/0.2, whic
 
 MAX_ALSO = 4
 """Further URLs of a tunnel that are reported: our server has one, and more would push the first off the screen."""
+
+FINAL = (
+    AuthError,
+    ClientKicked,
+    ClientReplaced,
+    NotAllowed,
+    OptionRefused,
+    PortRefused,
+    RequestInvalid,
+    VersionError,
+)
+"""Refusals that trying again cannot mend."""
 
 GENERATED_TRIES = 5
 """Generated names that are tried before giving up: one in a hundred million is taken."""
@@ -254,8 +267,7 @@ class Client:
             return not self._config.retry or self._ghost.remaining() == 0.0
         if isinstance(error, AuthThrottled):
             return not self._config.retry
-        final = (VersionError, ClientReplaced, ClientKicked, PortRefused, OptionRefused, AuthError, NotAllowed)
-        return isinstance(error, final) or not self._config.retry
+        return isinstance(error, FINAL) or not self._config.retry
 
 
 def _trust(config: ClientConfig, server: str, token: Token | None) -> Trust:

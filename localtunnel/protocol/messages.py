@@ -177,6 +177,7 @@ NOT_ALLOWED: Final = "not_allowed"
 LIMIT_REACHED: Final = "limit_reached"
 KICKED: Final = "kicked"
 OPTION_REFUSED: Final = "option_refused"
+INVALID_REQUEST: Final = "invalid_request"
 
 SEEN: Final = "seen"
 """What ``failed`` says of an id that was taken before; its other words are those of ``errors.UpstreamError``."""

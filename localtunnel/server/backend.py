@@ -31,7 +31,7 @@ from localtunnel.server.bans import Bans
 from localtunnel.server.certificate import Certificate
 from localtunnel.server.claims import Claim
 from localtunnel.server.config import ServerConfig
-from localtunnel.server.control import Control
+from localtunnel.server.control import Control, code_of
 from localtunnel.server.quotas import Place, Quotas
 from localtunnel.server.registry import Registry
 
@@ -186,7 +186,7 @@ class Backend:
         elif isinstance(error, VersionError):
             self._answer_error(channel, messages.VERSION, str(error))
         elif isinstance(error, ProtocolError | DeadlineExceeded):
-            self._answer_error(channel, messages.EXCEPTION, str(error))
+            self._answer_error(channel, code_of(error, channel.version), str(error))
         else:
             channel.close()
 

@@ -81,7 +81,7 @@ class Control:
         try:
             opened = self._openings.open(channel, request, host, stranger)
         except (RefusedError, StorageError, ProtocolError, DeadlineExceeded) as error:
-            self.answer_error(channel, _code_of(error, channel.version), str(error))
+            self.answer_error(channel, code_of(error, channel.version), str(error))
             return
         except NetworkError:
             channel.close()
@@ -206,10 +206,16 @@ class Control:
         keep_alive(channel, self._config.timeouts.heartbeat, handle, tunnel.measured)
 
 
-def _code_of(error: LocaltunnelError, version: bytes) -> str:
-    """Return what a client is told that cannot have its tunnel: errors have the codes of the wire, with exceptions."""
+def code_of(error: LocaltunnelError, version: bytes) -> str:
+    """Return the code that refuses a connection before its tunnel is open.
+
+    Errors have the codes of the wire, with exceptions. ``exception`` makes a client try again, so a request that
+    cannot get better by that has another code where the version knows one.
+    """
     if isinstance(error, NameInvalid):
         return messages.UNAVAILABLE
+    if isinstance(error, ProtocolError) and version != LTP_0_2:
+        return messages.INVALID_REQUEST
     if isinstance(error, RefusedError) and not (isinstance(error, OptionRefused) and version == LTP_0_2):
         return error.code
     return messages.EXCEPTION
