@@ -322,6 +322,7 @@ def test_error_codes() -> None:
         messages.LIMIT_REACHED,
         messages.KICKED,
         messages.OPTION_REFUSED,
+        messages.INVALID_REQUEST,
     }
     assert {code(row[0]) for row in table} == in_code
 
