@@ -440,7 +440,7 @@ class UpstreamClosed(UpstreamError):
 
 
 class UpstreamInvalid(UpstreamError):
-    """The upstream's answer is not HTTP/1.x as RFC 9112 has it, or its head is too large.
+    """The upstream's answer is not HTTP/1.x as RFC 9112 has it, ended within its head, or its head is too large.
 
     The one of these that the server finds, not the client: it has a sentence, about the answer and not the target.
     """

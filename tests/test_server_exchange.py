@@ -52,6 +52,15 @@ RESPONSES = {
         True,
     ),
     "HTTP/1.0 until close": ("GET", b"HTTP/1.0 200 OK\r\n\r\nhello", b"hello", False, False),
+    "204, chunked": (
+        "GET",
+        b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"",
+        True,
+        False,
+    ),
+    "204 with a length": ("GET", b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", b"", True, False),
+    "304, chunked": ("GET", b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", b"", True, False),
     "204": ("DELETE", b"HTTP/1.1 204 No Content\r\n\r\n", b"", True, True),
     "304 with a length": ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", b"", True, True),
     "to HEAD, counted": ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"", True, True),
@@ -98,6 +107,28 @@ def test_what_stands_behind_a_response_is_nobodys(site: Site, behind: bytes) -> 
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nhello",
+    ],
+    ids=["204, chunked", "204 with a length", "304, chunked", "304 with a length"],
+)
+def test_a_body_that_may_not_be_is_nobodys(site: Site, answer: bytes) -> None:
+    visitor, upstream = site.join(GET)
+    upstream.message()
+    upstream.send(answer)
+    told = visitor.message()
+    assert told.status in (204, 304)
+    assert "transfer-encoding" not in told.fields
+    assert len(site.demo.tunnel.carriers) == 0
+    assert upstream.rest() == b""
+    assert visitor.waiting() == b""
+
+
+@pytest.mark.parametrize(
     ("fields", "stays"), [("", False), ("Connection: keep-alive\r\n", True)], ids=["closing", "keep-alive"]
 )
 def test_a_visitor_of_http_1_0(site: Site, fields: str, stays: bool) -> None:
@@ -135,6 +166,35 @@ def test_interim_responses_are_passed_on(site: Site, bytewise: bool) -> None:
     assert [message.status for message in told] == [103, 102, 200]
     assert told[0].fields["link"] == "</a.css>"
     assert len(site.demo.tunnel.carriers) == 1
+
+
+@pytest.mark.parametrize("field", ["Transfer-Encoding: chunked", "Content-Length: 5"])
+@pytest.mark.parametrize("interim", [100, 103])
+def test_a_framed_interim_response_passes_without_its_frame(site: Site, interim: int, field: str) -> None:
+    visitor, upstream = site.join(GET)
+    upstream.message()
+    upstream.send(f"HTTP/1.1 {interim} Interim\r\n{field}\r\nX-Kept: yes\r\n\r\n".encode() + OK)
+    told = [visitor.message(), visitor.message()]
+    assert [(message.status, message.body) for message in told] == [(interim, b""), (200, b"ok")]
+    assert told[0].fields == {"x-kept": "yes"}
+    assert len(site.demo.tunnel.carriers) == 0
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 16], ids=["at once", "after 16"])
+def test_an_upstream_that_sends_nothing_but_interim_responses_is_cut(site: Site, begun: bytes) -> None:
+    visitor, upstream = site.join(GET)
+    upstream.message()
+    upstream.send(begun)
+    hint = b"HTTP/1.1 100 Continue\r\n\r\n"
+    with at_most(10.0), pytest.raises((BrokenPipeError, ConnectionResetError)):
+        while True:
+            upstream.send(hint * 100)
+    statuses = []
+    while not statuses or statuses[-1] < 200:
+        statuses.append(visitor.message().status)
+    assert statuses[-1] == 502
+    assert len(statuses) <= 17
+    assert visitor.rest() == b""
 
 
 def test_expect_waits_for_the_upstream_and_the_body_follows(site: Site) -> None:

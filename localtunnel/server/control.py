@@ -43,7 +43,7 @@ from localtunnel.server.tunnel import Tunnel
 log = logging.getLogger("localtunnel.server")
 
 NOTICE_INTERVAL = 10.0
-"""Seconds between two notices to one client about visitors that were turned away."""
+"""Seconds between two notices to one client about visitors that were turned away for the same reason."""
 
 Conversation = Channel[FromClient]
 
@@ -175,13 +175,14 @@ class Control:
 
     def _keep_alive(self, channel: Conversation, tunnel: Tunnel) -> NoReturn:
         """LTP/0.3: any traffic counts; ends with an exception only."""
-        last_notice = last_renewal = -math.inf
+        last_renewal = -math.inf
+        last_notices: dict[str, float] = {}
 
-        def refused(code: str) -> None:
-            nonlocal last_notice
-            if time.monotonic() - last_notice >= NOTICE_INTERVAL:
-                last_notice = time.monotonic()
-                _tell(tunnel, channel, Notice(f"A visitor was turned away ({code}): no connection was free in time."))
+        def refused(code: str, sentence: str) -> None:
+            now = time.monotonic()
+            if now - last_notices.get(code, -math.inf) >= NOTICE_INTERVAL:
+                last_notices[code] = now
+                _tell(tunnel, channel, Notice(f"A visitor was turned away ({code}). {sentence}"))
 
         def renew() -> None:
             """The client cannot know that its parked connections died: let it drop them all and park fresh ones.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from localtunnel.errors import BadRequest, RequestTimeout, UpstreamClosed, UpstreamInvalid, VisitorError
+from localtunnel.errors import BadRequest, RequestTimeout, UpstreamInvalid, VisitorError
 from localtunnel.http import forward
 from localtunnel.http.request import RequestHead
 from localtunnel.http.response import ResponseHead
@@ -349,7 +349,7 @@ class Exchange(Joining):
         """The connection ended before the answer: a kept one may just have been closed, and then a fresh one serves."""
         fresh_and_known = self._fresh and self._tunnel.acknowledges
         if fresh_and_known or self._retried or not self.repeatable or self._answer.has_begun:
-            self._refuse(UpstreamClosed())
+            self._refuse(self._answer.cut_short())
             return
         self._retried = True
         self._let_go(reset=False)
@@ -364,6 +364,8 @@ class Exchange(Joining):
 
     def _refuse(self, error: VisitorError) -> None:
         """Answer the visitor ourselves; what was begun at the upstream is cut."""
+        if isinstance(error, UpstreamInvalid):
+            self._tunnel.on_refusal(error.code, str(error))
         self._ended(error.code)
         self._let_go(reset=True)
         self._connection.answer(error, self._request)
