@@ -67,6 +67,7 @@ setup(
             "websocket-client>=1.8",
             "websockets>=13",
             "flask>=3",
+            "django>=4.2",
             "gunicorn>=22",
             "coverage>=7.6",
             "trustme>=1.2",

@@ -251,6 +251,47 @@ def test_the_host_is_rewritten():
     assert sent == f"GET / HTTP/1.1\r\nAccept: a\r\nHost: localhost:3000\r\n{OURS}"
 
 
+@pytest.mark.parametrize(
+    ("value", "mapped"),
+    [
+        ("http://demo.example.com:8000", "http://localhost:3000"),
+        ("HTTP://Demo.Example.COM:8000/a?b", "http://localhost:3000/a?b"),
+        ("http://demo.example.com", None),
+        ("https://demo.example.com:8000", None),
+        ("http://other.example.com:8000/", None),
+        ("http://demo.example.com:8000.evil.example/", None),
+        ("http://user@demo.example.com:8000/", None),
+        ("//demo.example.com:8000/", None),
+        ("http://evil.example/http://demo.example.com:8000/", None),
+        ("null", None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["Origin", "referer"])
+def test_an_origin_that_is_the_tunnels_own_becomes_the_upstreams(name, value, mapped):
+    rules = Rules(KEY, host_header="localhost:3000")
+    field, host = f"{name}: {value}\r\n", "Host: localhost:3000\r\n"
+    assert kept(field, rules) == (f"{name}: {mapped}\r\n" if mapped else field) + host
+    assert kept(field) == field
+    assert kept(field, Rules(KEY, cors=True)) == field
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [("demo.example.com", "https://demo.example.com"), ("demo.example.com:443", "https://demo.example.com")],
+)
+def test_a_port_that_goes_without_saying(host, origin):
+    rules = Rules(KEY, host_header="app.internal:80")
+    fields = f"Origin: {origin}\r\nReferer: {origin}:443/a\r\n"
+    sent = forwarded(fields, host=f"Host: {host}\r\n", rules=rules, visitor=("203.0.113.7", "https"))
+    assert "Origin: http://app.internal:80\r\nReferer: http://app.internal:80/a\r\n" in sent
+
+
+def test_a_websocket_has_the_upstreams_origin_as_well():
+    asked = "Connection: Upgrade\r\nUpgrade: websocket\r\nOrigin: http://demo.example.com:8000\r\n"
+    assert "Origin: http://localhost:3000\r\n" in forwarded(asked, rules=Rules(KEY, host_header="localhost:3000"))
+
+
 # Responses.
 
 
@@ -393,9 +434,41 @@ def test_the_cookies_of_the_neighbours_are_not_cleared():
 )
 def test_a_redirect_to_the_rewritten_host_is_mapped_back(host, location, mapped):
     rules = Rules(KEY, host_header=host)
-    sent = answered(f"Location: {location}\r\n", "HTTP/1.1 302 Found", rules=rules)
-    assert sent == f"HTTP/1.1 302 Found\r\nLocation: {mapped}\r\n\r\n"
-    assert location in answered(f"Location: {location}\r\n", "HTTP/1.1 302 Found")
+    for name in ("Location", "content-location"):
+        sent = answered(f"{name}: {location}\r\n", "HTTP/1.1 302 Found", rules=rules)
+        assert sent == f"HTTP/1.1 302 Found\r\n{name}: {mapped}\r\n\r\n"
+        assert location in answered(f"{name}: {location}\r\n", "HTTP/1.1 302 Found")
+
+
+@pytest.mark.parametrize(
+    ("field", "mapped"),
+    [
+        ("Access-Control-Allow-Origin: http://localhost:3000", "https://demo.example.com:8000"),
+        ("Access-Control-Allow-Origin: https://LOCALHOST:3000", "https://demo.example.com:8000"),
+        ("Access-Control-Allow-Origin: http://localhost:3001", None),
+        ("Access-Control-Allow-Origin: *", None),
+        ("Access-Control-Allow-Origin: null", None),
+        ("Refresh: 0; url=http://localhost:3000/a", "0; url=https://demo.example.com:8000/a"),
+        ("Refresh: 5;URL='http://localhost:3000/a'", "5;URL='https://demo.example.com:8000/a'"),
+        ("Refresh: 1.5, //localhost:3000", "1.5, https://demo.example.com:8000"),
+        ("Refresh: 5", None),
+        ("Refresh: 0; url=/a?http://localhost:3000/", None),
+        ("Link: <http://localhost:3000/a>", None),
+    ],
+)
+def test_the_upstreams_origin_is_mapped_back(field, mapped):
+    rules = Rules(KEY, host_header="localhost:3000")
+    name = field.partition(":")[0]
+    line = f"{name}: {mapped}" if mapped else field
+    assert answered(f"Age: 1\r\n{field}\r\n", rules=rules) == f"HTTP/1.1 200 OK\r\nAge: 1\r\n{line}\r\n\r\n"
+    assert field in answered(f"{field}\r\n")
+
+
+def test_with_cors_the_upstreams_answer_on_origins_is_dropped_as_ever():
+    rules = Rules(KEY, host_header="localhost:3000", cors=True)
+    sent = answered("Access-Control-Allow-Origin: http://localhost:3000\r\n", rules=rules)
+    assert sent.count("Access-Control-Allow-Origin") == 1
+    assert "Access-Control-Allow-Origin: *\r\n" in sent
 
 
 def test_a_cookie_of_the_rewritten_host_is_mapped_back():

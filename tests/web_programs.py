@@ -35,6 +35,11 @@ def http_server(directory: Path, version: str) -> AbstractContextManager[int]:
     return _program(directory, sys.executable, "plain_server.py", "{port}", version)
 
 
+def django(directory: Path) -> AbstractContextManager[int]:
+    """Django's development server, with its admin, in which ann logs in with ``secret``."""
+    return _program(directory, sys.executable, "django_site.py", "{port}", str(directory))
+
+
 def websockets(directory: Path) -> AbstractContextManager[int]:
     """The server of the websockets library."""
     return _program(directory, sys.executable, "websocket_server.py", "{port}")

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from localtunnel.errors import UpstreamInvalid
-from localtunnel.http import claims
+from localtunnel.http import claims, mapping
 from localtunnel.http.cookies import fit_clearing, fit_domain
 from localtunnel.http.fields import plain_name
 from localtunnel.http.framing import NO_OPTIONS
@@ -59,7 +59,6 @@ _SWITCHING_PROTOCOLS = 101
 _FINAL = 200
 
 _ABSOLUTE = re.compile(rb"(https?:)?//([^/?#]*)", re.IGNORECASE)
-_DEFAULT_PORTS = {b"http:": b":80", b"https:": b":443"}
 
 
 class Forwarding:
@@ -114,7 +113,11 @@ def request_head(head: RequestHead, forwarding: Forwarding, rules: Rules | None 
         drop = _named(head.options)
         if rules is not None:
             drop |= rules.request_drop
-        kept = [line for name, _, line in head.fields if plain_name(name) not in drop and _passes(name)]
+        kept = [
+            _request_field(name, value, line, head, forwarding, rules)
+            for name, value, line in head.fields
+            if plain_name(name) not in drop and _passes(name)
+        ]
         added = rules.request_lines if rules is not None else b""
     connection = b""
     if head.version == (1, 0):
@@ -149,8 +152,9 @@ def response_head(
     if rules is not None:
         drop |= rules.response_drop
     lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
+    is_mapped = rules is not None and rules.host is not None
     for name, value, line in head.fields:
-        if name in _PLAIN_RESPONSE:
+        if name in _PLAIN_RESPONSE and not (is_mapped and name in mapping.OF_RESPONSES):
             if name not in drop:
                 lines.append(line)
         elif plain_name(name) not in drop:
@@ -199,6 +203,20 @@ def _passes(name: bytes) -> bool:
     return plain == name or plain not in FRAMING
 
 
+def _request_field(
+    name: bytes, value: bytes, line: bytes, head: RequestHead, forwarding: Forwarding, rules: Rules | None
+) -> bytes:
+    """Return what the upstream gets of a line that goes on."""
+    if name not in mapping.OF_REQUESTS or rules is None or rules.host is None:
+        return line
+    return _line(line, value, mapping.to_upstream(value, forwarding.origin(head), b"http://" + rules.host))
+
+
+def _line(line: bytes, value: bytes, mapped: bytes) -> bytes:
+    """Return ``line`` with the value ``mapped`` instead of ``value``, and as it came where that is the same."""
+    return line if mapped is value else line.partition(b":")[0] + b": " + mapped + b"\r\n"
+
+
 def _takes_trailers(head: RequestHead) -> bool:
     codings = b",".join(value for name, value, _ in head.fields if name == b"te").lower()
     return b"trailers" in [coding.strip(b" \t") for coding in codings.split(b",")]
@@ -216,8 +234,8 @@ def _response_line(
     if name == b"clear-site-data":
         fit = fit_clearing(value)
         return b"" if fit is None else b"Clear-Site-Data: " + fit + b"\r\n"
-    if name == b"location" and rules is not None and rules.host is not None:
-        return _mapped_back(value, line, rules.host, request, forwarding)
+    if name in mapping.OF_RESPONSES and rules is not None and rules.host is not None:
+        return _line(line, value, mapping.to_visitor(name, value, rules.host, forwarding.origin(request)))
     return line
 
 
@@ -228,14 +246,3 @@ def _cookie_line(value: bytes, line: bytes, request: RequestHead, rules: Rules |
     if fit is None:
         return b""
     return line if line and fit is value else b"Set-Cookie: " + fit + b"\r\n"
-
-
-def _mapped_back(value: bytes, line: bytes, host: bytes, request: RequestHead, forwarding: Forwarding) -> bytes:
-    """Return the Location line with the upstream's own address, which no visitor can reach, put right."""
-    found = _ABSOLUTE.match(value)
-    if found is None:
-        return line
-    port = _DEFAULT_PORTS.get((found[1] or b"http:").lower(), b"")
-    if found[2].lower().removesuffix(port) != host.lower().removesuffix(port):
-        return line
-    return b"Location: " + forwarding.origin(request) + value[found.end() :] + b"\r\n"
