@@ -53,7 +53,10 @@ def program(*argv, **options):
 def test_a_token_is_read_from_stdin(directory):
     done = program("login", "example.com", input=STORED.text() + "\n")
     assert (done.returncode, done.stdout) == (exit_codes.CLEAN, "")
-    assert done.stderr == f"The token for example.com is stored in {directory / FILE}.\n"
+    assert done.stderr == (
+        f"The token for example.com is stored in {directory / FILE}. From now on lt-client uses example.com where no "
+        "--server names another one.\n"
+    )
     assert Credentials(directory).find("example.com") == STORED
 
 
@@ -181,6 +184,35 @@ def test_the_file_has_one_line_for_each_server(directory):
     stored.store("example.com", STORED)
     stored.store("example.com", OTHER)
     assert json.loads(stored.path.read_text()) == {"example.com:80": OTHER.text()}
+
+
+# Which server is used.
+
+
+def server_of(arguments=None, environ=None):
+    return config.client_config(arguments or {}, {**os.environ, **(environ or {})}).server
+
+
+def test_the_last_login_says_which_server_is_used(capfd, directory, token_file, tmp_path):
+    assert server_of() == "localhost:8000"
+    for server in ("example.com", "https://example.org", "example.net:8000"):
+        run(capfd, "login", server, f"--token-file={token_file}")
+    assert server_of() == "example.net:8000"
+    run(capfd, "login", "example.com", f"--token-file={token_file}")
+    assert server_of() == "example.com:80"
+    # Whatever names a server is stronger.
+    settings = tmp_path / "client.toml"
+    settings.write_text('server = "file.test"\n')
+    assert server_of({"--config": str(settings)}) == "file.test"
+    assert server_of({"--config": str(settings)}, {"LT_SERVER": "variable.test"}) == "variable.test"
+    assert server_of({"--server": "flag.test"}, {"LT_SERVER": "variable.test"}) == "flag.test"
+    # What may not be used without encryption is not used without.
+    assert server_of({"--insecure": True}) == "localhost:8000"
+    run(capfd, "logout", "example.com")
+    run(capfd, "logout", "example.net:8000")
+    assert server_of() == "https://example.org:443"
+    run(capfd, "logout", "https://example.org")
+    assert server_of() == "localhost:8000"
 
 
 # Which token is used.

@@ -168,3 +168,25 @@ def test_what_cannot_be_written_down_is_remembered_for_this_run(known, monkeypat
     trust.look_up()
     with pytest.raises(KeyChanged, match="its line in"):
         trust.check(wrong(), by_roots=False)
+
+
+@pytest.mark.parametrize(
+    ("before", "given", "takes"),
+    [
+        (None, {}, True),
+        ("pin", {}, True),
+        ("roots", {}, True),
+        ("other", {}, False),
+        (None, {"pinned": fingerprint(right())}, True),
+        (None, {"pinned": fingerprint(wrong())}, False),
+    ],
+)
+def test_a_token_that_was_found_later_is_not_for_a_server_with_another_key(known, before, given, takes):
+    if before is not None:
+        meeting(known).remember(wrong() if before == "other" else right(), by_roots=before == "roots")
+    trust = Trust(NAME, known, **given)
+    assert trust.introduce(fingerprint(right())) is takes
+    if takes and before is None and not given:
+        assert trust.is_bound
+        with pytest.raises(KeyChanged, match="the one of your token"):
+            trust.check(wrong(), by_roots=False)

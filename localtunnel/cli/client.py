@@ -35,7 +35,7 @@ Targets:
                           The target may be left out when the settings file names one. tcp takes no http://.
 
 Options:
-  -s --server=HOST[:PORT]  The server's frontend.
+  -s --server=HOST[:PORT]  The server's frontend, or https://HOST behind a TLS proxy. Else that of the last login.
   -n --name=NAME           The name to ask for: the first label of the public host. Else a generated one.
   --subdomain=NAME         The same as --name.
   --domain=HOST            A public host of your own that leads here as well, if the server allows it.
@@ -136,6 +136,7 @@ def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, q
     """Run the client with the output that was asked for; the writer has written everything before this returns."""
     from localtunnel.cli import log
     from localtunnel.cli.amounts import how_many
+    from localtunnel.cli.login import find_shared_token
     from localtunnel.cli.writer import LineWriter, Stream
     from localtunnel.client.app import Client
 
@@ -143,7 +144,7 @@ def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, q
     try:
         report, failed = _output(writer, out, as_json=as_json, quiet=quiet)
         log.take_over_hub()
-        client = Client(settings, report, token)
+        client = Client(settings, report, token, find_shared_token(settings))
         # A tunnel whose URL nobody has seen is of no use. One that was seen goes on when a disk fills up later.
         out.on_useless = _stopper(client)
         # What is loaded now stays: the cyclic collector need not look at it again.

@@ -84,12 +84,20 @@ class Client:
     """Exposes one target through one server. ``run`` blocks; ``stop`` ends it, from wherever it is called.
 
     ``report`` gets every event (``client.events``); it must not block or raise. ``token`` is what it logs in with.
-    Raises AddressError and NameInvalid for settings that cannot work.
+    Where there is none, ``find_token`` is asked for one once it is known where the server's backend is; it may block
+    the greenlet. Raises AddressError and NameInvalid for settings that cannot work.
     """
 
-    def __init__(self, config: ClientConfig, report: Callable[[Event], None], token: Token | None = None) -> None:
+    def __init__(
+        self,
+        config: ClientConfig,
+        report: Callable[[Event], None],
+        token: Token | None = None,
+        find_token: Callable[[HostPort], Token | None] | None = None,
+    ) -> None:
         self._config = config
         self._token = token
+        self._find_token = find_token if token is None else None
         self._report = report
         self._server = parse_server(config.server)
         self._upstream = Upstream(parse_target(config.target), config.timeouts.upstream)
@@ -147,10 +155,12 @@ class Client:
         tries = 1
         while True:
             version = LTP_0_2 if self._old_server else LTP_0_3
-            request = self._request(version)
-            session = Session(self._config, version, request, self._link, self._visits, self._report, self._token)
+            session = self._new_session(version)
             try:
-                session.run(self._backend(), self._opened)
+                backend = self._backend()
+                if self._adopt_token(backend):
+                    session = self._new_session(version)
+                session.run(backend, self._opened)
             except NameUnavailable as error:
                 if self._may_be_own_ghost(version):
                     continue
@@ -166,6 +176,21 @@ class Client:
                     continue
                 self._wait_to_retry(session, error)
             self._old_server = False
+
+    def _new_session(self, version: bytes) -> Session:
+        request = self._request(version)
+        return Session(self._config, version, request, self._link, self._visits, self._report, self._token)
+
+    def _adopt_token(self, backend: HostPort) -> bool:
+        """Say whether there is a token from now on that was not there before, and that is not another server's."""
+        if self._find_token is None:
+            return False
+        find, self._find_token = self._find_token, None
+        token = find(backend)
+        if token is None or not self._link.trust.introduce(token.fingerprint):
+            return False
+        self._token, self._key = token, None
+        return True
 
     def _request(self, version: bytes) -> ControlRequest:
         config = self._config

@@ -51,6 +51,18 @@ class Trust:
                 log.warning("known servers not read again", extra={"server": self.server, "detail": self._complaint})
         self._looked_up = True
 
+    def introduce(self, fingerprint: str) -> bool:
+        """Let the fingerprint of a token that was found later count as one that came with it.
+
+        False where the server is known by another key: then the token is another server's. Raises ConfigError.
+        """
+        self.look_up()
+        known = self._pinned or (None if self._known is None else self._known.fingerprint)
+        if known not in (None, fingerprint):
+            return False
+        self._introduced = fingerprint
+        return True
+
     @property
     def is_bound(self) -> bool:
         """Whether the server can be told from another one, so that it is never to be used without encryption."""
