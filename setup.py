@@ -69,6 +69,7 @@ setup(
             "flask>=3",
             "django>=4.2",
             "gunicorn>=22",
+            "uvicorn>=0.30",
             "coverage>=7.6",
             "trustme>=1.2",
         ],

@@ -161,6 +161,40 @@ def test_nginx_says_who_the_visitor_is_and_how_it_came(upstream: int, tmp_path: 
         assert ask(server.frontend, OTHER, CLAIMS).forwarded_for == OTHER
 
 
+_BARE_LOCATION = """
+        location / {{
+            proxy_pass http://{server[0]}:{server[1]};
+            proxy_set_header Host $http_host;
+        }}
+"""
+
+
+@pytest.mark.parametrize("program", ["uvicorn", "flask"])
+def test_nginx_that_asks_by_http_1_0_passes_on_what_is_sent_in_chunks(program: str, tmp_path: Path) -> None:
+    """It does unless it is told otherwise, and both upstreams chunk whatever the version."""
+    pytest.importorskip(program)
+    run = {"uvicorn": web_programs.uvicorn, "flask": web_programs.flask}[program]
+    with (
+        run(tmp_path) as port,
+        ServerProcess() as server,
+        Nginx(tmp_path / "nginx", _BARE_LOCATION.format(server=server.frontend)) as proxy,
+        ClientProcess(port, server=server.frontend, name="demo") as client,
+    ):
+        client.wait_until_open()
+        visitor = Visitor((LOOPBACK, proxy.port), "demo.localhost")
+        if program == "flask":
+            for body in (b"one", b"two", b""):
+                visitor.ask(Request("PUT", "/channel/a", body=body))
+            answers = [visitor.ask(Request("GET", "/channel/a/events"))]
+            expected = b"data: one\n\ndata: two\n\n"
+        else:
+            answers = [visitor.ask(Request("GET", "/")) for _ in range(3)]
+            expected = b"asked by 1.1\n" * 3
+        visitor.close()
+
+    assert [(answer.status, answer.body) for answer in answers] == [(200, expected)] * len(answers)
+
+
 def test_proxy_that_is_not_trusted_is_the_visitor(upstream: int, tmp_path: Path) -> None:
     with (
         ServerProcess() as server,

@@ -159,8 +159,18 @@ def test_another_upgrade_is_dropped():
 
 
 @pytest.mark.parametrize("fields", ["", "Connection: keep-alive\r\n", "Connection: close\r\n"])
-def test_http_1_0_stays_http_1_0_and_asks_for_one_exchange(fields):
-    assert forwarded(fields, "GET /a HTTP/1.0") == f"GET /a HTTP/1.0\r\n{HOST}Connection: close\r\n{OURS}"
+def test_http_1_0_goes_on_as_http_1_1(fields):
+    assert forwarded(fields, "GET /a HTTP/1.0") == f"GET /a HTTP/1.1\r\n{HOST}{OURS}"
+
+
+@pytest.mark.parametrize("rules", [None, Rules(KEY, request_header_add=["X-A: b"])], ids=["", "with rules"])
+@pytest.mark.parametrize(
+    "fields", ["Expect: 100-continue\r\n", "expect:100-Continue\r\nTE: trailers\r\nConnection: TE\r\n"]
+)
+def test_http_1_0_knows_neither_a_100_nor_trailers(fields, rules):
+    sent = forwarded(fields, "POST / HTTP/1.0", rules=rules).lower()
+    assert "expect" not in sent
+    assert "trailers" not in sent
 
 
 @pytest.mark.parametrize(
@@ -168,7 +178,7 @@ def test_http_1_0_stays_http_1_0_and_asks_for_one_exchange(fields):
     [
         ("GET http://demo.example.com:8000/a?b HTTP/1.1", "GET /a?b HTTP/1.1"),
         ("GET HTTP://DEMO.example.com:8000 HTTP/1.1", "GET / HTTP/1.1"),
-        ("GET http://demo.example.com:8000?b=/c HTTP/1.0", "GET /?b=/c HTTP/1.0"),
+        ("GET http://demo.example.com:8000?b=/c HTTP/1.0", "GET /?b=/c HTTP/1.1"),
         ("OPTIONS http://demo.example.com:8000 HTTP/1.1", "OPTIONS * HTTP/1.1"),
         ("OPTIONS http://demo.example.com:8000/ HTTP/1.1", "OPTIONS / HTTP/1.1"),
         ("OPTIONS * HTTP/1.1", "OPTIONS * HTTP/1.1"),
@@ -370,9 +380,11 @@ def test_a_101_that_was_not_asked_for_is_invalid(fields, ask):
         answered(fields, "HTTP/1.1 101 Switching", ask=ask)
 
 
-def test_chunks_for_http_1_0_are_invalid():
-    with pytest.raises(UpstreamInvalid):
-        answered("Transfer-Encoding: chunked\r\n", request="GET / HTTP/1.0")
+def test_http_1_0_is_told_nothing_of_chunks():
+    fields = "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\nServer: x\r\n"
+    assert answered(fields, request="GET / HTTP/1.0", close=True) == (
+        "HTTP/1.1 200 OK\r\nServer: x\r\nConnection: close\r\n\r\n"
+    )
 
 
 def test_lines_of_the_servers_own_come_last():

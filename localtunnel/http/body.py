@@ -134,8 +134,8 @@ class Chunked:
         self._begun = bytearray()
         """What has passed of a size line, or of the trailer section, whose end has not."""
 
-    def feed(self, data: memoryview | bytes) -> int:
-        """Return how many bytes of ``data`` belong to the body.
+    def feed(self, data: memoryview | bytes, content: list[memoryview | bytes] | None = None) -> int:
+        """Return how many bytes of ``data`` belong to the body; add those of them that are data to ``content``.
 
         Raises the error of the message's kind for what is not chunked coding: for a chunk as soon as no valid one
         begins so, for a trailer field when the whole section has been seen. Nothing may be fed after that.
@@ -144,6 +144,8 @@ class Chunked:
         position = 0
         while not self.done:
             left = size - position
+            if content is not None and self.remaining and left:
+                content.append(data[position : position + self.remaining])
             if self.remaining > left:
                 self.remaining -= left
                 return size

@@ -55,6 +55,13 @@ _PLAIN_RESPONSE = frozenset(
 )
 """Usual names that nothing here looks at: a shorter way for them, and none of them has to be here."""
 
+_EXPECTATION = frozenset({b"expect"})
+"""What an upstream is not told by a visitor of HTTP/1.0, who does not know the 100 that it would wait for (RFC 9110,
+section 10.1.1)."""
+
+_CHUNKED = frozenset({b"transfer-encoding", b"trailer"})
+"""What a visitor of HTTP/1.0 is not told of a chunked response, whose trailer is left out with the chunks."""
+
 _SWITCHING_PROTOCOLS = 101
 _FINAL = 200
 
@@ -103,14 +110,16 @@ def addressed(head: RequestHead) -> str:
 def request_head(head: RequestHead, forwarding: Forwarding, rules: Rules | None = None) -> bytes:
     """Return the head of the request for the upstream, up to and including the blank line.
 
-    HTTP/1.0 stays HTTP/1.0, so that the upstream answers in a form which that visitor can read (RFC 9112, section 2.3),
-    and asks for one exchange; HTTP/1.1 asks for a connection that stays.
+    It asks by HTTP/1.1 for a connection that stays, whatever the visitor's version (RFC 9112, section 2.3).
     """
-    if rules is None and head.options <= _HARMLESS_OPTIONS:
+    is_old = head.version == (1, 0)
+    if rules is None and not is_old and head.options <= _HARMLESS_OPTIONS:
         kept = [line for name, _, line in head.fields if name in _PLAIN_REQUEST or _passes(name)]
         added = b""
     else:
         drop = _named(head.options)
+        if is_old:
+            drop |= _EXPECTATION
         if rules is not None:
             drop |= rules.request_drop
         kept = [
@@ -120,11 +129,9 @@ def request_head(head: RequestHead, forwarding: Forwarding, rules: Rules | None 
         ]
         added = rules.request_lines if rules is not None else b""
     connection = b""
-    if head.version == (1, 0):
-        connection = CLOSE
-    elif head.upgrade:
+    if head.upgrade:
         connection = UPGRADE
-    elif b"te" in head.options and _takes_trailers(head):
+    elif b"te" in head.options and not is_old and _takes_trailers(head):
         connection = TE_TRAILERS
     return b"".join((_request_line(head), *kept, added, connection, forwarding.lines(head), b"\r\n"))
 
@@ -141,14 +148,14 @@ def response_head(
     """Return the head of a response, interim ones included, for the visitor that sent ``request``.
 
     ``close`` says that the visitor's connection is closed after it. ``extra`` is whole lines for a final response.
-    Raises UpstreamInvalid for a chunked answer to HTTP/1.0, which has no chunks (RFC 9112, section 6.1), and for a 101
-    that is not what was asked for (RFC 9110, section 15.2.2).
+    HTTP/1.0 has no chunks: a visitor of that version is told nothing of them, and the caller takes them out. Raises
+    UpstreamInvalid for a 101 that is not what was asked for (RFC 9110, section 15.2.2).
     """
-    if head.chunked and request.version == (1, 0):
-        raise UpstreamInvalid("The response is chunked, but the visitor asked by HTTP/1.0, which does not know chunks.")
     if head.status == _SWITCHING_PROTOCOLS and not (head.upgrade and request.upgrade):
         raise UpstreamInvalid("The response changes to a protocol that the visitor has not asked for.")
     drop = _named(head.options)
+    if head.chunked and request.version == (1, 0):
+        drop |= _CHUNKED
     if rules is not None:
         drop |= rules.response_drop
     lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
@@ -178,13 +185,14 @@ def server_timing(edge: float, tunnel: float, upstream: float) -> bytes:
 
 
 def _request_line(head: RequestHead) -> bytes:
+    line = head.line if head.version == (1, 1) else head.line.removesuffix(b"0\r\n") + b"1\r\n"
     if head.raw_target[:1] in (b"/", b"*"):
-        return head.line
+        return line
     # RFC 9112, section 3.2.1: only a proxy is sent the absolute form, and the Host field says the same.
     path = _ABSOLUTE.sub(b"", head.raw_target, count=1)
     if not path.startswith(b"/"):
         path = b"*" if head.method == "OPTIONS" and not path else b"/" + path
-    return head.line.replace(head.raw_target, path, 1)
+    return line.replace(head.raw_target, path, 1)
 
 
 def _named(options: frozenset[bytes]) -> frozenset[bytes]:

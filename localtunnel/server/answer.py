@@ -1,7 +1,7 @@
 """What an upstream says to one request: heads, of which the last but one may be interim, and a body up to its end."""
 
 from localtunnel.errors import UpstreamClosed, UpstreamError
-from localtunnel.http.body import Body
+from localtunnel.http.body import Body, Chunked
 from localtunnel.http.refusal import RESPONSE
 from localtunnel.http.response import ResponseHead, ResponseReader, read_response
 from localtunnel.net.pump import buffer
@@ -19,7 +19,7 @@ class Answer:
     Its methods raise UpstreamInvalid for what is not HTTP/1.x as RFC 9112 has it.
     """
 
-    __slots__ = ("_interim", "_keeps_alive", "_reader", "body", "has_begun", "head", "is_clean")
+    __slots__ = ("_interim", "_keeps_alive", "_reader", "body", "has_begun", "head", "is_clean", "unchunks")
 
     def __init__(self) -> None:
         self.head: ResponseHead | None = None
@@ -27,6 +27,8 @@ class Answer:
         self.body: Body | None = None
         self.is_clean = False
         """Whether the body ended with the last byte that had come: what stands behind it belongs to nobody."""
+        self.unchunks = False
+        """Whether the chunks are to be taken out of a chunked body."""
         self.has_begun = False
         """Whether any of it has come."""
         self._reader: ResponseReader | None = None
@@ -66,12 +68,17 @@ class Answer:
                 )
 
     def scan(self, body: Body, data: bytes | memoryview) -> bytes | memoryview:
-        """Return what of ``data`` belongs to ``body``: all of it up to the body's end."""
-        used = body.feed(data)
-        if not body.done:
-            return data
-        self.is_clean = used == len(data)
-        return data[:used]
+        """Return what of ``data`` goes on: all of it up to the end of ``body``, or what the chunks hold of it."""
+        if self.unchunks and isinstance(body, Chunked):
+            content: list[memoryview | bytes] = []
+            used = body.feed(data, content)
+            passed: bytes | memoryview = b"".join(content)
+        else:
+            used = body.feed(data)
+            passed = data[:used] if body.done else data
+        if body.done:
+            self.is_clean = used == len(data)
+        return passed
 
     @property
     def is_reusable(self) -> bool:

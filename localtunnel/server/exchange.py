@@ -257,7 +257,11 @@ class Exchange(Joining):
         answer = self._answer
         if answer.body is not None:
             passed = answer.scan(answer.body, data)
-            carrier.reading = not answer.body.done
+            if answer.body.done:
+                carrier.reading = False
+                if not passed:
+                    # The last chunk was taken out, so that no write will tell of the end.
+                    self._finish()
             return passed
         out = b""
         found = answer.next_head(data)
@@ -277,7 +281,8 @@ class Exchange(Joining):
         self._tunnel.carriers.answered(self)
         answer = self._answer
         body = head.body(self._request.method)
-        self._close = self._close or body.until_close or not self._request_body.done
+        answer.unchunks = head.chunked and not body.done and self._request.version == (1, 0)
+        self._close = self._close or body.until_close or answer.unchunks or not self._request_body.done
         out = self._rewritten(head, close=self._close) + answer.scan(body, rest)
         carrier.reading = not body.done
         # Up to here the visitor has got nothing of it, and can be told what is wrong with it.
