@@ -109,8 +109,9 @@ def test_haproxy_speaks_the_proxy_protocol(version: str, upstream: int, tmp_path
             told = ask(proxy, source, {**CLAIMS, "X-Forwarded-Proto": "https"})
             forwarded = f'for={source};proto=http;host="demo.localhost"'
             assert told == Seen(source, source, "http", forwarded)
-        # The second came on the connection of the first, of which the client is told whose it was to begin with.
-        assert client.wait_for_event("visitor_joined")["peer"].startswith(f"{VISITOR}:")
+        # The second came on the connection of the first.
+        finished = [client.wait_for_event("request_finished", count) for count in (1, 2)]
+        assert [(each["connection"], each["visitor"]) for each in finished] == [(1, VISITOR), (1, OTHER)]
 
 
 def test_connection_of_one_visitor_carries_several_requests_after_its_header(upstream: int, tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ SECTIONS = {
         "Control request",
         {"instance", "kind", "port", "resume", "auth", "owner", "takeover", "options"},
     ),
-    "Control reply": ("Control reply", {"url", "session", "heartbeat", "auth", "options", "also"}),
+    "Control reply": ("Control reply", {"url", "session", "heartbeat", "auth", "options", "also", "real_ip"}),
     "Proxy request": ("Proxy request", {"session"}),
     "Assigned and assignment": ("Assignment", {"id", "peer", "kind"}),
     "Got, ready and failed (LTP/0.3)": ("Failed", {"id", "error"}),

@@ -116,7 +116,9 @@ class HeadReader(Collector):
         return None
 
 
-def read_head(buffer: bytearray, start: int, end: int, max_bytes: int = limits.MAX_HEAD_BYTES) -> RequestHead | None:
+def read_head(
+    buffer: bytes | bytearray, start: int, end: int, max_bytes: int = limits.MAX_HEAD_BYTES
+) -> RequestHead | None:
     """Parse the head that begins at ``start`` of the ``end`` bytes received in ``buffer``, in one step.
 
     Returns None if it is not whole: a HeadReader then takes ``buffer[start:end]`` and what follows. The body begins at

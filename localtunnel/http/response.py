@@ -117,7 +117,7 @@ class ResponseReader(Collector):
 
 
 def read_response(
-    buffer: bytearray, start: int, end: int, max_bytes: int = limits.MAX_HEAD_BYTES
+    buffer: bytes | bytearray, start: int, end: int, max_bytes: int = limits.MAX_HEAD_BYTES
 ) -> ResponseHead | None:
     """Parse the head that begins at ``start`` of the ``end`` bytes received in ``buffer``, in one step.
 

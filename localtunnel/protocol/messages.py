@@ -56,6 +56,7 @@ class ControlReply(Struct, frozen=True):
     LTP/0.3: ``url`` is what to show, ``session`` the secret that proxy requests carry, ``heartbeat`` seconds, ``auth``
     the server's proof that it knows the token as well, ``options`` the names of the options that are in force, ``also``
     further URLs of the tunnel.
+    ``real_ip`` says that each request on a joined connection has an X-Real-IP that the server wrote.
     """
 
     host: str
@@ -67,6 +68,7 @@ class ControlReply(Struct, frozen=True):
     auth: Scram | None = None
     options: tuple[str, ...] | None = None
     also: tuple[str, ...] | None = None
+    real_ip: bool | None = None
 
 
 class Challenge(Struct, frozen=True):

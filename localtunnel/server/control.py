@@ -151,7 +151,18 @@ class Control:
         heartbeat = self._config.timeouts.heartbeat
         names = opened.asked.names or None
         also = (f"{self._scheme}://{below}{self._port}",) if name != below else None
-        return ControlReply(host, tunnel.size, banner, url, claim.session, heartbeat, opened.grant.answer, names, also)
+        return ControlReply(
+            host,
+            tunnel.size,
+            banner,
+            url,
+            claim.session,
+            heartbeat,
+            opened.grant.answer,
+            names,
+            also,
+            True if claim.kind == "http" and self._config.edge == "http" else None,
+        )
 
     def _end(self, tunnel: Tunnel, channel: Conversation, reason: str) -> None:
         """The tunnel ends from the outside: say why where the version has words for it, and wake our greenlet."""
