@@ -140,18 +140,24 @@ _OTHER = _Help(
 )
 
 
-def error_answer(error: errors.VisitorError, head: RequestHead | None, *, domain: str = "") -> bytes:
+def error_answer(
+    error: errors.VisitorError,
+    head: RequestHead | None,
+    *,
+    domain: str = "",
+    fields: tuple[tuple[str, str], ...] = (),
+) -> bytes:
     """Return the whole response that tells a visitor of ``error``; close the connection after it.
 
     ``head`` is the request, None if it could not be read. ``domain``, the server's own, lets the page for a tunnel that
-    was not found name the command that opens it.
+    was not found name the command that opens it. ``fields`` are added to the head.
     """
     words = _HELP.get(error.code, _OTHER)
     command = _open_command(head, domain) if error.code in _WITH_COMMAND else ""
     hints = (Hint(_VISITOR, words.visitor), Hint(_OWNER, words.owner, command))
     page = Document(error.status, error.code, words.title, str(error) or words.message, hints)
     retry = () if error.retry_after is None else (("Retry-After", str(error.retry_after)),)
-    return _answer(page, head, (*error.fields, *retry))
+    return _answer(page, head, (*error.fields, *retry, *fields))
 
 
 def landing(domain: str, head: RequestHead) -> bytes:

@@ -100,6 +100,8 @@ class Claim:
     port: int | None = None
     since: float = field(default_factory=time.time)
     tunnel: Tunnel | None = None
+    cors: bool = False
+    """Whether its last tunnel lets scripts of any origin in, so that they are to understand why it is away."""
     timer: Any = None
     place: Place | None = None
     encrypted: bool = False

@@ -101,6 +101,7 @@ class Openings:
         tunnel.meter = self._gate.meter(grant)
         tunnel.admit = lambda: self._joined.take(host, claim.owner.id, most=self._gate.most_connections(grant))
         claim.tunnel = tunnel
+        claim.cors = asked.cors
         opened = Opened(tunnel, claim, grant, request, asked)
         try:
             self._listen(opened)
