@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import io
 import json
 from html.parser import HTMLParser
@@ -256,6 +257,41 @@ def test_meta_not_found(accept: str) -> None:
     assert response.status == 404
     assert response.getheader("X-Localtunnel-Error") == "not_found"
     assert "no page at /meta/nothing here" in body
+    assert "localhost:8000" in body
+
+
+@pytest.mark.parametrize("accept", [TEXT, HTML])
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [("127.0.0.1", "127.0.0.1:8000"), ("::1", "[::1]:8000"), ("tunnel_servers", "tunnel_servers:8000")],
+)
+def test_where_a_proxy_has_lost_the_host_the_page_says_so(host: str, named: str, accept: str) -> None:
+    asked = request(accept, host=host, port=8000)
+    for answer in (
+        pages.meta_not_found(asked),
+        pages.landing("example.com", asked),
+        pages.error_answer(errors.TunnelNotFound("None."), asked, domain="example.com"),
+    ):
+        _, body = read(answer)
+        assert f"The Host field of the request names {named}," in body
+        assert "proxy_set_header Host $host;" in body
+        assert "ProxyPreserveHost On" in body
+
+
+def test_and_nothing_of_it_where_the_host_is_one_of_ours() -> None:
+    for answer in (
+        pages.landing("example.com", request(TEXT, host="example.com")),
+        pages.error_answer(errors.TunnelNotFound("None."), request(TEXT, host="a.example.com"), domain="example.com"),
+        pages.error_answer(errors.ClientOffline("None."), request(TEXT, host="a.example.org"), domain="example.com"),
+    ):
+        assert "proxy" not in read(answer)[1]
+
+
+def test_the_host_that_came_is_escaped() -> None:
+    host = "<script>&'\""
+    _, body = read(pages.meta_not_found(request(HTML, host=host, port=None)))
+    assert html.escape(host) in body
+    assert "<script>" not in body
 
 
 @every_form

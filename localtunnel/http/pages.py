@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from localtunnel import errors
 from localtunnel.http.document import Document, Hint
+from localtunnel.http.forward import addressed
 from localtunnel.http.render import render
 from localtunnel.http.request import RequestHead
 
@@ -154,7 +155,9 @@ def error_answer(
     """
     words = _HELP.get(error.code, _OTHER)
     command = _open_command(head, domain) if error.code in _WITH_COMMAND else ""
-    hints = (Hint(_VISITOR, words.visitor), Hint(_OWNER, words.owner, command))
+    hints: tuple[Hint, ...] = (Hint(_VISITOR, words.visitor), Hint(_OWNER, words.owner, command))
+    if error.code == errors.TunnelNotFound.code and head is not None and domain and not _lies_below(head.host, domain):
+        hints += (_of_a_proxy(head),)
     page = Document(error.status, error.code, words.title, str(error) or words.message, hints)
     retry = () if error.retry_after is None else (("Retry-After", str(error.retry_after)),)
     return _answer(page, head, (*error.fields, *retry, *fields))
@@ -165,7 +168,10 @@ def landing(domain: str, head: RequestHead) -> bytes:
     command = f"lt-client --server={_with_port(domain, head.port)} 8080"
     advice = "With a web server running on port 8080 of your computer, give it a public address like this:"
     message = f"This is a localtunnel server. Tunnels have an address of the form NAME.{_with_port(domain, head.port)}."
-    return _answer(Document(HTTPStatus.OK, "", "localtunnel", message, (Hint("Open a tunnel", advice, command),)), head)
+    hints: tuple[Hint, ...] = (Hint("Open a tunnel", advice, command),)
+    if head.host != domain:
+        hints += (_of_a_proxy(head),)
+    return _answer(Document(HTTPStatus.OK, "", "localtunnel", message, hints), head)
 
 
 def meta_answer(body: str, content_type: str, head_only: bool) -> bytes:
@@ -180,10 +186,10 @@ def meta_answer(body: str, content_type: str, head_only: bool) -> bytes:
 
 def meta_not_found(head: RequestHead) -> bytes:
     """Return the 404 for a path of the bare domain that is not served."""
+    message = f"There is no page at {head.path} here. The request was for the host {addressed(head)}, which is this"
+    message += " server itself and not a tunnel."
     hint = Hint("What there is", "This server answers /meta/version, /meta/backend and /meta/metrics.")
-    page = Document(
-        HTTPStatus.NOT_FOUND, "not_found", "No such page", f"There is no page at {head.path} here.", (hint,)
-    )
+    page = Document(HTTPStatus.NOT_FOUND, "not_found", "No such page", message, (hint, _of_a_proxy(head)))
     return _answer(page, head)
 
 
@@ -192,6 +198,20 @@ def meta_method_not_allowed(head: RequestHead) -> bytes:
     message = f"The method {head.method} is not allowed here; use GET or HEAD."
     page = Document(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", message)
     return _answer(page, head, (("Allow", "GET, HEAD"),))
+
+
+def _of_a_proxy(head: RequestHead) -> Hint:
+    """Return what to do where a proxy puts a Host field of its own in the place of the visitor's, as nginx does."""
+    advice = (
+        f"The Host field of the request names {addressed(head)}, and a tunnel is found by nothing else. A reverse proxy"
+        " in front of this server has to pass on the field that the visitor sent. Caddy and haproxy do so anyway;"
+        " Apache does with ProxyPreserveHost On, and nginx with:"
+    )
+    return Hint("If you came by the address of a tunnel", advice, "proxy_set_header Host $host;")
+
+
+def _lies_below(host: str, domain: str) -> bool:
+    return host.endswith(f".{domain}")
 
 
 def _answer(page: Document, head: RequestHead | None, fields: tuple[tuple[str, str], ...] = ()) -> bytes:
