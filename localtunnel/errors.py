@@ -3,13 +3,13 @@
 LocaltunnelError
 ├── UsageError                  usage                 the command line was not understood
 ├── ConfigError                 config                a key, a type or a value in a file or the environment
-│   ├── AddressError            address               an address that cannot be parsed
-│   └── TokenInvalid            invalid_token         a text that cannot be a token
+│   └── AddressError            address               an address that cannot be parsed
 ├── ProtocolError               protocol_error        the peer did not speak LTP as PROTOCOL.md has it
 │   ├── HeaderError             not_ltp               the first bytes are not an LTP header
 │   ├── VersionError            version_mismatch      LTP, but a version that is not spoken here
 │   ├── FrameError              bad_frame             a length or an encoding that no frame may have
-│   └── MessageError            bad_message           a well-framed object that is not a known message
+│   ├── MessageError            bad_message           a well-framed object that is not a known message
+│   └── Flooded                 flooded               more messages at a time than either side may send
 ├── RefusedError                refused               the server answered with an error message
 │   ├── NameUnavailable         unavailable           another client has the name
 │   ├── NameInvalid             invalid_name          not a name that a tunnel may have
@@ -25,7 +25,6 @@ LocaltunnelError
 │   │   ├── AuthThrottled       auth_throttled        too many failures came from this address; later again
 │   │   └── TlsRequired         tls_required          a token is never used without encryption
 │   ├── NotAllowed              not_allowed           the token does not cover this name or kind of tunnel
-│   ├── RequestInvalid          invalid_request       the server cannot read what the client asks for
 │   ├── LimitReached            limit_reached         a token, an address or the server has as many as it may
 │   └── RemoteFailure           exception             the server failed, and said so
 ├── TrustError                  (the subclass's)      the server is not, or may not be, the one that the user named
@@ -89,12 +88,6 @@ class AddressError(ConfigError):
     code = "address"
 
 
-class TokenInvalid(ConfigError):
-    """A text that should be a token was mistyped, cut short, or is something else; no server has seen it."""
-
-    code = "invalid_token"
-
-
 class ProtocolError(LocaltunnelError):
     """The peer did not speak LTP as PROTOCOL.md has it. The connection is finished."""
 
@@ -123,6 +116,12 @@ class MessageError(ProtocolError):
     """A well-formed object that is not a message known here, or not one that may come now."""
 
     code = "bad_message"
+
+
+class Flooded(ProtocolError):
+    """One side sent more messages on a control connection than it may; the other has ended the connection."""
+
+    code = "flooded"
 
 
 class RefusedError(LocaltunnelError):
@@ -213,12 +212,6 @@ class NotAllowed(RefusedError):
     """The token does not cover the name or the kind of tunnel that was asked for."""
 
     code = "not_allowed"
-
-
-class RequestInvalid(RefusedError):
-    """The server could not read what the client said before its tunnel was open; the same again is of no use."""
-
-    code = "invalid_request"
 
 
 class LimitReached(RefusedError):
@@ -440,7 +433,7 @@ class UpstreamClosed(UpstreamError):
 
 
 class UpstreamInvalid(UpstreamError):
-    """The upstream's answer is not HTTP/1.x as RFC 9112 has it, ended within its head, or its head is too large.
+    """The upstream's answer is not HTTP/1.x as RFC 9112 has it, or its head is too large.
 
     The one of these that the server finds, not the client: it has a sentence, about the answer and not the target.
     """

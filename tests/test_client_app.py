@@ -3,7 +3,6 @@
 import gevent
 import pytest
 from harness import (
-    CAP,
     LOOPBACK,
     RawClient,
     RawServer,
@@ -12,6 +11,7 @@ from harness import (
     backend,
     connect,
     fetch,
+    forwarded,
     frame,
     frontend,
     is_reset,
@@ -29,7 +29,7 @@ from harness import (
 )
 
 from localtunnel import Client, ClientConfig
-from localtunnel.client.events import RequestFinished, RequestStarted, TunnelLost, TunnelOpened, UpstreamFailed
+from localtunnel.client.events import TunnelLost, TunnelOpened, UpstreamFailed, VisitorJoined, VisitorLeft
 from localtunnel.errors import AddressError, NameInvalid, NameUnavailable, TlsError
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -67,11 +67,14 @@ def test_a_visitor_reaches_the_upstream_and_everything_is_reported():
                 )
             ]
             assert fetch(frontend(server), request("foo.localhost", "/page")).body == b"hello"
-            finished = client.wait_for(RequestFinished)
-            assert finished == RequestFinished(
-                1, 1, LOOPBACK, "GET", "/page", 200, finished.seconds, 0, len(b"hello"), None
-            )
-            assert 0 < finished.seconds < CAP
+            left = client.wait_for(VisitorLeft)
+            (joined,) = client.seen(VisitorJoined)
+            assert (joined.number, joined.request) == (1, "GET /page HTTP/1.1")
+            assert joined.peer.startswith(f"{LOOPBACK}:")
+            assert left.number == 1
+            assert left.received == len(forwarded(request("foo.localhost", "/page")))
+            assert left.sent > 5
+            assert left.reason == "closed"
         wait_until(lambda: len(server.registry) == 0)
 
 
@@ -182,13 +185,13 @@ def test_stopping_frees_the_name_and_ends_every_visitor():
             answered.sendall(request("foo.localhost", "/half"))
             assert read_exactly(answered, len(begun)) == begun
             waiting.sendall(request("foo.localhost", "/none"))
-            assert [client.wait_for(RequestStarted, count).status for count in (1, 2)] == [200, None]
+            client.wait_for(VisitorJoined, 2)
             assert client.client.visitors == 2
             client.stop()
             assert client.ended() is None
             assert is_reset(answered)
             assert parse_response(read_to_end(waiting)).fields["x-localtunnel-error"] == "upstream_closed"
-            assert [client.wait_for(RequestFinished, count).error for count in (1, 2)] == ["stopped"] * 2
+            assert [client.wait_for(VisitorLeft, count).reason for count in (1, 2)] == ["client stopped"] * 2
         wait_until(lambda: len(server.registry) == 0)
 
 
@@ -229,7 +232,7 @@ def test_a_whole_session_of_0_2(server):
         proxy.sendall(request("foo.example.com"))
         assert read_to_end(proxy).endswith(b"\r\n\r\nhello")
         proxy.close()
-        assert client.wait_for(RequestFinished).visitor is None
+        client.wait_for(VisitorLeft)
 
 
 def test_the_upstream_is_dialled_on_the_assignment_and_not_before(server):
@@ -246,7 +249,7 @@ def test_the_upstream_is_dialled_on_the_assignment_and_not_before(server):
         assert dialled == []
         first.sendall(frame({"proxy": True}))
         wait_until(lambda: dialled)
-        assert client.client.visitors == 1
+        client.wait_for(VisitorJoined)
         assert len(dialled) == 1
 
 
@@ -258,7 +261,7 @@ def test_visitors_outlive_the_session_in_which_they_came(server):
         control = server.open_tunnel()
         proxy = server.accept_proxy()
         proxy.sendall(frame({"proxy": True}) + b"one,")
-        wait_until(lambda: client.client.visitors)
+        client.wait_for(VisitorJoined)
         control.close()
         client.wait_for(TunnelLost)
         server.open_tunnel()

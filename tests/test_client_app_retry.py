@@ -12,9 +12,18 @@ from harness import (
 )
 from harness.v3 import RawBackend
 
+from localtunnel.cli.exit_codes import UNREACHABLE, exit_code
 from localtunnel.client import app as app_module
 from localtunnel.client.events import ServerNotice, TunnelLost, TunnelOpened
-from localtunnel.errors import DeadlineExceeded, NameUnavailable, RemoteFailure, Unreachable, VersionError
+from localtunnel.errors import (
+    DeadlineExceeded,
+    Flooded,
+    NameUnavailable,
+    RemoteFailure,
+    Unreachable,
+    VersionError,
+)
+from localtunnel.protocol.limits import FLOODED_PAUSE
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -246,3 +255,31 @@ def test_without_retrying_silence_ends_the_client(server):
     with raw_client(server, retry=False, timeouts={"reply": 0.1}) as client:
         server.accept_control()
         assert isinstance(client.ended(), DeadlineExceeded)
+
+
+@pytest.mark.parametrize("fault", ["ours", "the server's"])
+def test_after_a_flood_the_next_attempt_waits_for_half_a_minute_however_healthy_the_session_was(
+    server, fault, monkeypatch
+):
+    """Whichever side sent too much: the fault that made it do so is still there."""
+    monkeypatch.setattr(app_module, "HEALTHY", 0.0)
+    with raw_client(server) as client:
+        control = server.open_tunnel()
+        server.accept_proxy()
+        client.wait_for(TunnelOpened)
+        if fault == "ours":
+            control.sendall(frame({"error": "flooded", "message": "Too many messages."}))
+        else:
+            control.sendall(frame({"control": "ping"}) * 1000)
+        lost = client.wait_for(TunnelLost)
+        assert lost.code == "flooded"
+        assert FLOODED_PAUSE <= lost.retry_in <= FLOODED_PAUSE * app_module.FLOODED_SPREAD
+        assert len(client.seen(TunnelLost)) == 1
+
+
+def test_without_retrying_a_flood_ends_the_client(server):
+    with raw_client(server, retry=False) as client:
+        server.open_tunnel().sendall(frame({"control": "ping"}) * 1000)
+        error = client.ended()
+        assert isinstance(error, Flooded)
+        assert exit_code(error) == UNREACHABLE

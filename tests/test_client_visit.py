@@ -57,6 +57,10 @@ class Watched:
         assert visit is self.visit
         self.told.append("joined")
 
+    def visit_followed(self, visit, request_line):
+        assert visit is self.visit
+        self.told.append(request_line)
+
     def visit_failed(self, visit, error):
         assert visit is self.visit
         self.told.append("failed")
@@ -177,12 +181,12 @@ def test_a_visitor_that_is_gone_before_the_502_is_no_failure_of_ours():
 
 
 @pytest.mark.parametrize(
-    ("first", "path"), [(REQUEST, "/page"), (b"", None), (REQUEST[:-1], None), (b"\xff\xfe\r\n", None)]
+    ("first", "line"),
+    [(REQUEST, "GET /page HTTP/1.1"), (b"", None), (b"GET /pa", None), (b"\xff\xfe\r\n", "\ufffd\ufffd")],
 )
-def test_the_request_is_known_when_it_came_along(first, path):
+def test_the_request_line_is_shown_when_it_came_along(first, line):
     watched = Watched(unused_port(), first)
-    head = watched.visit.head()
-    assert (None if head is None else head.path) == path
+    assert watched.visit.request_line == line
     watched.start()
     watched.wait_for_the_end()
 

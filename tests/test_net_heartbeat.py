@@ -7,9 +7,10 @@ import pytest
 from harness import backend, pair, read_message, running_server, wait_until
 from harness.v3 import HEADER_0_3, Peer, frame
 
-from localtunnel.errors import ConnectionClosed, DeadlineExceeded, MessageError
-from localtunnel.net.channel import client_channel
+from localtunnel.errors import ConnectionClosed, DeadlineExceeded, Flooded, MessageError
+from localtunnel.net.channel import MESSAGES_AT_A_TIME, client_channel
 from localtunnel.net.heartbeat import keep_alive
+from localtunnel.protocol.limits import MESSAGE_BURST
 from localtunnel.protocol.messages import Notice
 from localtunnel.protocol.states import State
 
@@ -141,3 +142,28 @@ def test_the_server_ends_a_silent_client_after_three_intervals():
         began = time.monotonic()
         wait_until(lambda: not server.registry.tunnels())
         assert 0.3 - 0.05 <= time.monotonic() - began < 0.3 + LATE
+
+
+# Too many messages.
+
+
+@pytest.mark.parametrize("said", [PING, PONG, frame({"notice": "Hello."})], ids=["ping", "pong", "notice"])
+def test_a_peer_that_sends_without_a_pause_is_ended_after_the_burst(said):
+    with Kept(interval=5.0) as kept:
+        kept.peer.sendall(said * 10_000)
+        error, seconds = kept.end()
+        assert isinstance(error, Flooded)
+        assert seconds < 5.0
+        assert len(kept.handled) == (0 if said in (PING, PONG) else MESSAGE_BURST)
+
+
+def test_others_have_their_turn_between_the_messages_of_a_burst():
+    """All 32 lie there at once: a greenlet that took them in one go would let nobody else in before the last one."""
+    turns, at_message = [], []
+    with Kept(interval=5.0, handle=lambda message: at_message.append(len(turns))) as kept:
+        timer = gevent.get_hub().loop.timer(0.0001, 0.0001)
+        timer.start(lambda: turns.append(None))
+        kept.peer.sendall(frame({"notice": "Hello."}) * MESSAGE_BURST)
+        wait_until(lambda: len(at_message) == MESSAGE_BURST)
+        timer.close()
+    assert len(set(at_message)) >= MESSAGE_BURST // MESSAGES_AT_A_TIME

@@ -2,10 +2,12 @@
 
 import json
 
+import gevent
 import pytest
 from harness import (
     HEADER_0_2,
     RawClient,
+    assert_error_and_close,
     backend,
     connect,
     fetch,
@@ -15,10 +17,12 @@ from harness import (
     read_to_end,
     request,
     running_server,
-    unused_port,
     wait_until,
 )
+from harness.tls import tls_connect
 from harness.v3 import HEADER_0_3, Peer, ask, control_request, park, parked
+
+from localtunnel.protocol.limits import MESSAGE_BURST, MESSAGE_RATE
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -43,23 +47,7 @@ def test_the_reply_of_0_3(server):
             "banner": "Welcome.",
             "concurrency": 4,
             "heartbeat": 2.5,
-            "real_ip": True,
         }
-
-
-@pytest.mark.parametrize(("edge", "kind"), [("http", "http"), ("http", "tcp"), ("join", "http")])
-def test_a_client_is_told_whether_requests_carry_the_address_of_their_visitor(edge, kind):
-    port = unused_port()
-    with running_server(edge=edge, tcp_ports=f"{port}-{port}") as server, Peer(backend(server), kind=kind) as peer:
-        assert peer.reply["control"].get("real_ip") == (True if (edge, kind) == ("http", "http") else None)
-
-
-def test_a_host_of_its_own_does_not_hide_the_url_of_the_name(server):
-    port = frontend(server)[1]
-    with Peer(backend(server), domain="www.example.org") as peer:
-        reply = peer.reply["control"]
-        assert reply["url"] == f"http://www.example.org:{port}"
-        assert reply["also"] == [f"http://demo.localhost:{port}"]
 
 
 def test_the_reply_of_0_2_has_nothing_of_0_3(server):
@@ -181,3 +169,39 @@ def test_stopping_says_drain_first_and_closes_everything():
         assert peer.said("drain") == [0.0]
         assert read_message(old.control) == {"control": "ping"}
         assert read_to_end(old.control) == b""
+
+
+@pytest.mark.parametrize("make", [connect, tls_connect], ids=["in the clear", "over TLS"])
+@pytest.mark.parametrize("said", ["ping", "pong"])
+def test_a_client_that_floods_is_told_so_and_ended_and_its_name_is_kept(server, make, said):
+    with Peer(backend(server), beat=False, connect=make) as peer:
+        peer.control.sendall(frame({"control": said}) * (MESSAGE_BURST + 1))
+        answers = [read_message(peer.control)]
+        while "error" not in answers[-1]:
+            answers.append(read_message(peer.control))
+        assert answers[-1]["error"] == "flooded"
+        assert answers[-1]["message"].endswith(".")
+        pongs = answers.count({"control": "pong"})
+        assert pongs == (MESSAGE_BURST if said == "ping" else 0)
+        wait_until(lambda: not server.registry.tunnels())
+        assert len(server.registry) == 1
+    wait_until(lambda: not len(server.registry))
+
+
+def test_a_client_that_uses_its_burst_up_again_and_again_at_the_rate_is_served(server):
+    """Over the interval of this server (2.5 s) the rate is 8 a second; a burst that is just allowed cuts nobody."""
+    with Peer(backend(server), beat=False) as peer:
+        peer.control.sendall(frame({"control": "ping"}) * MESSAGE_BURST)
+        for _ in range(3):
+            gevent.sleep(2 / MESSAGE_RATE)
+            peer.control.sendall(frame({"control": "ping"}) * 2)
+        answers = [read_message(peer.control) for _ in range(1 + MESSAGE_BURST + 6)]
+        assert answers.count({"control": "pong"}) == MESSAGE_BURST + 6
+        assert len(server.registry.tunnels()) == 1
+
+
+def test_a_client_of_0_2_has_one_word_for_each_ping(server):
+    with RawClient(backend(server), "old") as old:
+        old.control.sendall(frame({"control": "pong"}) * 1000)
+        assert read_message(old.control) == {"control": "ping"}
+        assert_error_and_close(old.control, "exception")

@@ -59,8 +59,7 @@ class KnownServers:
             files.replace(self.path, "".join(f"{line}\n" for line in kept).encode())
 
     def _lines(self) -> list[str]:
-        # Names and fingerprints are no secret; whoever can write them chooses which servers are trusted.
-        data = files.read(self.path, secret=False)
+        data = files.read(self.path)
         try:
             return files.text_of(data or b"").splitlines()
         except UnicodeDecodeError as error:

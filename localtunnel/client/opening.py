@@ -12,6 +12,7 @@ from localtunnel.errors import (
     AuthThrottled,
     ClientKicked,
     ConnectionClosed,
+    Flooded,
     LimitReached,
     LocaltunnelError,
     MessageError,
@@ -21,7 +22,6 @@ from localtunnel.errors import (
     PortRefused,
     RefusedError,
     RemoteFailure,
-    RequestInvalid,
     TlsRequired,
     TokenExpired,
     TunnelExpired,
@@ -139,16 +139,17 @@ _REFUSALS: dict[str, Any] = {
         NotAllowed,
         LimitReached,
         ClientKicked,
-        RequestInvalid,
     )
 }
 """The errors that a server may answer with, by their codes on the wire."""
 
 
-def refusal(reply: ErrorReply) -> RefusedError | VersionError | ConnectionClosed:
+def refusal(reply: ErrorReply) -> RefusedError | VersionError | Flooded:
     """Return the error that a server's error message stands for."""
     text = reply.message or f"The server answered {reply.error!r}."
     if reply.error == messages.VERSION:
         return VersionError(text)
+    if reply.error == messages.FLOODED:
+        return Flooded(text)
     error: RefusedError = _REFUSALS.get(reply.error, RemoteFailure)(text)
     return error

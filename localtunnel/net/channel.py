@@ -1,18 +1,26 @@
 """LTP messages on a socket: the protocol's pure decoder and state table, fed from a real connection."""
 
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from localtunnel.errors import ConnectionClosed
 from localtunnel.net import closing
-from localtunnel.net.deadline import Deadline, wait_readable
+from localtunnel.net.deadline import Deadline, take_turn, wait_readable
 from localtunnel.net.sockets import Socket, translate
 from localtunnel.protocol import codec, limits, states
 from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, Decoder
 from localtunnel.protocol.messages import ControlRequest, FromClient, FromServer, Message, ProxyRequest
+from localtunnel.protocol.pace import Pace
 from localtunnel.protocol.states import State
 
 READ_SIZE = 64 * 1024
+
+READS_AT_A_TIME = 16
+"""Reads for one message before the hub has a turn: over TLS each brings one record, which may carry a single byte."""
+
+MESSAGES_AT_A_TIME = 8
+"""Messages that a greenlet takes without having waited for one before the hub has a turn."""
 
 Received = TypeVar("Received", FromClient, FromServer)
 Decode = Callable[[bytes, bytes], Received]
@@ -21,7 +29,7 @@ Decode = Callable[[bytes, bytes], Received]
 class Channel(Generic[Received]):
     """Owns ``sock`` until ``close`` or ``detach``. One greenlet receives; anybody may send, for sending never waits."""
 
-    __slots__ = ("_decode", "_decoder", "_peer", "sock", "state")
+    __slots__ = ("_at_hand", "_decode", "_decoder", "_pace", "_peer", "sock", "state")
 
     def __init__(self, sock: Socket, decoder: Decoder, decode: Decode[Received], peer: str) -> None:
         self.sock = sock
@@ -29,6 +37,9 @@ class Channel(Generic[Received]):
         self._decoder = decoder
         self._decode: Decode[Received] = decode
         self._peer = peer
+        self._pace: Pace | None = None
+        self._at_hand = 0
+        """Messages that were returned since the hub had a turn."""
 
     @property
     def version(self) -> bytes:
@@ -44,24 +55,38 @@ class Channel(Generic[Received]):
         """Take no payload over ``size`` bytes from here on."""
         self._decoder.limit = size
 
+    def limit_pace(self, interval: float) -> None:
+        """Take no more messages from here on than a peer may send whose heartbeats are ``interval`` seconds apart."""
+        self._pace = Pace(interval)
+
     def receive(self, deadline: Deadline) -> Received:
         """Block the greenlet until the next whole message has come, and return it.
 
         Raises DeadlineExceeded, ConnectionClosed, or a ProtocolError; after each of them the caller closes.
         """
+        if self._at_hand >= MESSAGES_AT_A_TIME:
+            self._at_hand = 0
+            take_turn()
         while True:
             message = self.receive_ready()
             if message is not None:
+                self._at_hand += 1
                 return message
+            self._at_hand = 0
             wait_readable(self.sock, deadline)
 
     def receive_ready(self) -> Received | None:
         """Return the next message if it has arrived, else None; never waits, so a hub callback may call it.
 
-        Raises ConnectionClosed or a ProtocolError; after each of them the caller closes.
+        None also comes when the message takes many reads. The socket is readable still, so that a caller who waits for
+        it goes on in its next turn. Raises ConnectionClosed or a ProtocolError; after each of them the caller closes.
         """
         payload = self._decoder.next_payload()
+        reads = 0
         while payload is None:
+            if reads == READS_AT_A_TIME:
+                return None
+            reads += 1
             try:
                 data = self.sock.recv(READ_SIZE)
             except BlockingIOError:
@@ -72,6 +97,8 @@ class Channel(Generic[Received]):
                 raise ConnectionClosed(f"The connection was closed by {self._peer}.")
             self._decoder.feed(data)
             payload = self._decoder.next_payload()
+        if self._pace is not None:
+            self._pace.count(time.monotonic())
         message: Received = self._decode(payload, self.version)
         if isinstance(message, ControlRequest | ProxyRequest):
             codec.check_fields(message, self.version)

@@ -71,12 +71,17 @@ class Lingering:
         """Take ownership of ``sock``: send the last word, and close once the peer has had the time to read it."""
         self.linger(sock, data)
 
-    def hold(self, sock: socket.socket, seconds: float) -> None:
-        """Take ownership of ``sock``, and close it when the peer has, or after ``seconds``; no FIN goes out before."""
+    def hold(self, sock: socket.socket, seconds: float, *, read: bool = True) -> None:
+        """Take ownership of ``sock``, and close it when the peer has, or after ``seconds``; no FIN goes out before.
+
+        With ``read`` False nothing that comes is read, so that TCP's flow control stops
+        a peer that floods. It has ``seconds`` to read what was sent before, until the
+        reset that closes a connection with bytes unread.
+        """
         if seconds <= 0:
             close(sock)
         else:
-            self._add(_Entry(self, sock, b"", seconds, seconds))
+            self._add(_Entry(self, sock, b"", seconds, seconds, read=read))
 
     def end(self) -> None:
         """Close every lingering connection: its owner stops. Idempotent."""
@@ -99,14 +104,16 @@ class _Entry:
 
     __slots__ = ("_ends_at", "_heard_at", "_idle", "_owner", "_reads", "_rest", "_sock", "_timer", "_watcher")
 
-    def __init__(self, owner: Lingering, sock: socket.socket, rest: bytes, idle: float, total: float) -> None:
+    def __init__(
+        self, owner: Lingering, sock: socket.socket, rest: bytes, idle: float, total: float, *, read: bool = True
+    ) -> None:
         self._owner = owner
         self._sock = sock
         self._rest = rest
         self._idle = idle
         self._heard_at = time.monotonic()
         self._ends_at = self._heard_at + total
-        self._reads = True
+        self._reads = read
         self._watcher: Any = None
         self._timer: Any = None
 
@@ -124,7 +131,7 @@ class _Entry:
         return True
 
     def start(self) -> None:
-        """Read and drop what comes from now on."""
+        """Read and drop what comes from now on, where it is to be read."""
         self._watcher = gevent.get_hub().loop.io(self._sock.fileno(), _READ)
         self._watch()
         self._arm(min(self._idle, self._ends_at - self._heard_at))
@@ -138,8 +145,10 @@ class _Entry:
 
     def _watch(self) -> None:
         self._watcher.stop()
-        self._watcher.events = (_READ if self._reads else 0) | (_WRITE if self._rest else 0)
-        self._watcher.start(self._ready)
+        events = (_READ if self._reads else 0) | (_WRITE if self._rest else 0)
+        if events:
+            self._watcher.events = events
+            self._watcher.start(self._ready)
 
     def _arm(self, seconds: float) -> None:
         self._timer = gevent.get_hub().loop.timer(seconds)

@@ -10,6 +10,8 @@ import gevent.socket
 
 from localtunnel.errors import DeadlineExceeded
 
+_AT_ONCE = 1e-9
+
 
 class Deadline:
     """A moment by which several steps together must be done. ``seconds`` None means never; ``clock`` is monotonic."""
@@ -92,6 +94,14 @@ class Expiry(Generic[Item]):
                 return
             del self._items[item]
             self._expired(item)
+
+
+def take_turn() -> None:
+    """Let the hub look once for what else is ready, and serve it, before the greenlet goes on.
+
+    A timer does that. ``gevent.sleep(0)`` is a callback, and the hub runs callbacks for a while before it looks.
+    """
+    gevent.sleep(_AT_ONCE)
 
 
 def wait_readable(sock: socket.socket, deadline: Deadline) -> None:

@@ -20,9 +20,10 @@ def keep_alive(
     """Ping every ``interval`` seconds, answer pings, and pass every other message to ``handle``; blocks the greenlet.
 
     ``measured`` gets the round trip of each ping in seconds. Ends only by raising: DeadlineExceeded after
-    MISSED_HEARTBEATS intervals without a byte, what ``channel.receive`` and ``channel.send`` raise, or what ``handle``
-    does. The caller closes the channel.
+    MISSED_HEARTBEATS intervals without a message, Flooded when more come than the peer may send, what
+    ``channel.receive`` and ``channel.send`` raise, or what ``handle`` does. The caller closes the channel.
     """
+    channel.limit_pace(interval)
     heard = time.monotonic()
     pinged: float | None = None
     next_ping = heard

@@ -33,6 +33,23 @@ MISSED_HEARTBEATS = 3
 HEARTBEAT_BOUNDS = (0.05, 60.0)
 """What a client takes for an interval, whatever the server says: no flood of pings, no silence past NAT time-outs."""
 
+MESSAGE_BURST = 32
+"""Messages that a side may send at once on an open control connection. A link that stood
+still for three intervals delivers six heartbeats and the changes of the pool together; 32
+cost their receiver about a millisecond."""
+
+MESSAGE_RATE = 8
+"""Messages a second that a side may send on average. A server of ours sends four in an
+interval of 5 s while it renews a pool."""
+
+MESSAGES_PER_HEARTBEAT = 8
+"""Messages that a side may send in one interval, where that is more: twice those four. So a
+peer that keeps to the interval is never cut, however short that is."""
+
+FLOODED_PAUSE = 30.0
+"""Seconds until a client tries again after a flood, at the earliest: the fault that caused
+it, on either side, is still there."""
+
 LEASE = 30.0
 """How long an LTP/0.3 name is kept for a client without a key that has gone without ``release``: a reconnect takes
 seconds, and whoever is only known by its address may be somebody else by then."""

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from localtunnel.errors import (
     DeadlineExceeded,
+    Flooded,
     LocaltunnelError,
     NameInvalid,
     NetworkError,
@@ -43,7 +44,7 @@ from localtunnel.server.tunnel import Tunnel
 log = logging.getLogger("localtunnel.server")
 
 NOTICE_INTERVAL = 10.0
-"""Seconds between two notices to one client about visitors that were turned away for the same reason."""
+"""Seconds between two notices to one client about visitors that were turned away."""
 
 Conversation = Channel[FromClient]
 
@@ -81,7 +82,7 @@ class Control:
         try:
             opened = self._openings.open(channel, request, host, stranger)
         except (RefusedError, StorageError, ProtocolError, DeadlineExceeded) as error:
-            self.answer_error(channel, code_of(error, channel.version), str(error))
+            self.answer_error(channel, _code_of(error, channel.version), str(error))
             return
         except NetworkError:
             channel.close()
@@ -95,14 +96,17 @@ class Control:
         finally:
             self._openings.close(opened, reason)
 
-    def answer_error(self, channel: Conversation, code: str, text: str) -> None:
-        """Send an error reply, and close a while later: the client of 2013 redials at once on any error."""
+    def answer_error(self, channel: Conversation, code: str, text: str, *, read: bool = True) -> None:
+        """Send an error reply, and close a while later: the client of 2013 redials at once on any error.
+
+        What still comes in the meantime is dropped, or not even read.
+        """
         try:
             channel.send(ErrorReply(code, text))
         except LocaltunnelError:
             channel.close()
         else:
-            self._lingering.hold(channel.sock, self._config.timeouts.error_hold)
+            self._lingering.hold(channel.sock, self._config.timeouts.error_hold, read=read)
 
     def _converse(self, channel: Conversation, opened: Opened) -> str:
         """Accept the tunnel and keep it alive. Returns why it ended, with the channel closed or being closed."""
@@ -118,6 +122,9 @@ class Control:
         except Released:
             channel.close()
             return "released"
+        except Flooded as error:
+            self.answer_error(channel, messages.FLOODED, str(error), read=False)
+            return error.code
         except ProtocolError as error:
             self.answer_error(channel, messages.EXCEPTION, str(error))
             return f"protocol error: {error}"
@@ -137,8 +144,7 @@ class Control:
 
     def _reply(self, opened: Opened) -> ControlReply:
         tunnel, claim = opened.tunnel, opened.claim
-        below = f"{claim.name}.{self._config.domain}"
-        name = claim.host or below
+        name = claim.host or f"{claim.name}.{self._config.domain}"
         banner = self._config.banner or f"Tunnel open on {self._config.domain}."
         if tunnel.version == LTP_0_2:
             return ControlReply(name + self._port, self._config.pool_size, banner)
@@ -150,19 +156,7 @@ class Control:
             url = f"{self._scheme}://{host}"
         heartbeat = self._config.timeouts.heartbeat
         names = opened.asked.names or None
-        also = (f"{self._scheme}://{below}{self._port}",) if name != below else None
-        return ControlReply(
-            host,
-            tunnel.size,
-            banner,
-            url,
-            claim.session,
-            heartbeat,
-            opened.grant.answer,
-            names,
-            also,
-            True if claim.kind == "http" and self._config.edge == "http" else None,
-        )
+        return ControlReply(host, tunnel.size, banner, url, claim.session, heartbeat, opened.grant.answer, names)
 
     def _end(self, tunnel: Tunnel, channel: Conversation, reason: str) -> None:
         """The tunnel ends from the outside: say why where the version has words for it, and wake our greenlet."""
@@ -173,7 +167,10 @@ class Control:
         closing.wake(channel.sock)
 
     def _ping_and_wait(self, channel: Conversation) -> NoReturn:
-        """LTP/0.2: ping for as long as pongs come back in time; ends with an exception only."""
+        """LTP/0.2: ping for as long as pongs come back in time; ends with an exception only.
+
+        The client has one message for each ping, which the state table holds it to, and so no way to flood.
+        """
         while True:
             channel.send(messages.PING)
             sent = time.monotonic()
@@ -186,14 +183,13 @@ class Control:
 
     def _keep_alive(self, channel: Conversation, tunnel: Tunnel) -> NoReturn:
         """LTP/0.3: any traffic counts; ends with an exception only."""
-        last_renewal = -math.inf
-        last_notices: dict[str, float] = {}
+        last_notice = last_renewal = -math.inf
 
-        def refused(code: str, sentence: str) -> None:
-            now = time.monotonic()
-            if now - last_notices.get(code, -math.inf) >= NOTICE_INTERVAL:
-                last_notices[code] = now
-                _tell(tunnel, channel, Notice(f"A visitor was turned away ({code}). {sentence}"))
+        def refused(code: str) -> None:
+            nonlocal last_notice
+            if time.monotonic() - last_notice >= NOTICE_INTERVAL:
+                last_notice = time.monotonic()
+                _tell(tunnel, channel, Notice(f"A visitor was turned away ({code}): no connection was free in time."))
 
         def renew() -> None:
             """The client cannot know that its parked connections died: let it drop them all and park fresh ones.
@@ -218,16 +214,10 @@ class Control:
         keep_alive(channel, self._config.timeouts.heartbeat, handle, tunnel.measured)
 
 
-def code_of(error: LocaltunnelError, version: bytes) -> str:
-    """Return the code that refuses a connection before its tunnel is open.
-
-    Errors have the codes of the wire, with exceptions. ``exception`` makes a client try again, so a request that
-    cannot get better by that has another code where the version knows one.
-    """
+def _code_of(error: LocaltunnelError, version: bytes) -> str:
+    """Return what a client is told that cannot have its tunnel: errors have the codes of the wire, with exceptions."""
     if isinstance(error, NameInvalid):
         return messages.UNAVAILABLE
-    if isinstance(error, ProtocolError) and version != LTP_0_2:
-        return messages.INVALID_REQUEST
     if isinstance(error, RefusedError) and not (isinstance(error, OptionRefused) and version == LTP_0_2):
         return error.code
     return messages.EXCEPTION
