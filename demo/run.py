@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from demo.app import serve
 from localtunnel import Client, ClientConfig, Server, ServerConfig
 from localtunnel.cli.exit_codes import CANNOT_LISTEN, CLEAN, INTERNAL_ERROR, exit_code
-from localtunnel.client.events import Event, RequestFollowed, TunnelLost, TunnelOpened, UpstreamFailed, VisitorJoined
+from localtunnel.client.events import Event, RequestFinished, TunnelLost, TunnelOpened, UpstreamFailed
 from localtunnel.errors import ListenError, LocaltunnelError
 
 NAME = "demo"
@@ -86,10 +86,8 @@ def report(event: Event) -> None:
             say("Ctrl-C ends the demo.")
         case TunnelLost(message=message, retry_in=retry_in):
             say(message if retry_in is None else f"{message} Next try in {retry_in:.1f} s.")
-        case VisitorJoined(number=number, peer=peer, request=request):
-            say(" ".join(["visitor", str(number), *filter(None, (peer, request))]))
-        case RequestFollowed(number=number, request=request):
-            say(f"visitor {number} {request}")
+        case RequestFinished(visitor=visitor, method=method, path=path, status=status):
+            say(f"{visitor} {method} {path} {status}")
         case UpstreamFailed(message=message):
             say(message)
 

@@ -3,7 +3,8 @@
 LocaltunnelError
 ├── UsageError                  usage                 the command line was not understood
 ├── ConfigError                 config                a key, a type or a value in a file or the environment
-│   └── AddressError            address               an address that cannot be parsed
+│   ├── AddressError            address               an address that cannot be parsed
+│   └── TokenInvalid            invalid_token         a text that cannot be a token
 ├── ProtocolError               protocol_error        the peer did not speak LTP as PROTOCOL.md has it
 │   ├── HeaderError             not_ltp               the first bytes are not an LTP header
 │   ├── VersionError            version_mismatch      LTP, but a version that is not spoken here
@@ -25,6 +26,7 @@ LocaltunnelError
 │   │   ├── AuthThrottled       auth_throttled        too many failures came from this address; later again
 │   │   └── TlsRequired         tls_required          a token is never used without encryption
 │   ├── NotAllowed              not_allowed           the token does not cover this name or kind of tunnel
+│   ├── RequestInvalid          invalid_request       the server cannot read what the client asks for
 │   ├── LimitReached            limit_reached         a token, an address or the server has as many as it may
 │   └── RemoteFailure           exception             the server failed, and said so
 ├── TrustError                  (the subclass's)      the server is not, or may not be, the one that the user named
@@ -86,6 +88,12 @@ class AddressError(ConfigError):
     """A text that should be an address is none."""
 
     code = "address"
+
+
+class TokenInvalid(ConfigError):
+    """A text that should be a token was mistyped, cut short, or is something else; no server has seen it."""
+
+    code = "invalid_token"
 
 
 class ProtocolError(LocaltunnelError):
@@ -212,6 +220,12 @@ class NotAllowed(RefusedError):
     """The token does not cover the name or the kind of tunnel that was asked for."""
 
     code = "not_allowed"
+
+
+class RequestInvalid(RefusedError):
+    """The server could not read what the client said before its tunnel was open; the same again is of no use."""
+
+    code = "invalid_request"
 
 
 class LimitReached(RefusedError):
@@ -433,7 +447,7 @@ class UpstreamClosed(UpstreamError):
 
 
 class UpstreamInvalid(UpstreamError):
-    """The upstream's answer is not HTTP/1.x as RFC 9112 has it, or its head is too large.
+    """The upstream's answer is not HTTP/1.x as RFC 9112 has it, ended within its head, or its head is too large.
 
     The one of these that the server finds, not the client: it has a sentence, about the answer and not the target.
     """

@@ -72,10 +72,11 @@ def make_directory(path: Path) -> None:
         raise ConfigError(f"The directory {path} cannot be made: {reason(error)}.") from error
 
 
-def read(path: Path) -> bytes | None:
+def read(path: Path, *, secret: bool = True) -> bytes | None:
     """Return the content of a private file, or None when there is none.
 
-    Raises ConfigError when others than its owner have any right to it: what it holds may be theirs by now.
+    Raises ConfigError when others than its owner have any right to it: what it holds may be theirs by now. One that
+    holds nothing ``secret`` others may read, but not write.
     """
     try:
         with path.open("rb") as file:
@@ -85,10 +86,15 @@ def read(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise ConfigError(f"The file {path} cannot be read: {error.strerror}.") from error
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if secret and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigError(
             f"The file {path} holds secrets, and others than its owner have access to it (mode {mode & 0o777:03o}). "
             f"Run chmod 600 {path}, and replace the secrets in it if somebody may have read them."
+        )
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(
+            f"The file {path} can be written by others than its owner (mode {mode & 0o777:03o}), so that nothing in it "
+            f"can be relied on. Look through it, then run chmod 600 {path}."
         )
     if len(data) > MAX_FILE:
         raise ConfigError(f"The file {path} has more than {MAX_FILE} bytes; it cannot be the right one.")

@@ -10,6 +10,7 @@ from localtunnel.net.address import (
     Bind,
     HostPort,
     PublicUrl,
+    ServerAddress,
     Target,
     parse_backend,
     parse_bind,
@@ -44,22 +45,28 @@ def test_bind(text, expected):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("example.com", HostPort("example.com", 80)),
-        ("example.com:8000", HostPort("example.com", 8000)),
-        ("my_server-1:8000", HostPort("my_server-1", 8000)),
-        ("example.com.", HostPort("example.com.", 80)),
-        ("http://example.com", HostPort("example.com", 80)),
-        ("HTTP://example.com:8000/", HostPort("example.com", 8000)),
-        ("[::1]", HostPort("::1", 80)),
-        ("http://[2001:DB8::1]:8000", HostPort("2001:db8::1", 8000)),
+        ("example.com", ServerAddress("example.com", 80)),
+        ("example.com:8000", ServerAddress("example.com", 8000)),
+        ("my_server-1:8000", ServerAddress("my_server-1", 8000)),
+        ("example.com.", ServerAddress("example.com.", 80)),
+        ("http://example.com", ServerAddress("example.com", 80)),
+        ("HTTP://example.com:8000/", ServerAddress("example.com", 8000)),
+        ("https://example.com", ServerAddress("example.com", 443, "https")),
+        ("HTTPS://example.com:8443/", ServerAddress("example.com", 8443, "https")),
+        ("https://[2001:DB8::1]", ServerAddress("2001:db8::1", 443, "https")),
+        ("[::1]", ServerAddress("::1", 80)),
+        ("http://[2001:DB8::1]:8000", ServerAddress("2001:db8::1", 8000)),
     ],
 )
 def test_server(text, expected):
     assert parse_server(text) == expected
+    assert parse_server(str(expected)) == expected
 
 
-def test_server_without_a_port_takes_the_callers():
-    assert parse_server("example.com", default_port=8000).port == 8000
+def test_a_server_has_a_name_and_an_authority():
+    plain, encrypted = parse_server("example.com"), parse_server("https://example.com")
+    assert (str(plain), plain.authority) == ("example.com:80", "example.com:80")
+    assert (str(encrypted), encrypted.authority) == ("https://example.com:443", "example.com:443")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +136,8 @@ def test_domain(text, expected):
         (parse_server, "8000", "neither an IPv4 address"),
         (parse_server, ":8000", "no host"),
         (parse_server, "host:0", "port 0"),
-        (parse_server, "https://host", "only http://"),
+        (parse_server, "ftp://host", "only http:// or https://"),
+        (parse_server, "https://", "empty"),
         (parse_server, "http://host/path", "may not carry a path"),
         (parse_server, "http://", "empty"),
         (parse_server, "user@host:80", "is not a host"),

@@ -53,7 +53,10 @@ def program(*argv, **options):
 def test_a_token_is_read_from_stdin(directory):
     done = program("login", "example.com", input=STORED.text() + "\n")
     assert (done.returncode, done.stdout) == (exit_codes.CLEAN, "")
-    assert done.stderr == f"The token for example.com is stored in {directory / FILE}.\n"
+    assert done.stderr == (
+        f"The token for example.com is stored in {directory / FILE}. From now on lt-client uses example.com where no "
+        "--server names another one.\n"
+    )
     assert Credentials(directory).find("example.com") == STORED
 
 
@@ -110,7 +113,7 @@ def test_logout_forgets_one_server(capfd, directory):
 @pytest.mark.parametrize("text", ["", "hello", STORED.text()[:-1], STORED.text()[:-1] + "a"])
 def test_what_is_no_token_is_not_stored(directory, text):
     done = program("login", "example.com", input=text)
-    assert done.returncode == exit_codes.CONFIG
+    assert done.returncode == exit_codes.AUTHENTICATION
     assert "token" in done.stderr
     assert not (directory / FILE).exists()
 
@@ -183,6 +186,35 @@ def test_the_file_has_one_line_for_each_server(directory):
     assert json.loads(stored.path.read_text()) == {"example.com:80": OTHER.text()}
 
 
+# Which server is used.
+
+
+def server_of(arguments=None, environ=None):
+    return config.client_config(arguments or {}, {**os.environ, **(environ or {})}).server
+
+
+def test_the_last_login_says_which_server_is_used(capfd, directory, token_file, tmp_path):
+    assert server_of() == "localhost:8000"
+    for server in ("example.com", "https://example.org", "example.net:8000"):
+        run(capfd, "login", server, f"--token-file={token_file}")
+    assert server_of() == "example.net:8000"
+    run(capfd, "login", "example.com", f"--token-file={token_file}")
+    assert server_of() == "example.com:80"
+    # Whatever names a server is stronger.
+    settings = tmp_path / "client.toml"
+    settings.write_text('server = "file.test"\n')
+    assert server_of({"--config": str(settings)}) == "file.test"
+    assert server_of({"--config": str(settings)}, {"LT_SERVER": "variable.test"}) == "variable.test"
+    assert server_of({"--server": "flag.test"}, {"LT_SERVER": "variable.test"}) == "flag.test"
+    # What may not be used without encryption is not used without.
+    assert server_of({"--insecure": True}) == "localhost:8000"
+    run(capfd, "logout", "example.com")
+    run(capfd, "logout", "example.net:8000")
+    assert server_of() == "https://example.org:443"
+    run(capfd, "logout", "https://example.org")
+    assert server_of() == "localhost:8000"
+
+
 # Which token is used.
 
 
@@ -206,6 +238,18 @@ def test_the_nearest_origin_wins(directory, tmp_path, token_file):
 def test_a_token_for_another_server_is_not_used(directory):
     Credentials(directory).store("example.org", STORED)
     assert chosen({}, {}) is None
+
+
+def test_a_mistyped_token_ends_alike_wherever_it_comes_from(capfd, monkeypatch, token_file):
+    token_file.write_text(OTHER.text()[:-1])
+    for argv in (("login", "example.com", f"--token-file={token_file}"), (f"--token-file={token_file}", "80")):
+        code, _, err = run(capfd, *argv)
+        assert (code, err[:11]) == (exit_codes.AUTHENTICATION, "lt-client: ")
+        assert "not a whole token" in err
+    monkeypatch.setenv("LT_TOKEN", OTHER.text()[:-1] + "a")
+    code, _, err = run(capfd, "80")
+    assert code == exit_codes.AUTHENTICATION
+    assert err.startswith("lt-client: LT_TOKEN: This token has a wrong letter")
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,19 @@
 import errno
 import json
 import os
+import re
 import threading
+from datetime import datetime, timedelta, timezone
 
 import pytest
+from harness import CAP
 
+from localtunnel.cli.amounts import show_duration, show_size
 from localtunnel.cli.output import MAX_BANNER_LINES, Json, Piped, Quiet, Terminal
 from localtunnel.cli.writer import MAX_LINES, LineWriter, Stream
 from localtunnel.client.events import (
-    RequestFollowed,
+    RequestFinished,
+    RequestStarted,
     RoundTripMeasured,
     ServerNotice,
     TunnelLost,
@@ -25,8 +30,11 @@ OPENED = TunnelOpened(url=URL, name="demo", target="localhost:8080", banner="Wel
 AGAIN = TunnelOpened(url=URL, name="demo", target="localhost:8080", banner="Welcome.\nBe kind.", resumed=True)
 MOVED = TunnelOpened(url=f"{URL}:81", name="demo", target="localhost:8080", banner="", resumed=True)
 LOST = TunnelLost(code="closed", message="The server closed the connection.", retry_in=2.345)
-JOINED = VisitorJoined(number=1, peer="203.0.113.7:51234", request="GET / HTTP/1.1")
-FOLLOWED = RequestFollowed(number=1, request="GET /page2 HTTP/1.1")
+STARTED = RequestStarted(1, 1, "203.0.113.7", "GET", "/ws", 101)
+GOT = RequestFinished(2, 2, "203.0.113.8", "GET", "/page2?a=b", 200, 0.0123, 0, 1400, None)
+FAILING = RequestFinished(3, 3, "203.0.113.8", "POST", "/form", 502, 0.0004, 0, 0, "upstream_refused")
+CUT = RequestFinished(1, 1, "203.0.113.7", "GET", "/ws", 101, 125.0, 10, 2_000_000, "visitor_gone")
+JOINED = VisitorJoined(number=1, peer="203.0.113.7:51234")
 LEFT = VisitorLeft(number=1, received=10, sent=20, seconds=0.5, reason="closed")
 FAILED = UpstreamFailed(number=2, target="localhost:8080", code="unreachable", message="localhost:8080 refused.")
 SLOW = UpstreamFailed(number=2, target="localhost:8080", code="deadline", message="localhost:8080 did not answer.")
@@ -34,11 +42,18 @@ NOTICE = ServerNotice("The server stops within 30 seconds.")
 EVERYTHING = [
     OPENED,
     RoundTripMeasured(0.0421),
-    JOINED,
-    FOLLOWED,
-    LEFT,
+    STARTED,
+    GOT,
+    FAILED,
+    FAILING,
+    FAILED,
+    FAILING,
+    GOT,
     FAILED,
     SLOW,
+    CUT,
+    JOINED,
+    LEFT,
     NOTICE,
     RoundTripMeasured(0.2),
     LOST,
@@ -69,10 +84,17 @@ def test_terminal_shows_banner_url_target_and_one_line_per_request():
         "URL     http://demo.example.com",
         "Target  localhost:8080",
         "Round trip  42 ms",
-        "12:00:00  #1  203.0.113.7:51234  GET / HTTP/1.1",
-        "12:00:00  #1  GET /page2 HTTP/1.1",
-        "12:00:00  #2  502: localhost:8080 refused.",
-        "12:00:00  #2  504: localhost:8080 did not answer.",
+        "12:00:00  203.0.113.7  GET /ws  101  open",
+        "12:00:00  203.0.113.8  GET /page2?a=b  200  12 ms  1.4 kB",
+        "12:00:00  localhost:8080 refused.",
+        "12:00:00  203.0.113.8  POST /form  502  0.4 ms  0 B  upstream_refused",
+        "12:00:00  203.0.113.8  POST /form  502  0.4 ms  0 B  upstream_refused",
+        "12:00:00  203.0.113.8  GET /page2?a=b  200  12 ms  1.4 kB",
+        "12:00:00  localhost:8080 refused.",
+        "12:00:00  localhost:8080 did not answer.",
+        "12:00:00  203.0.113.7  GET /ws  101  2m05s  2.0 MB  visitor_gone",
+        "12:00:00  #1  203.0.113.7:51234  connected",
+        "12:00:00  #1  closed  500 ms  30 B",
         "12:00:00  The server stops within 30 seconds.",
         "12:00:00  round trip 200 ms",
         "12:00:00  lost: The server closed the connection; retrying in 2.3 s",
@@ -80,17 +102,38 @@ def test_terminal_shows_banner_url_target_and_one_line_per_request():
     ]
 
 
-def test_a_connection_of_which_nothing_is_known_has_its_line_too():
+def test_further_urls_of_the_tunnel_are_shown_but_not_to_a_script_that_wants_one():
+    event = TunnelOpened("http://www.example.org", "demo", "localhost:8080", "", False, ("http://demo.example.com",))
+    lines = ["URL     http://www.example.org", "Also    http://demo.example.com", "Target  localhost:8080"]
+    terminal, piped, rest, quiet, objects = Lines(), Lines(), Lines(), Lines(), Lines()
+    Terminal(terminal, clock)(event)
+    Piped(piped, rest, clock)(event)
+    Quiet(quiet)(event)
+    Json(objects)(event)
+    assert terminal == lines
+    assert (piped, rest) == (["http://www.example.org"], lines[1:])
+    assert quiet == ["http://www.example.org"]
+    assert json.loads(objects[0])["also"] == ["http://demo.example.com"]
+
+
+def test_a_visitor_of_whom_nothing_is_known_has_a_line_too():
     out = Lines()
-    Terminal(out, clock)(VisitorJoined(number=3, peer=None, request=None))
-    assert out == ["12:00:00  #3  visitor  connected"]
+    renderer = Terminal(out, clock)
+    renderer(VisitorJoined(number=3, peer=None))
+    renderer(RequestStarted(1, 1, None, "GET", "/slow", None))
+    renderer(RequestFinished(1, 1, None, "GET", "/slow", None, 60.0, 0, 0, "upstream_closed"))
+    assert out == [
+        "12:00:00  #3  visitor  connected",
+        "12:00:00  visitor  GET /slow  -  waiting",
+        "12:00:00  visitor  GET /slow  -  1m00s  0 B  upstream_closed",
+    ]
 
 
 def test_a_tcp_tunnel_has_connections_and_no_statuses():
     out = Lines()
     renderer = Terminal(out, clock)
     renderer(TunnelOpened("tcp://example.com:20022", "demo", "localhost:22", "", False))
-    renderer(VisitorJoined(number=1, peer="203.0.113.7:51234", request=None))
+    renderer(VisitorJoined(number=1, peer="203.0.113.7:51234"))
     renderer(UpstreamFailed(number=2, target="localhost:22", code="connection_refused", message="It refused."))
     renderer(UpstreamFailed(number=3, target="localhost:22", code="deadline", message="It is slow."))
     assert out == [
@@ -100,6 +143,43 @@ def test_a_tcp_tunnel_has_connections_and_no_statuses():
         "12:00:00  #2  closed: It refused.",
         "12:00:00  #3  closed: It is slow.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.0, "0.0 ms"),
+        (0.00994, "9.9 ms"),
+        (0.00996, "10 ms"),
+        (0.9994, "999 ms"),
+        (0.9996, "1.0 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1m00s"),
+        (3599.4, "59m59s"),
+        (3599.6, "1h00m"),
+        (90_000.0, "25h00m"),
+    ],
+)
+def test_a_duration_is_as_exact_as_it_is_long(seconds, expected):
+    assert show_duration(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (9949, "9.9 kB"),
+        (9951, "10 kB"),
+        (999_499, "999 kB"),
+        (999_501, "1.0 MB"),
+        (1 << 30, "1.1 GB"),
+        (1 << 42, "4.4 TB"),
+    ],
+)
+def test_a_size_is_shown_with_two_digits_or_three(size, expected):
+    assert show_size(size) == expected
 
 
 @pytest.mark.parametrize(
@@ -155,7 +235,7 @@ def test_quiet_has_nothing_but_the_url():
 
 def test_json_has_one_object_per_event():
     out = Lines()
-    renderer = Json(out)
+    renderer = Json(out, lambda: "2026-12-01T03:57:26.123Z")
     for event in EVERYTHING:
         renderer(event)
     renderer.failed("unavailable", "The name is taken.", 5)
@@ -164,11 +244,18 @@ def test_json_has_one_object_per_event():
     assert [each["event"] for each in objects] == [
         "tunnel_opened",
         "round_trip_measured",
+        "request_started",
+        "request_finished",
+        "upstream_failed",
+        "request_finished",
+        "upstream_failed",
+        "request_finished",
+        "request_finished",
+        "upstream_failed",
+        "upstream_failed",
+        "request_finished",
         "visitor_joined",
-        "request_followed",
         "visitor_left",
-        "upstream_failed",
-        "upstream_failed",
         "server_notice",
         "round_trip_measured",
         "tunnel_lost",
@@ -177,15 +264,40 @@ def test_json_has_one_object_per_event():
     ]
     assert objects[0] == {
         "event": "tunnel_opened",
+        "time": "2026-12-01T03:57:26.123Z",
         "url": URL,
         "name": "demo",
         "target": "localhost:8080",
         "banner": "Welcome.\nBe kind.",
         "resumed": False,
+        "also": [],
     }
+    assert {each.pop("time") for each in objects} == {"2026-12-01T03:57:26.123Z"}
     assert objects[1] == {"event": "round_trip_measured", "seconds": 0.0421}
-    assert objects[3] == {"event": "request_followed", "number": 1, "request": "GET /page2 HTTP/1.1"}
+    assert objects[3] == {
+        "event": "request_finished",
+        "number": 2,
+        "connection": 2,
+        "visitor": "203.0.113.8",
+        "method": "GET",
+        "path": "/page2?a=b",
+        "status": 200,
+        "seconds": 0.0123,
+        "received": 0,
+        "sent": 1400,
+        "error": None,
+    }
     assert objects[-1] == {"event": "failed", "code": "unavailable", "message": "The name is taken.", "exit_code": 5}
+
+
+def test_times_in_json_are_those_of_rfc_3339_in_utc_with_milliseconds():
+    out = Lines()
+    before = datetime.now(timezone.utc)
+    Json(out)(GOT)
+    text = json.loads(out[0])["time"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", text)
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    assert abs(moment - before) < timedelta(seconds=CAP)
 
 
 @pytest.mark.parametrize("renderer_of", [lambda out: Terminal(out, clock), lambda out: Piped(out, out, clock), Quiet])
@@ -193,8 +305,10 @@ def test_nothing_from_elsewhere_reaches_the_terminal_as_a_sequence(renderer_of):
     out = Lines()
     renderer = renderer_of(out)
     renderer(TunnelOpened(HOSTILE, HOSTILE, HOSTILE, f"{HOSTILE}\nhello", False))
-    renderer(VisitorJoined(1, HOSTILE, HOSTILE))
-    renderer(RequestFollowed(1, HOSTILE))
+    renderer(VisitorJoined(1, HOSTILE))
+    renderer(RequestStarted(1, 1, HOSTILE, HOSTILE, HOSTILE, 200))
+    renderer(RequestFinished(1, 1, HOSTILE, HOSTILE, HOSTILE, 200, 1.0, 0, 0, HOSTILE))
+    renderer(VisitorLeft(1, 1, 1, 1.0, HOSTILE))
     renderer(UpstreamFailed(1, HOSTILE, "unreachable", HOSTILE))
     renderer(ServerNotice(HOSTILE))
     renderer(TunnelLost("closed", HOSTILE, 1.0))

@@ -105,6 +105,28 @@ def test_update_changes_what_it_names_and_nothing_else(run, directory):
     assert (record.max_tunnels, record.expires) == (None, None)
 
 
+def test_update_can_drop_every_name_that_was_reserved(run, directory):
+    _, out, _ = run("create", "--reserve=ann", "--reserve=demo")
+    code, _, err = run("update", parse(out).id, "--reserve=")
+    assert code == exit_codes.CLEAN, err
+    assert records(directory)[0].reserved == ()
+    run("update", parse(out).id, "--reserve=demo")
+    assert records(directory)[0].reserved == ("demo",)
+    # An empty variable in a script drops nothing: neither beside a name nor for a new token.
+    assert run("update", parse(out).id, "--reserve=", "--reserve=ann")[0] == exit_codes.USAGE
+    assert run("create", "--reserve=")[0] == exit_codes.USAGE
+    assert run("update", parse(out).id, "--name=")[0] == exit_codes.USAGE
+    assert [record.reserved for record in records(directory)] == [("demo",)]
+
+
+def test_one_of_a_kind_is_not_in_the_plural(run):
+    run("create", "--max-tunnels=1", "--max-connections=1")
+    run("create", "--max-tunnels=2", "--max-connections=2", "--bandwidth=1")
+    _, out, _ = run("list")
+    assert "1 tunnel, 1 connection " in out
+    assert "2 tunnels, 2 connections, 1 bytes/s" in out
+
+
 def test_revoke(run, directory):
     _, out, _ = run("create")
     code, nothing, err = run("revoke", parse(out).id)

@@ -229,11 +229,21 @@ def test_the_server_shows_its_version(capfd):
     assert run_main(capfd, server.main, "--version") == (exit_codes.CLEAN, f"lt-server {__version__}\n", "")
 
 
-def test_the_client_shows_its_version_when_there_is_no_server(capfd, monkeypatch):
+def test_the_client_shows_its_version_and_connects_to_nothing(capfd, monkeypatch, tmp_path):
+    """Neither what the settings name, however broken they are, nor what is there by default."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        monkeypatch.setenv("LT_SERVER", f"127.0.0.1:{listener.getsockname()[1]}")
+        monkeypatch.setenv("LT_CONFIG", str(tmp_path / "missing"))
+        assert run_main(capfd, client.main, "--version") == (exit_codes.CLEAN, f"lt-client {__version__}\n", "")
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def test_the_client_asks_a_server_that_is_named_for_its_version(capfd):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    monkeypatch.setenv("LT_SERVER", f"127.0.0.1:{port}")
-    code, out, err = run_main(capfd, client.main, "--version")
+    code, out, err = run_main(capfd, client.main, "--version", f"--server=127.0.0.1:{port}")
     assert (code, err) == (exit_codes.CLEAN, "")
     assert out == f"lt-client {__version__}\nserver 127.0.0.1:{port} cannot be reached\n"
 
@@ -242,6 +252,7 @@ ENDS = [
     (errors.UsageError, 2),
     (errors.ConfigError, 3),
     (errors.AddressError, 3),
+    (errors.TokenInvalid, 4),
     (errors.NameUnavailable, 5),
     (errors.NameInvalid, 5),
     (errors.PortRefused, 5),
@@ -250,6 +261,7 @@ ENDS = [
     (errors.ClientKicked, 5),
     (errors.NotAllowed, 5),
     (errors.LimitReached, 5),
+    (errors.RequestInvalid, 7),
     (errors.AuthError, 4),
     (errors.AuthRequired, 4),
     (errors.AuthFailed, 4),

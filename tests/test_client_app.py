@@ -3,6 +3,7 @@
 import gevent
 import pytest
 from harness import (
+    CAP,
     LOOPBACK,
     RawClient,
     RawServer,
@@ -11,7 +12,6 @@ from harness import (
     backend,
     connect,
     fetch,
-    forwarded,
     frame,
     frontend,
     is_reset,
@@ -29,7 +29,7 @@ from harness import (
 )
 
 from localtunnel import Client, ClientConfig
-from localtunnel.client.events import TunnelLost, TunnelOpened, UpstreamFailed, VisitorJoined, VisitorLeft
+from localtunnel.client.events import RequestFinished, RequestStarted, TunnelLost, TunnelOpened, UpstreamFailed
 from localtunnel.errors import AddressError, NameInvalid, NameUnavailable, TlsError
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -67,14 +67,11 @@ def test_a_visitor_reaches_the_upstream_and_everything_is_reported():
                 )
             ]
             assert fetch(frontend(server), request("foo.localhost", "/page")).body == b"hello"
-            left = client.wait_for(VisitorLeft)
-            (joined,) = client.seen(VisitorJoined)
-            assert (joined.number, joined.request) == (1, "GET /page HTTP/1.1")
-            assert joined.peer.startswith(f"{LOOPBACK}:")
-            assert left.number == 1
-            assert left.received == len(forwarded(request("foo.localhost", "/page")))
-            assert left.sent > 5
-            assert left.reason == "closed"
+            finished = client.wait_for(RequestFinished)
+            assert finished == RequestFinished(
+                1, 1, LOOPBACK, "GET", "/page", 200, finished.seconds, 0, len(b"hello"), None
+            )
+            assert 0 < finished.seconds < CAP
         wait_until(lambda: len(server.registry) == 0)
 
 
@@ -185,13 +182,13 @@ def test_stopping_frees_the_name_and_ends_every_visitor():
             answered.sendall(request("foo.localhost", "/half"))
             assert read_exactly(answered, len(begun)) == begun
             waiting.sendall(request("foo.localhost", "/none"))
-            client.wait_for(VisitorJoined, 2)
+            assert [client.wait_for(RequestStarted, count).status for count in (1, 2)] == [200, None]
             assert client.client.visitors == 2
             client.stop()
             assert client.ended() is None
             assert is_reset(answered)
             assert parse_response(read_to_end(waiting)).fields["x-localtunnel-error"] == "upstream_closed"
-            assert [client.wait_for(VisitorLeft, count).reason for count in (1, 2)] == ["client stopped"] * 2
+            assert [client.wait_for(RequestFinished, count).error for count in (1, 2)] == ["stopped"] * 2
         wait_until(lambda: len(server.registry) == 0)
 
 
@@ -232,7 +229,7 @@ def test_a_whole_session_of_0_2(server):
         proxy.sendall(request("foo.example.com"))
         assert read_to_end(proxy).endswith(b"\r\n\r\nhello")
         proxy.close()
-        client.wait_for(VisitorLeft)
+        assert client.wait_for(RequestFinished).visitor is None
 
 
 def test_the_upstream_is_dialled_on_the_assignment_and_not_before(server):
@@ -249,7 +246,7 @@ def test_the_upstream_is_dialled_on_the_assignment_and_not_before(server):
         assert dialled == []
         first.sendall(frame({"proxy": True}))
         wait_until(lambda: dialled)
-        client.wait_for(VisitorJoined)
+        assert client.client.visitors == 1
         assert len(dialled) == 1
 
 
@@ -261,7 +258,7 @@ def test_visitors_outlive_the_session_in_which_they_came(server):
         control = server.open_tunnel()
         proxy = server.accept_proxy()
         proxy.sendall(frame({"proxy": True}) + b"one,")
-        client.wait_for(VisitorJoined)
+        wait_until(lambda: client.client.visitors)
         control.close()
         client.wait_for(TunnelLost)
         server.open_tunnel()

@@ -1,8 +1,11 @@
 """localtunnel.client.discovery: asking a frontend about itself, whoever answers there."""
 
+import ssl as stdlib_ssl
 from contextlib import contextmanager
 
 import pytest
+import trustme
+from gevent import ssl
 from harness import (
     LOOPBACK,
     at_most,
@@ -14,12 +17,21 @@ from harness import (
     running_upstream,
     unused_port,
 )
+from harness.tls import authority_of_this_machine, write_certificate
 
 import localtunnel
 from localtunnel.client.discovery import MAX_ANSWER, discover_backend, server_version
-from localtunnel.errors import ConnectionClosed, ConnectionRefused, DeadlineExceeded, LocaltunnelError, Unreachable
+from localtunnel.errors import (
+    CertificateUntrusted,
+    ConnectionClosed,
+    ConnectionRefused,
+    DeadlineExceeded,
+    LocaltunnelError,
+    TlsError,
+    Unreachable,
+)
 from localtunnel.net import closing
-from localtunnel.net.address import HostPort
+from localtunnel.net.address import HostPort, ServerAddress
 from localtunnel.net.deadline import Deadline
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -36,7 +48,7 @@ def answering(*pieces):
             sock.sendall(piece)
 
     with running_upstream(handler) as port:
-        yield HostPort(LOOPBACK, port), requests
+        yield ServerAddress(LOOPBACK, port), requests
 
 
 def ok(body, fields=b""):
@@ -50,7 +62,7 @@ def discover(server):
 
 def test_a_real_server_is_discovered():
     with running_server() as server:
-        assert discover(HostPort(*frontend(server))) == HostPort(*backend(server))
+        assert discover(ServerAddress(*frontend(server))) == HostPort(*backend(server))
 
 
 def test_the_request_names_the_server_and_asks_for_the_backend():
@@ -149,12 +161,12 @@ def test_a_reset_is_told():
         closing.reset(sock)
 
     with running_upstream(handler) as port, pytest.raises(ConnectionClosed, match=f"Asking 127.0.0.1:{port} failed"):
-        discover(HostPort(LOOPBACK, port))
+        discover(ServerAddress(LOOPBACK, port))
 
 
 def test_silence_costs_the_deadline():
     with running_upstream(read_to_end) as port, at_most(3), pytest.raises(DeadlineExceeded):
-        discover_backend(HostPort(LOOPBACK, port), Deadline(0.2))
+        discover_backend(ServerAddress(LOOPBACK, port), Deadline(0.2))
 
 
 def test_an_endless_answer_is_read_no_further_than_the_limit():
@@ -169,14 +181,14 @@ def test_an_endless_answer_is_read_no_further_than_the_limit():
             sent += 65536
 
     with running_upstream(handler) as port, at_most(5), pytest.raises(Unreachable):
-        discover_backend(HostPort(LOOPBACK, port), Deadline(60))
+        discover_backend(ServerAddress(LOOPBACK, port), Deadline(60))
     assert sent < 200 * MAX_ANSWER
 
 
 def test_nobody_there_is_unreachable():
     port = unused_port()
     with pytest.raises(ConnectionRefused) as caught:
-        discover(HostPort("localhost", port))
+        discover(ServerAddress("localhost", port))
     assert str(caught.value) == (
         f"No localtunnel server answers at localhost:{port} (connection refused); start lt-server there, or name yours "
         "with --server."
@@ -197,3 +209,89 @@ def test_a_version_that_cannot_be_shown_is_none(body):
 @pytest.mark.parametrize("text", [f"{LOOPBACK}:1", "not an address", "http://"])
 def test_a_server_that_cannot_be_asked_has_no_version(text):
     assert server_version(text, 1) is None
+
+
+# Over HTTPS.
+
+
+@contextmanager
+def answering_https(directory, *pieces, names=(LOOPBACK,)):
+    """A server with a certificate for ``names`` that this machine's only authority has signed; yields its address."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(stdlib_ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(write_certificate(authority, directory, *names))
+    seen = []
+
+    def handler(sock):
+        with context.wrap_socket(sock, server_side=True) as secure:
+            seen.append(read_head(secure))
+            for piece in pieces:
+                secure.sendall(piece)
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        authority_of_this_machine(authority, directory, patch),
+        running_upstream(handler) as port,
+    ):
+        yield ServerAddress(LOOPBACK, port, "https"), seen
+
+
+def test_https_is_verified_and_asked_as_http_is(tmp_path):
+    answer = [bytes([byte]) for byte in ok(b"8001")]
+    with answering_https(tmp_path, *answer) as (server, seen):
+        assert discover(server) == HostPort(LOOPBACK, 8001)
+        assert server_version(str(server), 5) == "8001"
+    assert f"\r\nHost: {LOOPBACK}:{server.port}\r\n".encode() in seen[0]
+
+
+def test_an_answer_of_many_records_is_read_to_its_end(tmp_path):
+    body = b"8001" + b" " * (MAX_ANSWER - 8)
+    with answering_https(tmp_path, ok(body)) as (server, _):
+        assert discover(server).port == 8001
+
+
+def test_a_certificate_for_another_name_is_refused_before_anything_is_asked(tmp_path):
+    with (
+        answering_https(tmp_path, ok(b"8001"), names=("example.com",)) as (server, seen),
+        pytest.raises(CertificateUntrusted, match=f"https://{LOOPBACK}:.* has to show a certificate for {LOOPBACK}"),
+    ):
+        discover(server)
+    assert b"".join(seen) == b""
+
+
+def test_an_authority_that_nobody_knows_is_refused_before_anything_is_asked(tmp_path, monkeypatch):
+    with answering_https(tmp_path, ok(b"8001")) as (server, seen):
+        trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "other.pem"))
+        with pytest.raises(CertificateUntrusted, match="SSL_CERT_FILE names a file with others"):
+            discover(server)
+    assert b"".join(seen) == b""
+
+
+def test_https_where_http_is_spoken_is_told():
+    def handler(sock):
+        sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        read_to_end(sock)
+
+    with running_upstream(handler) as port, pytest.raises(TlsError, match="is it http:// that is spoken there"):
+        discover(ServerAddress(LOOPBACK, port, "https"))
+
+
+@pytest.mark.parametrize("status", [b"301 Moved Permanently", b"308 Permanent Redirect"])
+def test_a_redirect_to_https_is_told_and_not_followed(status):
+    answer = b"HTTP/1.1 %s\r\nLocation: https://%s/meta/backend\r\nContent-Length: 0\r\n\r\n"
+    with (
+        answering(answer % (status, LOOPBACK.encode())) as (server, requests),
+        pytest.raises(Unreachable, match=f"write --server=https://{LOOPBACK}, or"),
+    ):
+        discover(server)
+    assert len(requests) == 1
+
+
+def test_silence_behind_tls_costs_the_deadline(tmp_path):
+    with (
+        running_upstream(read_to_end) as port,
+        at_most(3),
+        pytest.raises(DeadlineExceeded),
+    ):
+        discover_backend(ServerAddress(LOOPBACK, port, "https"), Deadline(0.2))

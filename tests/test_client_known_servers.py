@@ -96,6 +96,14 @@ def test_a_file_that_is_no_text_is_refused(known):
         known.find("example.com:80")
 
 
+def test_a_file_that_others_may_read_is_taken(known):
+    known.remember("other:80", "pin", ONE)
+    known.path.chmod(0o644)
+    assert known.find("other:80").fingerprint == ONE
+    known.remember("another:80", "roots", None)
+    assert known.find("other:80").fingerprint == ONE
+
+
 def test_a_file_that_others_may_write_is_refused(known):
     known.remember("other:80", "pin", ONE)
     known.path.chmod(0o666)

@@ -139,6 +139,7 @@ def test_a_client_without_a_token_answers_no_challenge(server):
         ("tls_required", errors.TlsRequired, 4),
         ("not_allowed", errors.NotAllowed, 5),
         ("limit_reached", errors.LimitReached, 5),
+        ("invalid_request", errors.RequestInvalid, 7),
     ],
 )
 def test_refusals_that_end_the_client(server, code, error, number):

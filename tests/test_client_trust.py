@@ -132,6 +132,31 @@ def test_a_server_that_was_met_is_not_used_without_encryption(known, by_roots):
         meeting(known).check_plain()
 
 
+FAULTS = {
+    "writable": lambda path: path.chmod(0o666),
+    "damaged": lambda path: path.write_text("what?\n"),
+    "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+    "a directory": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_file_that_goes_bad_stops_the_next_run_and_not_this_one(known, caplog, fault):
+    met(known, by_roots=False)
+    trust = meeting(known)
+    FAULTS[fault](known.path)
+    for _ in range(3):
+        trust.look_up()
+    trust.check(right(), by_roots=False)
+    with pytest.raises(KeyChanged):
+        trust.check(wrong(), by_roots=False)
+    with pytest.raises(DowngradeRefused):
+        trust.check_plain()
+    assert [record.message for record in caplog.records] == ["known servers not read again"]
+    with pytest.raises(ConfigError):
+        meeting(known)
+
+
 def test_what_cannot_be_written_down_is_remembered_for_this_run(known, monkeypatch, caplog):
     def full(path, data):
         raise ConfigError("The disk is full.")
@@ -143,3 +168,25 @@ def test_what_cannot_be_written_down_is_remembered_for_this_run(known, monkeypat
     trust.look_up()
     with pytest.raises(KeyChanged, match="its line in"):
         trust.check(wrong(), by_roots=False)
+
+
+@pytest.mark.parametrize(
+    ("before", "given", "takes"),
+    [
+        (None, {}, True),
+        ("pin", {}, True),
+        ("roots", {}, True),
+        ("other", {}, False),
+        (None, {"pinned": fingerprint(right())}, True),
+        (None, {"pinned": fingerprint(wrong())}, False),
+    ],
+)
+def test_a_token_that_was_found_later_is_not_for_a_server_with_another_key(known, before, given, takes):
+    if before is not None:
+        meeting(known).remember(wrong() if before == "other" else right(), by_roots=before == "roots")
+    trust = Trust(NAME, known, **given)
+    assert trust.introduce(fingerprint(right())) is takes
+    if takes and before is None and not given:
+        assert trust.is_bound
+        with pytest.raises(KeyChanged, match="the one of your token"):
+            trust.check(wrong(), by_roots=False)

@@ -2,7 +2,6 @@
 
 import gevent
 import pytest
-from gevent.event import Event
 from harness import (
     LOOPBACK,
     is_reset,
@@ -18,8 +17,7 @@ from harness import (
     wait_until,
 )
 
-from localtunnel.client.events import RequestFollowed, UpstreamFailed, VisitorJoined, VisitorLeft
-from localtunnel.client.requests import MAX_LINE
+from localtunnel.client.events import RequestFinished, UpstreamFailed, VisitorJoined
 from localtunnel.client.upstream import Upstream
 from localtunnel.client.visits import Visits
 from localtunnel.net import closing
@@ -40,12 +38,12 @@ class Bench:
         upstream.resolve()
         self.visits = Visits(upstream, self.events.append)
 
-    def begin(self, first=HELLO, number=1, kind="http"):
+    def begin(self, first=HELLO, number=1, kind="http", real_ip=False):
         """Begin a visit as LTP/0.3 has it, or as LTP/0.2 when ``number`` is None."""
         sock, server = pair()
         self.servers.append(server)
         assignment = None if number is None else Assignment(number, "203.0.113.7:51234", kind)
-        self.visits.begin(sock, assignment, first)
+        self.visits.begin(sock, assignment, first, real_ip=real_ip)
         return server
 
     def kinds(self):
@@ -71,9 +69,14 @@ def port():
         yield listening_port
 
 
+def told(event):
+    """Return what of a finished request does not depend on the clock."""
+    return event.number, event.connection, event.visitor, event.method, event.path, event.status, event.error
+
+
 def test_a_visit_of_0_3_says_got_and_ready_and_then_only_bytes(port):
     with Bench(port) as bench:
-        server = bench.begin()
+        server = bench.begin(kind="tcp")
         assert (read_message(server), read_message(server)) == ({"got": 1}, {"ready": 1})
         assert read_exactly(server, len(HELLO)) == HELLO
         server.sendall(b"more")
@@ -82,70 +85,14 @@ def test_a_visit_of_0_3_says_got_and_ready_and_then_only_bytes(port):
         assert read_to_end(server) == b""
         wait_until(lambda: not len(bench.visits))
         joined, left = bench.events
-        assert joined == VisitorJoined(1, "203.0.113.7:51234", "GET /hello HTTP/1.1")
+        assert joined == VisitorJoined(1, "203.0.113.7:51234")
         assert (left.received, left.sent, left.reason) == (len(HELLO) + 4, len(HELLO) + 4, "closed")
-
-
-def follow(bench, kind="http"):
-    """Have a request answered (by its echo) on a new visit, and return the server's end."""
-    server = bench.begin(kind=kind)
-    assert (read_message(server), read_message(server)) == ({"got": 1}, {"ready": 1})
-    assert read_exactly(server, len(HELLO)) == HELLO
-    return server
-
-
-def exchange(server, data):
-    server.sendall(data)
-    assert read_exactly(server, len(data)) == data
-
-
-def followed(bench):
-    """End the visit as the server does, and return the request lines that were reported after the first."""
-    bench.servers[-1].shutdown(1)
-    wait_until(lambda: not len(bench.visits))
-    return [event for event in bench.events if type(event) is RequestFollowed]
-
-
-def test_each_request_that_follows_on_the_connection_is_reported(port):
-    with Bench(port) as bench:
-        server = follow(bench)
-        exchange(server, request("demo.localhost", "/page2"))
-        exchange(server, b"no request line, such as a part of a WebSocket")
-        exchange(server, b"POST /page3 HTTP/1.0\r\n\r\nGET /body HTTP/1.1\r\n")
-        exchange(server, b"GET /" + b"a" * MAX_LINE + b" HTTP/1.1\r\n\r\n")
-        assert followed(bench) == [
-            RequestFollowed(1, "GET /page2 HTTP/1.1"),
-            RequestFollowed(1, "POST /page3 HTTP/1.0"),
-        ]
-
-
-def test_a_body_that_looks_like_a_request_is_none_while_nothing_was_answered():
-    taken = Event()
-
-    def silent(sock):
-        read_exactly(sock, 2 * len(HELLO))
-        taken.set()
-        read_to_end(sock)
-
-    with running_upstream(silent) as port, Bench(port) as bench:
-        server = bench.begin()
-        assert (read_message(server), read_message(server)) == ({"got": 1}, {"ready": 1})
-        server.sendall(HELLO)
-        assert taken.wait(10)
-        assert followed(bench) == []
-
-
-def test_a_tcp_tunnel_has_no_requests(port):
-    with Bench(port) as bench:
-        exchange(follow(bench, "tcp"), HELLO)
-        assert followed(bench) == []
 
 
 def test_a_visit_of_0_2_says_nothing_of_its_own(port):
     with Bench(port) as bench:
         server = bench.begin(number=None)
         assert read_exactly(server, len(HELLO)) == HELLO
-        assert bench.events == [VisitorJoined(1, None, "GET /hello HTTP/1.1")]
 
 
 @pytest.mark.parametrize("host", [LOOPBACK, "255.255.255.255"], ids=["refused", "unreachable"])
@@ -156,7 +103,15 @@ def test_failures_of_0_3_are_for_the_server_to_tell(host):
         word = "refused" if host == LOOPBACK else "unreachable"
         assert read_message(server) == {"failed": {"id": 1, "error": word}}
         assert read_to_end(server) == b""
-        assert bench.kinds() == [UpstreamFailed, VisitorLeft]
+        assert bench.kinds() == [UpstreamFailed, RequestFinished]
+        assert told(bench.events[1]) == (1, 1, "203.0.113.7", "GET", "/hello", 502, f"upstream_{word}")
+
+
+def test_a_failure_on_a_tcp_tunnel_is_of_a_connection_and_not_of_a_request():
+    with Bench(unused_port()) as bench:
+        bench.begin(kind="tcp")
+        wait_until(lambda: bench.events)
+        assert bench.kinds() == [UpstreamFailed]
 
 
 def test_got_is_said_while_the_upstream_is_dialled_and_a_timeout_after_it():
@@ -174,26 +129,32 @@ def test_a_failure_of_0_2_is_answered_by_the_client_itself():
         response = parse_response(read_to_end(server))
         assert (response.status, response.fields["x-localtunnel-error"]) == (502, "upstream_refused")
         assert LOOPBACK not in response.body.decode()
-        assert bench.kinds() == [UpstreamFailed, VisitorLeft]
+        assert bench.kinds() == [UpstreamFailed, RequestFinished]
+        assert told(bench.events[1]) == (1, 1, None, "GET", "/hello", 502, "upstream_refused")
 
 
 @pytest.mark.parametrize("number", [1, None], ids=["0.3", "0.2"])
 def test_aborting_resets_both_connections(number):
     """The one visitor is joined, the other one's upstream is still being dialled."""
-    resets = []
+    accepted, resets = [], []
+
+    def upstream(sock):
+        accepted.append(sock)
+        resets.append(is_reset(sock))
+
     with (
-        running_upstream(lambda sock: resets.append(is_reset(sock))) as port,
+        running_upstream(upstream) as port,
         silent_listener() as address,
         Bench(port) as joined,
         Bench(address[1]) as dialling,
     ):
         servers = [joined.begin(number=number), dialling.begin(number=number)]
-        wait_until(lambda: VisitorJoined in joined.kinds())
+        wait_until(lambda: accepted)
         for bench in (joined, dialling):
             bench.visits.end("test")
             bench.visits.end("again")
             assert len(bench.visits) == 0
-            assert [event.reason for event in bench.events if type(event) is VisitorLeft] == ["test"]
+            assert [told(event)[4:] for event in bench.events] == [("/hello", None, "stopped")]
         assert all(is_reset(server) for server in servers)
         wait_until(lambda: resets)
     assert resets == [True]
@@ -205,13 +166,13 @@ def test_a_server_that_has_gone_ends_the_visit_before_it_begins(port):
         sock.shutdown(1)
         server.close()
         bench.visits.begin(sock, Assignment(1, "v"), HELLO)
-        assert bench.kinds() == [VisitorLeft]
+        assert [told(event)[4:] for event in bench.events] == [("/hello", None, "visitor_gone")]
         assert len(bench.visits) == 0
 
 
 def test_each_visit_has_a_number_and_ends_by_itself(port):
     with Bench(port) as bench:
-        first, second = bench.begin(number=1), bench.begin(number=2)
+        first, second = bench.begin(number=1, kind="tcp"), bench.begin(number=2, kind="tcp")
         first.close()
         wait_until(lambda: len(bench.visits) == 1)
         assert [event.number for event in bench.events] == [1, 2, 1]

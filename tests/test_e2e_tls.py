@@ -92,12 +92,17 @@ def test_the_pool_resumes_the_session_of_the_control_connection(upstream, monkey
         assert all(resumed[2:])
 
 
-def test_a_reconnecting_client_resumes_and_has_its_name(upstream):
-    with running_server() as server, running_client(frontend(server), upstream, name="demo", timeouts=SOON) as client:
-        server.registry.find("demo").tunnel.end("cut")
-        assert client.wait_for(TunnelOpened, 2).resumed
-        assert len(client.seen(ServerPinned)) == 1
-        wait_until(lambda: fetch(frontend(server), request("demo.localhost")).status == 200)
+def test_a_reconnecting_client_resumes_and_has_its_name_over_tls_alone(upstream):
+    with running_server() as server, Link(backend(server)) as link:
+        settings = {"name": "demo", "backend": link.port, "timeouts": SOON}
+        with running_client(frontend(server), upstream, **settings) as client:
+            session = server.registry.find("demo").session
+            server.registry.find("demo").tunnel.end("cut")
+            assert client.wait_for(TunnelOpened, 2).resumed
+            assert server.registry.find("demo").session == session
+            assert len(client.seen(ServerPinned)) == 1
+            wait_until(lambda: fetch(frontend(server), request("demo.localhost")).status == 200)
+        assert all(line.from_client.startswith(b"\x16\x03") for line in link.lines)
 
 
 # The first contact, and those after it.

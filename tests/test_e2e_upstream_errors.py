@@ -8,7 +8,7 @@ from gevent import socket
 from harness import LOOPBACK, connect, fetch, frontend, request, running_client, running_server, running_upstream
 from harness import unused_port as refused_port
 
-from localtunnel.client.events import UpstreamFailed, VisitorJoined
+from localtunnel.client.events import RequestFinished, UpstreamFailed
 
 UPSTREAM_TIMEOUT = 0.3
 ACCEPTS = ["text/html", "text/plain", "application/json"]
@@ -72,5 +72,5 @@ def test_closed_without_an_answer():
         with running_client(frontend(server), target, name="demo") as client:
             for number, accept in enumerate(ACCEPTS, 1):
                 expect(server, accept, target, 502, "upstream_closed")
-                client.wait_for(VisitorJoined, number)
+                assert client.wait_for(RequestFinished, number).error == "upstream_closed"
             assert not client.seen(UpstreamFailed)

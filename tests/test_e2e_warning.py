@@ -13,6 +13,7 @@ import websocket
 from beside import Nginx, curl, end_session
 from harness import CAP, ClientProcess, ServerProcess, answer_hello, fetch, request, running_upstream
 from harness.installed import installed
+from harness.web import read_head
 
 OPEN = "warning_page = true\n"
 CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -111,6 +112,52 @@ def test_a_program_is_served_and_a_browser_asked() -> None:
         assert fetch(server.frontend, request("demo.localhost", fields=f"Accept: {CHROMIUM}\r\n")).status == 200
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_form_does_not_get_past_it(method: str) -> None:
+    """Nothing of it reaches the tunnel, however much there is of it."""
+    seen: list[bytes] = []
+
+    def note(sock: Any) -> None:
+        seen.append(read_head(sock))
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+
+    with (
+        running_upstream(note) as target,
+        ServerProcess(config=OPEN) as server,
+        ClientProcess(target, server=server.frontend, name="demo") as client,
+    ):
+        client.wait_until_open()
+        form = "Origin: http://evil.example\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        for fields in (f"Accept: {CHROMIUM}\r\n", "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: fencedframe\r\n"):
+            asked = fetch(server.frontend, request("demo.localhost", "/pay", method, form + fields, b"a=b&" * 50_000))
+            assert (asked.status, asked.fields["x-localtunnel-error"]) == (403, "warning_page")
+        assert fetch(server.frontend, request("demo.localhost", "/pay", method, form, b"a=b")).status == 200
+    assert [head.partition(b" HTTP/")[0] for head in seen] == [f"{method} /pay".encode()]
+
+
+@pytest.mark.slow
+def test_another_site_s_form_is_stopped_in_a_browser(tmp_path: Path) -> None:
+    with (
+        Nginx(tmp_path / "nginx") as nginx,
+        ServerProcess(config=OPEN) as server,
+        ClientProcess(nginx.port, server=server.frontend, name="demo") as client,
+    ):
+        url = client.wait_until_open()
+        (nginx.root / "page.html").write_text("<!doctype html><title>page</title><p>hello from page")
+        (nginx.root / "evil.html").write_text(
+            f'<!doctype html><form method="post" action="{url}/page.html"><input name="a" value="b"></form>'
+            "<script>document.forms[0].submit()</script>"
+        )
+        browser = Browser(tmp_path)
+        try:
+            browser.go(f"http://127.0.0.1:{nginx.port}/evil.html")
+            browser.wait_for("Your form was not sent")
+            browser.evaluate("document.querySelector('button').click()")
+            browser.wait_for("hello from page")
+        finally:
+            browser.close()
+
+
 @pytest.mark.slow
 def test_somebody_presses_the_button(tmp_path: Path) -> None:
     with (
@@ -124,7 +171,7 @@ def test_somebody_presses_the_button(tmp_path: Path) -> None:
         browser = Browser(tmp_path)
         try:
             browser.go(f"{url}/page.html?x=1")
-            assert "Type in no password" in browser.wait_for("You are about to visit a tunnel")
+            assert "Do not enter a password" in browser.wait_for("You are about to visit a tunnel")
             assert browser.evaluate("document.cookie") == ""
             browser.evaluate("document.querySelector('button').click()")
             browser.wait_for("hello from page")

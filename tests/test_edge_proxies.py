@@ -109,8 +109,9 @@ def test_haproxy_speaks_the_proxy_protocol(version: str, upstream: int, tmp_path
             told = ask(proxy, source, {**CLAIMS, "X-Forwarded-Proto": "https"})
             forwarded = f'for={source};proto=http;host="demo.localhost"'
             assert told == Seen(source, source, "http", forwarded)
-        # The second came on the connection of the first, of which the client is told whose it was to begin with.
-        assert client.wait_for_event("visitor_joined")["peer"].startswith(f"{VISITOR}:")
+        # The second came on the connection of the first.
+        finished = [client.wait_for_event("request_finished", count) for count in (1, 2)]
+        assert [(each["connection"], each["visitor"]) for each in finished] == [(1, VISITOR), (1, OTHER)]
 
 
 def test_connection_of_one_visitor_carries_several_requests_after_its_header(upstream: int, tmp_path: Path) -> None:
@@ -159,6 +160,40 @@ def test_nginx_says_who_the_visitor_is_and_how_it_came(upstream: int, tmp_path: 
         assert ask(proxy, VISITOR, CLAIMS) == Seen(VISITOR, VISITOR, "https", forwarded)
         # Who comes past the proxy speaks for nobody.
         assert ask(server.frontend, OTHER, CLAIMS).forwarded_for == OTHER
+
+
+_BARE_LOCATION = """
+        location / {{
+            proxy_pass http://{server[0]}:{server[1]};
+            proxy_set_header Host $http_host;
+        }}
+"""
+
+
+@pytest.mark.parametrize("program", ["uvicorn", "flask"])
+def test_nginx_that_asks_by_http_1_0_passes_on_what_is_sent_in_chunks(program: str, tmp_path: Path) -> None:
+    """It does unless it is told otherwise, and both upstreams chunk whatever the version."""
+    pytest.importorskip(program)
+    run = {"uvicorn": web_programs.uvicorn, "flask": web_programs.flask}[program]
+    with (
+        run(tmp_path) as port,
+        ServerProcess() as server,
+        Nginx(tmp_path / "nginx", _BARE_LOCATION.format(server=server.frontend)) as proxy,
+        ClientProcess(port, server=server.frontend, name="demo") as client,
+    ):
+        client.wait_until_open()
+        visitor = Visitor((LOOPBACK, proxy.port), "demo.localhost")
+        if program == "flask":
+            for body in (b"one", b"two", b""):
+                visitor.ask(Request("PUT", "/channel/a", body=body))
+            answers = [visitor.ask(Request("GET", "/channel/a/events"))]
+            expected = b"data: one\n\ndata: two\n\n"
+        else:
+            answers = [visitor.ask(Request("GET", "/")) for _ in range(3)]
+            expected = b"asked by 1.1\n" * 3
+        visitor.close()
+
+    assert [(answer.status, answer.body) for answer in answers] == [(200, expected)] * len(answers)
 
 
 def test_proxy_that_is_not_trusted_is_the_visitor(upstream: int, tmp_path: Path) -> None:

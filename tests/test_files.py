@@ -71,6 +71,22 @@ def test_a_file_that_others_may_use_is_refused(path, bits):
         files.read(path)
 
 
+@pytest.mark.parametrize("bits", [0o044, 0o040, 0o004, 0o055])
+def test_what_is_no_secret_others_may_read(path, bits):
+    replace(path, b"x")
+    path.chmod(0o600 | bits)
+    assert files.read(path, secret=False) == b"x"
+
+
+@pytest.mark.parametrize("bits", [0o020, 0o002, 0o066])
+def test_what_is_no_secret_others_may_not_write(path, bits):
+    replace(path, b"x")
+    path.chmod(0o600 | bits)
+    with pytest.raises(ConfigError, match=f"mode {0o600 | bits:03o}.*chmod 600") as caught:
+        files.read(path, secret=False)
+    assert "holds secrets" not in str(caught.value)
+
+
 def test_what_a_killed_writer_left_is_overwritten(path):
     (path.parent / "secrets.json.new").write_bytes(b"half of someth")
     replace(path, b"whole")

@@ -55,6 +55,21 @@ def test_no_body() -> None:
     assert NO_BODY.feed(b"a") == 0
 
 
+@given(st.lists(st.binary(min_size=1, max_size=40)), st.sampled_from([b"", b"X-Sum: 1\r\n"]), st.data())
+def test_what_chunks_hold_is_taken_out_in_every_cut(chunks: list[bytes], trailer: bytes, drawn: st.DataObject) -> None:
+    data = b"".join(b"%x;a=b\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"00\r\n" + trailer + b"\r\n"
+    places = drawn.draw(st.lists(st.integers(0, len(data))))
+    body, found = Chunked(RESPONSE), b""
+    for piece in cut(data + b"rest", places):
+        if body.done:
+            break
+        taken: list[bytes | memoryview] = []
+        body.feed(memoryview(piece), taken)
+        found += b"".join(taken)
+    assert body.done
+    assert found == b"".join(chunks)
+
+
 def test_until_close() -> None:
     assert UNTIL_CLOSE.until_close
     assert not UNTIL_CLOSE.done

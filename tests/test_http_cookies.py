@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localtunnel.http.cookies import fit_domain
+from localtunnel.http.cookies import fit_clearing, fit_domain
 
 HOST = b"demo.tunnels.example.com"
 
@@ -89,3 +89,23 @@ def test_no_cookie_that_goes_on_has_a_domain_above_the_host(value):
         name, _, domain = attribute.partition(b"=")
         if name.strip(b" \t").lower() == b"domain":
             assert not HOST.endswith(b"." + domain.strip(b" \t").lower().strip(b".")) or not domain.strip(b" \t.")
+
+
+@pytest.mark.parametrize(
+    ("value", "left"),
+    [
+        (b'"cache"', b'"cache"'),
+        (b'"cache","storage:shared" , "executionContexts"', b'"cache", "storage:shared", "executionContexts"'),
+        (b'"cache", "cookies", "storage"', b'"cache", "storage"'),
+        (b'"*"', b'"cache", "storage"'),
+        (b'"cookies"', None),
+        (b'"Cookies"', None),
+        (b'"cook\\ies"', None),
+        (b"cookies, *", None),
+        (b'"cookies', None),
+        (b'"a, "cookies", b"', None),
+        (b"", None),
+    ],
+)
+def test_of_what_is_to_be_cleared_cookies_are_left_out(value, left):
+    assert fit_clearing(value) == left

@@ -159,8 +159,18 @@ def test_another_upgrade_is_dropped():
 
 
 @pytest.mark.parametrize("fields", ["", "Connection: keep-alive\r\n", "Connection: close\r\n"])
-def test_http_1_0_stays_http_1_0_and_asks_for_one_exchange(fields):
-    assert forwarded(fields, "GET /a HTTP/1.0") == f"GET /a HTTP/1.0\r\n{HOST}Connection: close\r\n{OURS}"
+def test_http_1_0_goes_on_as_http_1_1(fields):
+    assert forwarded(fields, "GET /a HTTP/1.0") == f"GET /a HTTP/1.1\r\n{HOST}{OURS}"
+
+
+@pytest.mark.parametrize("rules", [None, Rules(KEY, request_header_add=["X-A: b"])], ids=["", "with rules"])
+@pytest.mark.parametrize(
+    "fields", ["Expect: 100-continue\r\n", "expect:100-Continue\r\nTE: trailers\r\nConnection: TE\r\n"]
+)
+def test_http_1_0_knows_neither_a_100_nor_trailers(fields, rules):
+    sent = forwarded(fields, "POST / HTTP/1.0", rules=rules).lower()
+    assert "expect" not in sent
+    assert "trailers" not in sent
 
 
 @pytest.mark.parametrize(
@@ -168,7 +178,7 @@ def test_http_1_0_stays_http_1_0_and_asks_for_one_exchange(fields):
     [
         ("GET http://demo.example.com:8000/a?b HTTP/1.1", "GET /a?b HTTP/1.1"),
         ("GET HTTP://DEMO.example.com:8000 HTTP/1.1", "GET / HTTP/1.1"),
-        ("GET http://demo.example.com:8000?b=/c HTTP/1.0", "GET /?b=/c HTTP/1.0"),
+        ("GET http://demo.example.com:8000?b=/c HTTP/1.0", "GET /?b=/c HTTP/1.1"),
         ("OPTIONS http://demo.example.com:8000 HTTP/1.1", "OPTIONS * HTTP/1.1"),
         ("OPTIONS http://demo.example.com:8000/ HTTP/1.1", "OPTIONS / HTTP/1.1"),
         ("OPTIONS * HTTP/1.1", "OPTIONS * HTTP/1.1"),
@@ -251,6 +261,47 @@ def test_the_host_is_rewritten():
     assert sent == f"GET / HTTP/1.1\r\nAccept: a\r\nHost: localhost:3000\r\n{OURS}"
 
 
+@pytest.mark.parametrize(
+    ("value", "mapped"),
+    [
+        ("http://demo.example.com:8000", "http://localhost:3000"),
+        ("HTTP://Demo.Example.COM:8000/a?b", "http://localhost:3000/a?b"),
+        ("http://demo.example.com", None),
+        ("https://demo.example.com:8000", None),
+        ("http://other.example.com:8000/", None),
+        ("http://demo.example.com:8000.evil.example/", None),
+        ("http://user@demo.example.com:8000/", None),
+        ("//demo.example.com:8000/", None),
+        ("http://evil.example/http://demo.example.com:8000/", None),
+        ("null", None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["Origin", "referer"])
+def test_an_origin_that_is_the_tunnels_own_becomes_the_upstreams(name, value, mapped):
+    rules = Rules(KEY, host_header="localhost:3000")
+    field, host = f"{name}: {value}\r\n", "Host: localhost:3000\r\n"
+    assert kept(field, rules) == (f"{name}: {mapped}\r\n" if mapped else field) + host
+    assert kept(field) == field
+    assert kept(field, Rules(KEY, cors=True)) == field
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [("demo.example.com", "https://demo.example.com"), ("demo.example.com:443", "https://demo.example.com")],
+)
+def test_a_port_that_goes_without_saying(host, origin):
+    rules = Rules(KEY, host_header="app.internal:80")
+    fields = f"Origin: {origin}\r\nReferer: {origin}:443/a\r\n"
+    sent = forwarded(fields, host=f"Host: {host}\r\n", rules=rules, visitor=("203.0.113.7", "https"))
+    assert "Origin: http://app.internal:80\r\nReferer: http://app.internal:80/a\r\n" in sent
+
+
+def test_a_websocket_has_the_upstreams_origin_as_well():
+    asked = "Connection: Upgrade\r\nUpgrade: websocket\r\nOrigin: http://demo.example.com:8000\r\n"
+    assert "Origin: http://localhost:3000\r\n" in forwarded(asked, rules=Rules(KEY, host_header="localhost:3000"))
+
+
 # Responses.
 
 
@@ -329,9 +380,11 @@ def test_a_101_that_was_not_asked_for_is_invalid(fields, ask):
         answered(fields, "HTTP/1.1 101 Switching", ask=ask)
 
 
-def test_chunks_for_http_1_0_are_invalid():
-    with pytest.raises(UpstreamInvalid):
-        answered("Transfer-Encoding: chunked\r\n", request="GET / HTTP/1.0")
+def test_http_1_0_is_told_nothing_of_chunks():
+    fields = "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\nServer: x\r\n"
+    assert answered(fields, request="GET / HTTP/1.0", close=True) == (
+        "HTTP/1.1 200 OK\r\nServer: x\r\nConnection: close\r\n\r\n"
+    )
 
 
 def test_lines_of_the_servers_own_come_last():
@@ -350,6 +403,26 @@ def test_lines_of_the_servers_own_come_last():
 def test_a_cookie_for_the_neighbours_is_dropped(cookie, left):
     sent = answered(f"Set-Cookie: {cookie}\r\nSet-Cookie: c=d\r\n")
     assert sent == "HTTP/1.1 200 OK\r\n" + (f"Set-Cookie: {left}\r\n" if left else "") + "Set-Cookie: c=d\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("cookie", "left"),
+    [
+        ("a=b; Domain=example.com", None),
+        ("a=b; domain=.com; Path=/", None),
+        ("a=b; Domain=demo.example.com; Path=/", "a=b; Domain=demo.example.com; Path=/"),
+        ("a=b; Domain=app.internal", "a=b; Domain=demo.example.com"),
+    ],
+)
+@pytest.mark.parametrize("name", ["Set-Cookie", "set-cookie"])
+def test_nor_does_an_option_set_one(name, cookie, left):
+    rules = Rules(KEY, response_header_add=[f"{name}: {cookie}"], host_header="app.internal:3000")
+    assert answered(rules=rules) == "HTTP/1.1 200 OK\r\n" + (f"Set-Cookie: {left}\r\n" if left else "") + "\r\n"
+
+
+def test_the_cookies_of_the_neighbours_are_not_cleared():
+    sent = answered('Clear-Site-Data: "cache", "cookies"\r\nclear-site-data: "cookies"\r\n')
+    assert sent == 'HTTP/1.1 200 OK\r\nClear-Site-Data: "cache"\r\n\r\n'
 
 
 @pytest.mark.parametrize(
@@ -373,9 +446,41 @@ def test_a_cookie_for_the_neighbours_is_dropped(cookie, left):
 )
 def test_a_redirect_to_the_rewritten_host_is_mapped_back(host, location, mapped):
     rules = Rules(KEY, host_header=host)
-    sent = answered(f"Location: {location}\r\n", "HTTP/1.1 302 Found", rules=rules)
-    assert sent == f"HTTP/1.1 302 Found\r\nLocation: {mapped}\r\n\r\n"
-    assert location in answered(f"Location: {location}\r\n", "HTTP/1.1 302 Found")
+    for name in ("Location", "content-location"):
+        sent = answered(f"{name}: {location}\r\n", "HTTP/1.1 302 Found", rules=rules)
+        assert sent == f"HTTP/1.1 302 Found\r\n{name}: {mapped}\r\n\r\n"
+        assert location in answered(f"{name}: {location}\r\n", "HTTP/1.1 302 Found")
+
+
+@pytest.mark.parametrize(
+    ("field", "mapped"),
+    [
+        ("Access-Control-Allow-Origin: http://localhost:3000", "https://demo.example.com:8000"),
+        ("Access-Control-Allow-Origin: https://LOCALHOST:3000", "https://demo.example.com:8000"),
+        ("Access-Control-Allow-Origin: http://localhost:3001", None),
+        ("Access-Control-Allow-Origin: *", None),
+        ("Access-Control-Allow-Origin: null", None),
+        ("Refresh: 0; url=http://localhost:3000/a", "0; url=https://demo.example.com:8000/a"),
+        ("Refresh: 5;URL='http://localhost:3000/a'", "5;URL='https://demo.example.com:8000/a'"),
+        ("Refresh: 1.5, //localhost:3000", "1.5, https://demo.example.com:8000"),
+        ("Refresh: 5", None),
+        ("Refresh: 0; url=/a?http://localhost:3000/", None),
+        ("Link: <http://localhost:3000/a>", None),
+    ],
+)
+def test_the_upstreams_origin_is_mapped_back(field, mapped):
+    rules = Rules(KEY, host_header="localhost:3000")
+    name = field.partition(":")[0]
+    line = f"{name}: {mapped}" if mapped else field
+    assert answered(f"Age: 1\r\n{field}\r\n", rules=rules) == f"HTTP/1.1 200 OK\r\nAge: 1\r\n{line}\r\n\r\n"
+    assert field in answered(f"{field}\r\n")
+
+
+def test_with_cors_the_upstreams_answer_on_origins_is_dropped_as_ever():
+    rules = Rules(KEY, host_header="localhost:3000", cors=True)
+    sent = answered("Access-Control-Allow-Origin: http://localhost:3000\r\n", rules=rules)
+    assert sent.count("Access-Control-Allow-Origin") == 1
+    assert "Access-Control-Allow-Origin: *\r\n" in sent
 
 
 def test_a_cookie_of_the_rewritten_host_is_mapped_back():
@@ -387,7 +492,7 @@ def test_fields_of_responses_are_added_in_place_of_the_upstreams():
     rules = Rules(KEY, response_header_add=["Cache-Control: no-store", "Set-Cookie: own=1", "X-A: b"])
     assert answered("cache-control: public\r\nSet-Cookie: a=b\r\nServer: x\r\n", rules=rules) == (
         "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nServer: x\r\n"
-        "Cache-Control: no-store\r\nSet-Cookie: own=1\r\nX-A: b\r\n\r\n"
+        "Cache-Control: no-store\r\nX-A: b\r\nSet-Cookie: own=1\r\n\r\n"
     )
 
 

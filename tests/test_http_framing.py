@@ -3,7 +3,7 @@
 import pytest
 
 from localtunnel.errors import BadRequest, UpstreamInvalid
-from localtunnel.http.framing import is_websocket, keeps_alive, read_length, read_options
+from localtunnel.http.framing import is_websocket, keeps_alive, offers_websocket, read_length, read_options
 from localtunnel.http.refusal import REQUEST, RESPONSE
 
 
@@ -59,16 +59,20 @@ def test_keeps_alive(options: set[bytes], version: tuple[int, int], keeps: bool)
 
 
 @pytest.mark.parametrize(
-    ("upgrades", "options", "is_one"),
+    ("upgrades", "options", "offers", "is_one"),
     [
-        ([b"WebSocket"], {b"upgrade"}, True),
-        ([b"websocket"], set(), False),
-        (None, {b"upgrade"}, False),
-        ([b"h2c"], {b"upgrade"}, False),
-        ([b"websocket", b"h2c"], {b"upgrade"}, False),
-        ([b"h2c, websocket"], {b"upgrade"}, False),
+        ([b"WebSocket"], {b"upgrade"}, True, True),
+        ([b"websocket"], set(), False, False),
+        (None, {b"upgrade"}, False, False),
+        ([b"h2c"], {b"upgrade"}, False, False),
+        ([b"websocket/13"], {b"upgrade"}, False, False),
+        ([b"websocket", b"h2c"], {b"upgrade"}, True, False),
+        ([b"h2c, WebSocket"], {b"upgrade"}, True, False),
     ],
 )
-def test_is_websocket(upgrades: list[bytes] | None, options: set[bytes], is_one: bool) -> None:
+def test_websockets_are_offered_among_others_and_granted_alone(
+    upgrades: list[bytes] | None, options: set[bytes], offers: bool, is_one: bool
+) -> None:
     found = {} if upgrades is None else {b"upgrade": upgrades}
+    assert offers_websocket(found, frozenset(options)) == offers
     assert is_websocket(found, frozenset(options)) == is_one

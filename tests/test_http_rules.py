@@ -250,6 +250,8 @@ def test_without_cors_a_preflight_is_a_request_like_any_other():
         ("response_header_add", ["Transfer-Encoding: chunked"], "the server sets it"),
         ("response_header_add", ["Connection: close"], "the server sets it"),
         ("response_header_add", ["X-Localtunnel-Error: a"], "the server's own"),
+        ("response_header_add", ['Clear-Site-Data: "cache", "cookies"'], "cookies of other tunnels"),
+        ("response_header_add", ['clear-site-data: "*"'], "cookies of other tunnels"),
         ("response_header_add", ["X-A: b\nX-C: d"], "printable ASCII"),
     ],
 )
@@ -259,6 +261,10 @@ def test_what_cannot_be_kept_is_refused_by_name(option, value, reason):
     assert str(caught.value).startswith(f"The option {option} cannot be kept: ")
     assert reason in str(caught.value)
     assert option != "protect" or "hu" not in str(caught.value)
+
+
+def test_what_is_the_hosts_own_may_be_cleared():
+    assert Rules(KEY, response_header_add=['Clear-Site-Data: "cache", "storage"']).response_lines
 
 
 def test_fields_may_be_added_to_both_sides_that_are_anybodys():

@@ -48,10 +48,20 @@ def press(warning, target="/", fields=PRESSED, **where):
         {**NAVIGATION, "sec-fetch-dest": "iframe"},
         {**NAVIGATION, "cookie": f"{COOKIE}=0; other=1"},
         {**NAVIGATION, "cookie": COOKIE},
+        {**NAVIGATION, "accept": "*/*"},
+        {**NAVIGATION, "sec-fetch-dest": "fencedframe"},
+        {**NAVIGATION, "sec-fetch-dest": "a kind of frame that is yet to come"},
+        {"accept": CHROMIUM, "sec-fetch-dest": "object"},
+        # A form on another site, in a browser that sends Fetch Metadata and in one that does not.
+        {**NAVIGATION, "sec-fetch-site": "cross-site", "origin": "http://evil.example"},
+        {"accept": CHROMIUM, "origin": "http://evil.example", "content-length": "9"},
     ],
 )
-def test_a_browser_is_asked(warning, fields):
-    status, answered, body = ask(warning, fields, target="/page?x=1")
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS", "BREW", "get"])
+def test_a_browser_is_asked(warning, fields, method):
+    """Whatever the method is: a form can navigate, and so can a service worker that sends on what it was asked for."""
+    status, answered, body = ask(warning, fields, method, target="/page?x=1")
+    assert ("Your form was not sent" in body) == (method != "GET")
     assert status == 403
     assert answered["X-Localtunnel-Error"] == "warning_page"
     assert answered["Cache-Control"] == "no-store"
@@ -72,18 +82,28 @@ def test_a_browser_is_asked(warning, fields):
         {"accept": "text/html;q=0"},
         {"accept": "image/avif,image/webp,*/*;q=0.8"},
         {**NAVIGATION, "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"},
-        {**NAVIGATION, "sec-fetch-dest": "image"},
+        {"accept": CHROMIUM, "sec-fetch-dest": "image"},
         {**NAVIGATION, "sec-fetch-mode": "websocket", "sec-fetch-dest": "empty"},
     ],
     ids=str,
 )
-def test_nothing_else_is(warning, fields):
-    assert ask(warning, fields) is None
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "OPTIONS"])
+def test_nothing_else_is(warning, fields, method):
+    assert ask(warning, fields, method) is None
 
 
-@pytest.mark.parametrize("method", ["POST", "HEAD", "PUT", "DELETE", "OPTIONS", "get"])
-def test_nor_is_another_method(warning, method):
-    assert ask(warning, NAVIGATION, method, "/page") is None
+def test_the_answer_to_head_has_no_body(warning):
+    status, answered, body = ask(warning, NAVIGATION, "HEAD")
+    assert (status, body) == (403, "")
+    assert int(answered["Content-Length"]) > 0
+
+
+def test_several_fields_are_one(warning):
+    cookie, _ = press(warning)
+    pairs = [(b"accept", b"*/*;q=0.1"), (b"accept", CHROMIUM.encode())]
+    cookies = [(b"cookie", cookie.partition(";")[0].encode()), (b"cookie", b"a=b")]
+    assert warning.answer("GET", "/", HOST, ADDRESS, pairs) is not None
+    assert warning.answer("GET", "/", HOST, ADDRESS, pairs + cookies) is None
 
 
 @pytest.mark.parametrize("target", ["/", "/page?x=1&y=%2F", "/a//b", "/caf\u00e9", "/%zz", "/;a=b,c"])
@@ -99,7 +119,7 @@ def test_the_button_leads_to_where_the_visitor_wanted_to_go(warning, target):
 
 def test_over_https_the_cookie_stays_there(warning):
     cookie, _ = press(warning, fields={**PRESSED, "origin": f"https://{HOST}"})
-    assert cookie.endswith("; Secure")
+    assert cookie.endswith("; SameSite=None; Secure")
 
 
 @pytest.mark.parametrize(
@@ -125,13 +145,28 @@ def test_a_target_that_somebody_else_made_up(warning, to):
         ({**PRESSED, "origin": f"http://{HOST}.evil.example"}, "POST", PATH),
         ({**PRESSED, "origin": "null"}, "POST", PATH),
         (NAVIGATION, "POST", PATH),
-        ({"origin": "null"}, "POST", PATH),
-        ({"origin": "", "host": ""}, "POST", "/other"),
+        ({**PRESSED, "origin": f"http://{HOST}, http://{HOST}"}, "POST", PATH),
+        (PRESSED, "PUT", PATH),
     ],
 )
 def test_another_site_cannot_press_the_button(warning, fields, method, target):
-    """Then the path is the tunnel's own, like every other."""
-    assert ask(warning, fields, method, target) is None
+    """It is a navigation like any other, and is asked; what else it may be is for the tunnel's own server."""
+    status, answered, body = ask(warning, fields, method, f"{target}?to=/page")
+    assert (status, "Set-Cookie" in answered) == (403, False)
+    assert f'action="{PATH}?to=%2Fpage"' in body
+
+
+@pytest.mark.parametrize("fields", [{}, {"origin": "null"}, {"origin": "http://evil.example", "host": HOST}])
+def test_nor_can_a_program(warning, fields):
+    """What it sends there is the tunnel's own."""
+    assert ask(warning, fields, "POST", PATH) is None
+
+
+def test_a_visitor_who_has_agreed_may_send_what_it_likes(warning):
+    cookie, _ = press(warning)
+    for method in ("POST", "PUT", "HEAD"):
+        fields = {**NAVIGATION, "origin": "http://login.example", "cookie": cookie.split(";")[0]}
+        assert ask(warning, fields, method, "/callback") is None
 
 
 def test_a_link_cannot_press_it_either(warning):

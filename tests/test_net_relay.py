@@ -10,7 +10,7 @@ from functools import partial
 import gevent
 import pytest
 from harness import CAP, at_most, is_reset, read_exactly, read_to_end, wait_until
-from harness.relays import BULK, DIGEST, MB, Bound, digest_to_end, send_and_finish, upload
+from harness.relays import BULK, DIGEST, MB, Bound, Recorder, digest_to_end, send_and_finish, upload
 
 from localtunnel.net import closing
 from localtunnel.net.ends import SocketEnd
@@ -253,3 +253,29 @@ def test_a_visitor_that_hangs_up_in_the_middle_of_a_download_stops_its_sender():
     with at_most(CAP):
         assert sender.get() in (errno.EPIPE, errno.ECONNRESET)
     assert bound.end() in ("a reset", "a closed early")
+
+
+# A tap.
+
+
+def test_a_tap_is_shown_every_byte_and_changes_none(make_end):
+    tap = Recorder()
+    bound = Bound(make_end=make_end, tap=tap).start(to_a=b"for a, ", to_b=b"for b, ")
+    writers = [gevent.spawn(send_and_finish, sock, BULK[:MB]) for sock in (bound.a, bound.b)]
+    readers = [gevent.spawn(read_to_end, sock) for sock in (bound.a, bound.b)]
+    with at_most(30):
+        to_a, to_b = [reader.get() for reader in readers]
+    gevent.joinall(writers, raise_error=True)
+    assert bound.end() == "closed"
+    assert (to_a, to_b) == (b"for a, " + BULK[:MB], b"for b, " + BULK[:MB])
+    assert tap.seen_from == {True: to_b, False: to_a}
+    assert sorted(tap.ends) == [False, True]
+
+
+def test_a_tap_is_let_go_of_when_the_relay_has_ended():
+    tap = Recorder()
+    bound = Bound(tap=tap).start()
+    bound.a.close()
+    bound.b.close()
+    bound.end()
+    assert bound.relay._tap is None

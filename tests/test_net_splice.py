@@ -10,7 +10,7 @@ from functools import partial
 import gevent
 import pytest
 from harness import at_most, is_reset, pair, read_exactly, read_to_end, wait_until
-from harness.relays import BULK, DIGEST, MB, Bound, digest_to_end, send_and_finish
+from harness.relays import BULK, DIGEST, MB, Bound, Recorder, digest_to_end, send_and_finish
 
 from localtunnel.net import splice
 
@@ -263,3 +263,14 @@ def test_a_flow_that_is_large_no_more_gives_its_pipe_back(filled):
     for sock in (bound.a, bound.b):
         sock.shutdown(1)
     bound.end()
+
+
+@pytest.mark.parametrize("unneeded", [0, splice.LARGE - 1, splice.LARGE, 3 * splice.LARGE, 1 << 62])
+def test_what_a_tap_needs_not_see_goes_through_a_pipe_and_nothing_else_does(filled, unneeded):
+    tap = Recorder(unneeded)
+    both_ways(Bound(tap=tap).start())
+    for from_a in (True, False):
+        assert len(tap.seen_from[from_a]) + tap.passed_from[from_a] == len(BULK)
+    assert bool(filled) == (unneeded >= splice.LARGE)
+    assert sum(tap.passed_from.values()) == sum(filled)
+    assert not filled or max(filled) <= unneeded

@@ -1,5 +1,6 @@
 """Holds PROTOCOL.md to the code: its limits, its state tables, its messages, its error codes and its example bytes."""
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,9 @@ import msgspec
 import pytest
 from msgspec.inspect import type_info
 
+from localtunnel.client import app as client_app
+from localtunnel.client import proxies
+from localtunnel.client.config import Timeouts as ClientTimeouts
 from localtunnel.errors import MessageError, upstream_error
 from localtunnel.protocol import codec, limits, messages, options, scram, stream, token
 from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, VERSIONS
@@ -92,52 +96,54 @@ def code(cell: str) -> str:
 
 # Limits.
 
-LIMIT_ROWS = rows(section("Limits"), "What is bounded", "Value", "Constant")
-OBSERVABLE = {
-    "MAX_MESSAGE",
-    "MAX_HEARTBEAT",
-    "MAX_DEPTH",
-    "PREAMBLE_TIMEOUT",
-    "HEARTBEAT_INTERVAL",
-    "HEARTBEAT_TIMEOUT",
-    "CLIENT_HEARTBEAT_TIMEOUT",
-    "ERROR_HOLD",
-    "MAX_CONCURRENCY",
-    "MAX_NAME",
-    "MAX_SCRAM",
-    "MAX_CLIENT_ID",
-    "MISSED_HEARTBEATS",
-    "MESSAGE_BURST",
-    "MESSAGE_RATE",
-    "MESSAGES_PER_HEARTBEAT",
-    "FLOODED_PAUSE",
-    "LEASE",
-    "MAX_FIRST",
-    "GOT_TIMEOUT",
-    "GOT_ROUND_TRIPS",
-    "READY_TIMEOUT",
-    "SEEN_IDS",
-    "HANDSHAKE_TIMEOUT",
-    "PARKED_AGE",
-    "FIRST_CONCURRENCY",
-    "TUNNEL_CONCURRENCY",
-    "MAX_OPTION_ITEMS",
-    "MAX_OPTION_TEXT",
-    "MAX_TEXT",
+LIMITS = {
+    "payload of a message up to the control reply, or on a proxy connection": limits.MAX_MESSAGE,
+    "payload of a message on an open control connection": limits.MAX_HEARTBEAT,
+    "depth to which arrays and objects nest, the message being the first level": limits.MAX_DEPTH,
+    "a tunnel's name": limits.MAX_NAME,
+    "`client` and `instance` in a request": limits.MAX_CLIENT_ID,
+    "any other text of a request": limits.MAX_TEXT,
+    "one message of a login": limits.MAX_SCRAM,
+    "the banner of a control reply": limits.MAX_BANNER,
+    "field lines, names or networks in one option of a tunnel": limits.MAX_OPTION_ITEMS,
+    "one of them": limits.MAX_OPTION_TEXT,
+    "bytes of the visitor that go out with an assignment of 0.3": limits.MAX_FIRST,
+    "ids that a client of 0.3 remembers in a session, at least": limits.SEEN_IDS,
+    "proxy connections that a client parks, whatever it is asked for": limits.MAX_CONCURRENCY,
+    "messages at once on an open control connection": limits.MESSAGE_BURST,
+    "messages on average, in a second": limits.MESSAGE_RATE,
+    "messages on average, in a heartbeat interval, where that is more": limits.MESSAGES_PER_HEARTBEAT,
+    "from the first byte of a TLS handshake to its end": limits.HANDSHAKE_TIMEOUT,
+    "from accepting a connection, or the end of its handshake, to its whole first message": limits.PREAMBLE_TIMEOUT,
+    "between two pings": limits.HEARTBEAT_INTERVAL,
+    "from a ping to its pong (0.2)": limits.HEARTBEAT_TIMEOUT,
+    "a client's patience without any message on the control connection (0.2)": limits.CLIENT_HEARTBEAT_TIMEOUT,
+    "silence that ends a tunnel of 0.3": limits.MISSED_HEARTBEATS,
+    "a connection held open after an error": limits.ERROR_HOLD,
+    "a visitor's wait for a proxy connection": limits.POOL_WAIT,
+    "from an assignment to `got`, at least": limits.GOT_TIMEOUT,
+    "the same in round trips of the connection": limits.GOT_ROUND_TRIPS,
+    "from `got` to `ready` or `failed`": limits.READY_TIMEOUT,
+    "a parked connection of 0.3, less a random fifth": limits.PARKED_AGE,
+    "a name kept for a client without token and key that has gone without `release`": limits.LEASE,
+    "the same for an owner with a token or a key": limits.OWNED_LEASE,
+    "from a flood to the client's next attempt, at least": limits.FLOODED_PAUSE,
 }
-"""What a peer can find out by trying. The table may hold more."""
+"""What a peer can find out by trying, by the words of the tables."""
+
+LIMIT_ROWS = rows(section("Limits"), "What is bounded", "Limit") + rows(section("Limits"), "What is bounded", "Time")
 
 
-@pytest.mark.parametrize("row", LIMIT_ROWS, ids=lambda row: code(row[2]))
-def test_limits(row: tuple[str, ...]) -> None:
-    number, unit = row[1].split()
-    value = getattr(limits, code(row[2]))
-    assert float(number) == value
-    assert (unit == "s") is isinstance(value, float)
+def test_limits() -> None:
+    found = {what: number_of(value) for what, value in LIMIT_ROWS}
+    assert found == LIMITS
+    for what, value in LIMIT_ROWS:
+        assert value.endswith(" s") is isinstance(LIMITS[what], float), what
 
 
-def test_every_limit_that_a_peer_can_observe_is_in_the_table() -> None:
-    assert {code(constant) for _, _, constant in LIMIT_ROWS} >= OBSERVABLE
+def number_of(value: str) -> float:
+    number, _ = value.split()
+    return float(number)
 
 
 @pytest.mark.parametrize(
@@ -161,6 +167,13 @@ def test_every_limit_that_a_peer_can_observe_is_in_the_table() -> None:
         ("Control reply", r"to ([0-9.]+) s at least", limits.HEARTBEAT_BOUNDS[0]),
         ("Control reply", r"and ([0-9]+) s at most", limits.HEARTBEAT_BOUNDS[1]),
         ("Control reply", r"of either side; ([0-9]+) if it is left out", limits.HEARTBEAT_INTERVAL),
+        ("Control reply", r"`banner` to ([0-9]+) characters", limits.MAX_BANNER),
+        ("Limits", r"had been up for ([0-9]+) s", client_app.HEALTHY),
+        ("Limits", r"first time ([0-9.]+) s", ClientTimeouts().retry_first),
+        ("Limits", r"failure up to ([0-9]+) s", ClientTimeouts().retry_longest),
+        ("Limits", r"from ([0-9.]+) s up to", 2 * proxies.RETRY_FIRST),
+        ("Limits", r" s up to ([0-9]+) s\. Clients", proxies.RETRY_LONGEST),
+        ("Control connection", r"had been up for ([0-9]+) s", client_app.HEALTHY),
         ("Heartbeats", r"has got none for ([0-9]+) intervals", limits.MISSED_HEARTBEATS),
         ("Heartbeats", r"may send ([0-9]+) messages at once", limits.MESSAGE_BURST),
         ("Heartbeats", r"average ([0-9]+) a second", limits.MESSAGE_RATE),
@@ -234,7 +247,7 @@ SECTIONS = {
         "Control request",
         {"instance", "kind", "port", "resume", "auth", "owner", "takeover", "options"},
     ),
-    "Control reply": ("Control reply", {"url", "session", "heartbeat", "auth", "options"}),
+    "Control reply": ("Control reply", {"url", "session", "heartbeat", "auth", "options", "also", "real_ip"}),
     "Proxy request": ("Proxy request", {"session"}),
     "Assigned and assignment": ("Assignment", {"id", "peer", "kind"}),
     "Got, ready and failed (LTP/0.3)": ("Failed", {"id", "error"}),
@@ -330,9 +343,26 @@ def test_error_codes() -> None:
         messages.LIMIT_REACHED,
         messages.KICKED,
         messages.OPTION_REFUSED,
+        messages.INVALID_REQUEST,
         messages.FLOODED,
     }
     assert {code(row[0]) for row in table} == in_code
+
+
+def test_the_token_of_the_example() -> None:
+    found = re.search(r"^```token\n(\w+)\n```", section("Logging in (LTP/0.3)"), re.MULTILINE)
+    assert found is not None
+    digest = base64.b64encode(bytes(range(32))).decode().rstrip("=")
+    assert token.parse(found[1]) == token.Token("u2fhw6eu", "3pxwfausv4goidx75vzcfjpvly", f"SHA256:{digest}")
+
+
+def test_the_numbers_of_json_are_read_as_the_document_says() -> None:
+    for written in (b"5.0", b"5e0"):
+        with pytest.raises(MessageError):
+            codec.decode_from_server(b'{"concurrency":%b}' % written)
+        assert codec.decode_from_server(b'{"drain":%b}' % written) == messages.Drain(5)
+    assert codec.decode_from_server(b'{"drain":5}') == messages.Drain(5)
+    assert codec.decode_from_server(b'{"drain":5,"drain":6}') == messages.Drain(6)
 
 
 def test_words_of_failed() -> None:

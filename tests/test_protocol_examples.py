@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from localtunnel.errors import VersionError
-from localtunnel.protocol import codec, messages
+from localtunnel.errors import MessageError, VersionError
+from localtunnel.protocol import codec, messages, options
 from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, VERSIONS, Decoder
 from localtunnel.protocol.messages import Message
 from localtunnel.protocol.states import State, advance
+from localtunnel.protocol.stream import Unchunker
 
 TEXT = (Path(__file__).parents[1] / "PROTOCOL.md").read_text(encoding="utf-8")
 SESSION = "c1f0a94be23d4d6f8a5b7e90126c3d58"
 
-LINE = re.compile(r"  ((?:[0-9a-f]{2} ?){1,16}) *(.*)")
+TEXT_COLUMN = 52
+"""Where a line of bytes shows them as text: behind 16 of them in hexadecimal."""
+
 SESSIONS = dict(re.findall(r"^```ltp (\w+)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE))
 
 
@@ -24,11 +27,9 @@ def parts(session: str) -> list[tuple[str, str, bytes]]:
     found: list[tuple[str, str, bytes]] = []
     for line in SESSIONS[session].splitlines():
         if line.startswith("  "):
-            dumped = LINE.fullmatch(line)
-            assert dumped is not None, line
-            data = bytes.fromhex(dumped[1])
+            data = bytes.fromhex(line[2:TEXT_COLUMN])
             readable = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in data)
-            assert dumped[2] == readable.rstrip(), line
+            assert line[TEXT_COLUMN:] == readable.rstrip(), line
             sender, meaning, before = found.pop()
             found.append((sender, meaning, before + data))
         else:
@@ -39,7 +40,10 @@ def parts(session: str) -> list[tuple[str, str, bytes]]:
 
 
 def test_the_examples() -> None:
-    assert list(SESSIONS) == ["control", "proxy", "version", "control_0_3", "login_0_3", "proxy_0_3", "seen_0_3"]
+    assert " ".join(SESSIONS) == (
+        "control proxy version control_0_3 login_0_3 proxy_0_3 seen_0_3 chunked_0_3 failed_0_3 resume_0_3"
+        " replaced_0_3 options_0_3 tcp_0_3 tcp_proxy_0_3 invalid_0_3"
+    )
 
 
 @pytest.mark.parametrize("session", SESSIONS)
@@ -154,6 +158,69 @@ def test_the_repeated_assignment_byte_by_byte() -> None:
     assert found[1:] == [messages.Assignment(41, "203.0.113.7:51234", "http"), messages.Failed(41, messages.SEEN)]
     assert end_state(found, LTP_0_3) is State.CLOSED
     assert streams == {"server": decoded("proxy_0_3")[1]["server"], "client": b""}
+
+
+def test_the_stream_in_chunks_byte_by_byte() -> None:
+    found, streams = decoded("chunked_0_3")
+    assert end_state(found, LTP_0_3) is State.JOINED
+    carried = {}
+    for sender, data in streams.items():
+        direction = Unchunker()
+        carried[sender] = direction.feed(data)
+        assert direction.ended
+    assert carried == decoded("proxy_0_3")[1]
+
+
+def test_the_refused_upstream_byte_by_byte() -> None:
+    found, _ = decoded("failed_0_3")
+    assert found[1:] == [
+        messages.Assignment(43, "203.0.113.7:51240", "http"),
+        messages.Got(43),
+        messages.Failed(43, "refused"),
+    ]
+    assert end_state(found, LTP_0_3) is State.CLOSED
+
+
+def test_the_resumed_session_byte_by_byte() -> None:
+    found, _ = decoded("resume_0_3")
+    request, reply, ping = found
+    assert isinstance(request, messages.ControlRequest)
+    assert isinstance(reply, messages.ControlReply)
+    assert request.resume == reply.session == SESSION
+    (sender, _, length), (_, _, payload) = parts("replaced_0_3")
+    assert (sender, int.from_bytes(length, "big")) == ("server", len(payload))
+    told = codec.decode_from_server(payload)
+    assert isinstance(told, messages.Replaced)
+    assert end_state([request, reply, ping, told], LTP_0_3) is State.CLOSED
+
+
+def test_the_options_byte_by_byte() -> None:
+    (request, reply), _ = decoded("options_0_3")
+    assert isinstance(request, messages.ControlRequest)
+    assert isinstance(reply, messages.ControlReply)
+    assert options.of_request(request).protect == "bob:secret"
+    assert not options.missing(options.of_request(request), reply)
+
+
+def test_the_tcp_tunnel_byte_by_byte() -> None:
+    found, _ = decoded("tcp_0_3")
+    joined, streams = decoded("tcp_proxy_0_3")
+    assert isinstance(found[0], messages.ControlRequest)
+    assert isinstance(found[1], messages.ControlReply)
+    assert (found[0].kind, found[0].port) == ("tcp", 20022)
+    assert joined[0] == messages.ProxyRequest("db", session=found[1].session)
+    assert joined[1] == messages.Assignment(44, "[2001:db8::7]:51300", "tcp")
+    assert end_state(joined, LTP_0_3) is State.JOINED
+    assert (streams["server"], streams["client"]) == (b"", b"SSH-2.0-OpenSSH_9.2\r\n")
+
+
+def test_the_request_that_is_none_byte_by_byte() -> None:
+    _, length, request, answer_length, answer = (data for _, _, data in parts("invalid_0_3"))
+    assert int.from_bytes(length, "big") == len(request)
+    assert int.from_bytes(answer_length, "big") == len(answer)
+    with pytest.raises(MessageError) as raised:
+        codec.decode_from_client(request)
+    assert codec.decode_from_server(answer) == messages.ErrorReply(messages.INVALID_REQUEST, str(raised.value))
 
 
 def end_state(found: list[Message], version: bytes) -> State:

@@ -108,19 +108,46 @@ def test_a_ban_ends_tunnels_and_holds_until_it_is_ended(tmp_path):
     with running_server(data_dir=str(tmp_path), **QUICK) as server, Peer(backend(server)) as peer:
         assert command(tmp_path, "ban", f"{LOOPBACK}/8") == {"ok": True, "ended": 1}
         wait_until(peer.ended)
+        told = ask(backend(server), control_request("demo"))
+        assert told == {
+            "error": "kicked",
+            "message": "The operator of this server admits no clients from your address.",
+        }
         with connect(backend(server)) as sock:
             assert read_to_end(sock) == b""
         # Visitors are not what is banned.
         assert fetch(frontend(server), request("nobody.localhost")).status == 404
     with running_server(data_dir=str(tmp_path), **QUICK) as server:
-        with connect(backend(server)) as sock:
-            assert read_to_end(sock) == b""
+        assert ask(backend(server), control_request("demo"))["error"] == "kicked"
         (ban,) = command(tmp_path, "bans")["bans"]
         assert ban["network"] == "127.0.0.0/8"
         assert command(tmp_path, "unban", "127.0.0.1/8") == {"ok": True}
         assert "is not banned" in command(tmp_path, "unban", "127.0.0.1/8")["error"]
         with Peer(backend(server)) as peer:
             park(server, peer)
+
+
+@pytest.mark.usefixtures("no_leaks")
+def test_our_client_is_told_of_a_ban_and_stops(tmp_path, server):
+    command(tmp_path, "ban", LOOPBACK)
+    with running_client(frontend(server), 1, name="demo", opened=False) as client:
+        error = client.ended()
+    assert isinstance(error, ClientKicked)
+    assert "admits no clients from your address" in str(error)
+    assert client.seen(TunnelOpened) == []
+
+
+@pytest.mark.usefixtures("no_leaks")
+def test_a_banned_address_gets_no_answer_but_to_a_few_control_requests(tmp_path, server):
+    command(tmp_path, "ban", LOOPBACK)
+    with connect(backend(server)) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert read_to_end(sock) == b""
+    for _ in range(4):
+        assert ask(backend(server), control_request("demo"))["error"] == "kicked"
+    # The next is closed before it has said anything.
+    with connect(backend(server)) as sock:
+        assert read_to_end(sock) == b""
 
 
 @pytest.mark.usefixtures("no_leaks")

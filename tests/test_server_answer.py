@@ -8,7 +8,7 @@ from harness.messages import single_bytes
 
 from localtunnel.errors import UpstreamInvalid
 from localtunnel.net import pump
-from localtunnel.server.answer import Answer
+from localtunnel.server.answer import MAX_INTERIM, Answer
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
@@ -104,10 +104,12 @@ def test_bytes_behind_a_body_that_came_by_themselves_are_no_part_of_it() -> None
         b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\n\r\nok",
         OK[:-1],
+        b"HTTP/1.1 100 Continue\r\nTransfer-Encoding: chunked\r\n\r\n" + OK,
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
         HINTS,
         b"",
     ],
-    ids=["closing", "1.0", "until the end", "half", "hints alone", "nothing"],
+    ids=["closing", "1.0", "until the end", "half", "a framed hint", "a framed 204", "hints alone", "nothing"],
 )
 def test_a_connection_that_may_not_carry_another(data: bytes) -> None:
     answer = Answer()
@@ -122,6 +124,21 @@ def test_it_has_begun_with_its_first_byte(cut, data: bytes) -> None:
     assert not answer.has_begun
     answer.next_head(cut(data)[0])
     assert answer.has_begun
+
+
+@pytest.mark.parametrize("cut", [in_the_buffer, single_bytes], ids=["buffer", "bytes"])
+def test_interim_responses_have_a_limit(cut) -> None:
+    statuses, passed = read(Answer(), cut(HINTS * MAX_INTERIM + OK))
+    assert (statuses, passed) == ([103] * MAX_INTERIM + [200], b"ok")
+    answer, shown = Answer(), []
+    with pytest.raises(UpstreamInvalid, match="More than 16 interim responses"):
+        for piece in cut(HINTS * 1000):
+            found = answer.next_head(piece)
+            while found is not None:
+                head, rest = found
+                shown.append(head.status)
+                found = answer.next_head(bytes(rest))
+    assert len(shown) == MAX_INTERIM
 
 
 @pytest.mark.parametrize("cut", [in_the_buffer, single_bytes], ids=["buffer", "bytes"])

@@ -161,16 +161,16 @@ def test_a_token_is_never_taken_without_encryption(token, server):
 
 
 @pytest.mark.parametrize("auth", ["n,,n=aaaaaaaa,r=nnnnnnnnnnnnnnnnnnnnnnnn", "nonsense"])
-def test_a_beginning_that_is_none_is_a_protocol_error(token, server, auth):
+def test_a_beginning_that_is_none_is_an_invalid_request(token, server, auth):
     with RawLogin(backend(server), token, auth=auth) as peer:
-        assert peer.challenge["error"] == "exception"
+        assert peer.challenge["error"] == "invalid_request"
 
 
 @pytest.mark.parametrize("message", [{"proof": "nonsense"}, {"control": "ping"}, {"release": True}])
-def test_a_proof_that_is_none_is_a_protocol_error(token, server, message):
+def test_a_proof_that_is_none_is_an_invalid_request(token, server, message):
     with RawLogin(backend(server), token) as peer:
         peer.sock.sendall(frame(message))
-        assert read_message(peer.sock)["error"] == "exception"
+        assert read_message(peer.sock)["error"] == "invalid_request"
 
 
 def test_a_proof_that_does_not_come_is_not_waited_for_long(token, server):

@@ -43,6 +43,23 @@ def test_a_ban_outlives_a_restart_and_its_end_does_too(opened):
     assert made.hold("2001:db8::7")
 
 
+def test_a_few_clients_of_each_banned_network_may_be_told(tmp_path):
+    now = [100.0]
+    store = Store(tmp_path, (bans.SCHEMA,))
+    store.open()
+    try:
+        made = Bans(store, lambda: now[0])
+        made.add(parse_network("203.0.113.0/24"))
+        made.add(parse_network("198.51.100.7"))
+        assert [made.may_be_told(f"203.0.113.{number}") for number in range(6)] == 5 * [True] + [False]
+        assert made.may_be_told("198.51.100.7")
+        assert not made.may_be_told("192.0.2.1")
+        now[0] += 1.0
+        assert [made.may_be_told("203.0.113.7") for _ in range(2)] == [True, False]
+    finally:
+        store.close()
+
+
 @pytest.mark.parametrize(
     ("text", "host", "banned"),
     [

@@ -17,6 +17,7 @@ from harness import (
     read_to_end,
     request,
     running_server,
+    unused_port,
     wait_until,
 )
 from harness.tls import tls_connect
@@ -47,7 +48,23 @@ def test_the_reply_of_0_3(server):
             "banner": "Welcome.",
             "concurrency": 4,
             "heartbeat": 2.5,
+            "real_ip": True,
         }
+
+
+@pytest.mark.parametrize(("edge", "kind"), [("http", "http"), ("http", "tcp"), ("join", "http")])
+def test_a_client_is_told_whether_requests_carry_the_address_of_their_visitor(edge, kind):
+    port = unused_port()
+    with running_server(edge=edge, tcp_ports=f"{port}-{port}") as server, Peer(backend(server), kind=kind) as peer:
+        assert peer.reply["control"].get("real_ip") == (True if (edge, kind) == ("http", "http") else None)
+
+
+def test_a_host_of_its_own_does_not_hide_the_url_of_the_name(server):
+    port = frontend(server)[1]
+    with Peer(backend(server), domain="www.example.org") as peer:
+        reply = peer.reply["control"]
+        assert reply["url"] == f"http://www.example.org:{port}"
+        assert reply["also"] == [f"http://demo.localhost:{port}"]
 
 
 def test_the_reply_of_0_2_has_nothing_of_0_3(server):

@@ -2,12 +2,16 @@
 
 import base64
 from collections.abc import Iterator
+from typing import Any
 
 import gevent
+import gevent.socket
 import pytest
-from harness import at_most, fetch, parse_response, read_to_end, request, wait_until
+from harness import CAP, at_most, fetch, parse_response, read_message, read_to_end, request, wait_until
 from harness.exchanges import HOST, OK, VERSIONS, Site, Stream, running_site
 from harness.messages import Message, messages, parameters
+from harness.v3 import failed, got, ready
+from harness.web import Response
 
 from localtunnel.server import turns
 
@@ -221,3 +225,90 @@ def test_with_two_busy_tunnels_nobody_is_forgotten(monkeypatch: pytest.MonkeyPat
         serving = [gevent.spawn(serve, tunnel) for tunnel in (site.demo, other) * 20]
         assert [visitor.message().body for visitor, _ in visitors] == [b"ok"] * 40
         gevent.killall(serving)
+
+
+# Errors that scripts may read.
+
+PREFLIGHT = "Origin: https://a.example\r\nAccess-Control-Request-Method: PUT\r\n"
+SCRIPT = "Origin: https://a.example\r\n"
+
+
+def cors_fields(response: Response) -> dict[str, str]:
+    """Return the fields by which a browser lets a script read ``response``."""
+    return {name: value for name, value in response.fields.items() if name.startswith("access-control-")}
+
+
+def ask_script(site: Site, fields: str = SCRIPT, method: str = "GET", host: str = HOST) -> Response:
+    """Send a request as a script of another origin does, and return the answer."""
+    return parse_response(site.visit(request(host, method=method, fields=fields)).rest())
+
+
+def invalid(sock: gevent.socket.socket, number: int) -> None:
+    sock.sendall(got(number) + ready(number) + b"no HTTP\r\n\r\n")
+
+
+def closed(sock: gevent.socket.socket, number: int) -> None:
+    sock.sendall(got(number) + ready(number))
+    sock.close()
+
+
+ERRORS: dict[str, tuple[int, dict[str, Any], Any]] = {
+    "unauthorized": (401, {"protect": "ann:secret"}, None),
+    "forbidden": (403, {"allow_ip": ["10.0.0.1"]}, None),
+    "pool_exhausted": (503, {}, None),
+    "upstream_invalid": (502, {}, invalid),
+    "upstream_closed": (502, {}, closed),
+    "upstream_refused": (502, {}, lambda sock, number: sock.sendall(got(number) + failed(number, "refused"))),
+    "upstream_timeout": (504, {}, lambda sock, number: sock.sendall(got(number) + failed(number, "timeout"))),
+}
+
+
+@pytest.mark.parametrize("cors", [True, False])
+@pytest.mark.parametrize("code", ERRORS)
+def test_a_script_can_read_the_error_of_a_tunnel_with_cors(code: str, cors: bool) -> None:
+    status, options, answer = ERRORS[code]
+    fields = {"options": {**options, "cors": cors}}
+    with running_site("0.3", fields, timeouts={"pool_wait": 0.2 if answer is None else CAP}) as site:
+        if answer is not None:
+            proxy = site.demo.park()
+            visitor = site.visit(request(HOST, method="POST", fields=SCRIPT))
+            answer(proxy, read_message(proxy)["proxy"]["id"])
+            response = parse_response(visitor.rest())
+        else:
+            response = ask_script(site)
+        assert (response.status, response.fields["x-localtunnel-error"]) == (status, code)
+        expected = {"access-control-allow-origin": "*", "access-control-expose-headers": "*"} if cors else {}
+        assert cors_fields(response) == expected
+
+
+def test_and_that_it_has_asked_too_often() -> None:
+    limits = {"exempt": [], "address_request_rate": 0.2}
+    with running_site("0.3", {"options": {"cors": True, "protect": "ann:secret"}}, limits=limits) as site:
+        assert ask_script(site).status == 401
+        for method in ("GET", "OPTIONS"):
+            response = ask_script(site, PREFLIGHT, method)
+            # A preflight that fails would hide the answer to the request itself.
+            assert response.status == (429 if method == "GET" else 204)
+            assert cors_fields(response)["access-control-allow-origin"] == "*"
+        assert cors_fields(ask_script(site, host="localhost")) == {}
+
+
+def test_and_that_the_client_is_away() -> None:
+    with running_site("0.3", {"options": {"cors": True}}) as site:
+        site.another("other")
+        for tunnel in site.tunnels:
+            tunnel.peer.close()
+        wait_until(lambda: site.demo.tunnel is None and site.tunnels[1].tunnel is None, what="both are away")
+        response = ask_script(site)
+        assert (response.status, response.fields["x-localtunnel-error"]) == (503, "client_offline")
+        assert cors_fields(response)["access-control-allow-origin"] == "*"
+        assert ask_script(site, PREFLIGHT, "OPTIONS").status == 204
+        for host in ("other.localhost", "nobody.localhost"):
+            assert cors_fields(ask_script(site, host=host)) == {}
+            assert ask_script(site, PREFLIGHT, "OPTIONS", host=host).status in (404, 503)
+
+
+def test_a_preflight_gets_nobody_past_the_networks() -> None:
+    with running_site("0.3", {"options": {"cors": True, "allow_ip": ["10.0.0.1"]}}) as site:
+        response = ask_script(site, PREFLIGHT, "OPTIONS")
+        assert (response.status, response.fields["x-localtunnel-error"]) == (403, "forbidden")

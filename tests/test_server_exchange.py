@@ -52,6 +52,15 @@ RESPONSES = {
         True,
     ),
     "HTTP/1.0 until close": ("GET", b"HTTP/1.0 200 OK\r\n\r\nhello", b"hello", False, False),
+    "204, chunked": (
+        "GET",
+        b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"",
+        True,
+        False,
+    ),
+    "204 with a length": ("GET", b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", b"", True, False),
+    "304, chunked": ("GET", b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", b"", True, False),
     "204": ("DELETE", b"HTTP/1.1 204 No Content\r\n\r\n", b"", True, True),
     "304 with a length": ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", b"", True, True),
     "to HEAD, counted": ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"", True, True),
@@ -98,19 +107,104 @@ def test_what_stands_behind_a_response_is_nobodys(site: Site, behind: bytes) -> 
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nhello",
+    ],
+    ids=["204, chunked", "204 with a length", "304, chunked", "304 with a length"],
+)
+def test_a_body_that_may_not_be_is_nobodys(site: Site, answer: bytes) -> None:
+    visitor, upstream = site.join(GET)
+    upstream.message()
+    upstream.send(answer)
+    told = visitor.message()
+    assert told.status in (204, 304)
+    assert "transfer-encoding" not in told.fields
+    assert len(site.demo.tunnel.carriers) == 0
+    assert upstream.rest() == b""
+    assert visitor.waiting() == b""
+
+
+@pytest.mark.parametrize(
     ("fields", "stays"), [("", False), ("Connection: keep-alive\r\n", True)], ids=["closing", "keep-alive"]
 )
 def test_a_visitor_of_http_1_0(site: Site, fields: str, stays: bool) -> None:
-    visitor, upstream = site.join(request(HOST, fields=fields).replace(b"HTTP/1.1", b"HTTP/1.0"))
+    visitor, upstream = site.join(as_http_1_0(request(HOST, fields=fields)))
     asked = upstream.message()
-    assert (asked.start, asked.fields["connection"]) == ("GET / HTTP/1.0", "close")
-    upstream.send(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")
-    upstream.close()
+    assert (asked.start, "connection" in asked.fields) == ("GET / HTTP/1.1", False)
+    upstream.send(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
     told = visitor.message()
     assert (told.status, told.body) == (200, b"ok")
     assert told.fields["connection"] == ("keep-alive" if stays else "close")
+    assert len(site.demo.tunnel.carriers) == 1
     if not stays:
         assert visitor.rest() == b""
+
+
+def as_http_1_0(data: bytes) -> bytes:
+    return data.replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+
+
+CHUNKED_ANSWERS = {
+    "chunks": HELLO_CHUNKS + b"\r\n",
+    "a trailer": HELLO_CHUNKS + b"X-Sum: 1\r\n\r\n",
+    "nothing": b"0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("cut", ["whole", "with the head", "bytewise", "all but the end"])
+@pytest.mark.parametrize("fields", ["", "Connection: keep-alive\r\n", "Connection: close\r\n"])
+@pytest.mark.parametrize("case", CHUNKED_ANSWERS)
+def test_a_visitor_of_http_1_0_gets_no_chunks(site: Site, case: str, fields: str, cut: str) -> None:
+    chunks = CHUNKED_ANSWERS[case]
+    visitor, upstream = site.join(as_http_1_0(request(HOST, fields=fields)))
+    upstream.message()
+    pieces = {
+        "whole": [CHUNKED + chunks],
+        "with the head": [CHUNKED, chunks],
+        "bytewise": in_bytes(CHUNKED + chunks),
+        "all but the end": [CHUNKED, chunks[:-5], chunks[-5:]],
+    }
+    upstream.send(*pieces[cut])
+    told = visitor.head()
+    assert "transfer-encoding" not in told.fields
+    assert told.fields["connection"] == "close"
+    assert visitor.rest() == (b"" if case == "nothing" else b"hello")
+    assert len(site.demo.tunnel.carriers) == 1
+    wait_until(lambda: not site.server.joins)
+
+
+def test_head_of_http_1_0_is_told_nothing_of_chunks(site: Site) -> None:
+    head = as_http_1_0(request(HOST, method="HEAD", fields="Connection: keep-alive\r\n"))
+    visitor, upstream = site.join(head)
+    upstream.message()
+    upstream.send(CHUNKED)
+    told = visitor.message("HEAD")
+    assert "transfer-encoding" not in told.fields
+    assert told.fields["connection"] == "keep-alive"
+
+
+@pytest.mark.parametrize("size", [1 << 16, 20 << 20], ids=["one chunk", "one that is moved by the kernel"])
+def test_a_large_chunk_for_http_1_0_arrives_whole(site: Site, size: int) -> None:
+    body = BULK[:65536] * (size >> 16)
+    visitor, upstream = site.join(as_http_1_0(GET))
+    upstream.message()
+    sending = gevent.spawn(upstream.send, CHUNKED + b"%x\r\n" % size + body + b"\r\n0\r\n\r\n")
+    visitor.head()
+    assert hashlib.sha256(visitor.rest()).digest() == hashlib.sha256(body).digest()
+    sending.get()
+
+
+def test_an_upload_by_http_1_0_does_not_wait_for_a_100(site: Site) -> None:
+    data = request(HOST, method="POST", fields="Expect: 100-continue\r\n", body=b"body")
+    visitor, upstream = site.join(as_http_1_0(data))
+    asked = upstream.message()
+    assert (asked.body, "expect" in asked.fields) == (b"body", False)
+    upstream.send(OK)
+    assert visitor.message().body == b"ok"
 
 
 def test_a_visitor_that_asks_to_close_is_closed_and_the_upstream_stays(site: Site) -> None:
@@ -135,6 +229,35 @@ def test_interim_responses_are_passed_on(site: Site, bytewise: bool) -> None:
     assert [message.status for message in told] == [103, 102, 200]
     assert told[0].fields["link"] == "</a.css>"
     assert len(site.demo.tunnel.carriers) == 1
+
+
+@pytest.mark.parametrize("field", ["Transfer-Encoding: chunked", "Content-Length: 5"])
+@pytest.mark.parametrize("interim", [100, 103])
+def test_a_framed_interim_response_passes_without_its_frame(site: Site, interim: int, field: str) -> None:
+    visitor, upstream = site.join(GET)
+    upstream.message()
+    upstream.send(f"HTTP/1.1 {interim} Interim\r\n{field}\r\nX-Kept: yes\r\n\r\n".encode() + OK)
+    told = [visitor.message(), visitor.message()]
+    assert [(message.status, message.body) for message in told] == [(interim, b""), (200, b"ok")]
+    assert told[0].fields == {"x-kept": "yes"}
+    assert len(site.demo.tunnel.carriers) == 0
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 16], ids=["at once", "after 16"])
+def test_an_upstream_that_sends_nothing_but_interim_responses_is_cut(site: Site, begun: bytes) -> None:
+    visitor, upstream = site.join(GET)
+    upstream.message()
+    upstream.send(begun)
+    hint = b"HTTP/1.1 100 Continue\r\n\r\n"
+    with at_most(10.0), pytest.raises((BrokenPipeError, ConnectionResetError)):
+        while True:
+            upstream.send(hint * 100)
+    statuses = []
+    while not statuses or statuses[-1] < 200:
+        statuses.append(visitor.message().status)
+    assert statuses[-1] == 502
+    assert len(statuses) <= 17
+    assert visitor.rest() == b""
 
 
 def test_expect_waits_for_the_upstream_and_the_body_follows(site: Site) -> None:

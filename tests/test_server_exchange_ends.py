@@ -53,6 +53,12 @@ def begun(site: Site) -> Any:
     return going_on
 
 
+def awaited_head(site: Site) -> bytes:
+    """Return what the server has got of a head that is not whole."""
+    reader = begun(site)._answer._reader
+    return b"" if reader is None else bytes(reader.received)
+
+
 def stand_still(site: Site, seconds: float) -> None:
     """Let the server look after its exchanges as if nothing had moved for ``seconds``."""
     for _ in range(int(seconds / TICK) + 1):
@@ -78,6 +84,22 @@ def test_a_truncated_response_is_cut(site: Site, begun: bytes, how: str) -> None
     wait_until(lambda: not site.server.joins)
 
 
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize(
+    "begun",
+    [CHUNKED, CHUNKED + b"5\r\nhel", CHUNKED + b"5\r\nhello\r\n", CHUNKED + b"5\r\nhello\r\n0\r\n"],
+    ids=["a head", "half a chunk", "a whole chunk", "no trailer"],
+)
+def test_a_truncated_response_to_http_1_0_is_cut(site: Site, begun: bytes, how: str) -> None:
+    """The end of the connection is all that tells its end."""
+    visitor, upstream = site.join(GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    upstream.message()
+    upstream.send(begun)
+    visitor.head()
+    end(upstream.sock, how)
+    assert visitor.was_reset()
+
+
 def test_a_response_that_ends_with_its_connection_is_cut_when_that_is_reset(site: Site) -> None:
     visitor, upstream = site.join(GET)
     upstream.message()
@@ -88,7 +110,7 @@ def test_a_response_that_ends_with_its_connection_is_cut_when_that_is_reset(site
 
 
 @pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200", b"HTTP/1.1 103 Early Hints\r\n\r\n"], ids=["", "half", "103"])
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"], ids=["", "103"])
 def test_a_request_without_an_answer_is_502(site: Site, begun: bytes, how: str) -> None:
     visitor, upstream = site.join(POST, b"0123456789")
     upstream.message()
@@ -97,6 +119,47 @@ def test_a_request_without_an_answer_is_502(site: Site, begun: bytes, how: str) 
         assert visitor.message().status == 103
     end(upstream.sock, how)
     assert told(visitor) == (502, "upstream_closed")
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"], ids=["", "after 103"])
+@pytest.mark.parametrize(
+    ("begun", "first_line"),
+    [
+        (b"HTTP/1.1 200", "HTTP/1.1 200"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nhello", "HTTP/1.1 200 OK"),
+        (b"<h1>\x1b[2J</h1>", r"<h1>\x1b[2J</h1>"),
+    ],
+    ids=["half a line", "no empty line", "no head"],
+)
+def test_an_answer_that_ends_within_its_head_is_502_and_shown(
+    site: Site, before: bytes, begun: bytes, first_line: str, how: str
+) -> None:
+    told_client: list[tuple[str, str]] = []
+    site.demo.tunnel.on_refusal = lambda code, sentence: told_client.append((code, sentence))
+    visitor, upstream = site.join(GET)
+    upstream.message()
+    upstream.send(before + begun)
+    if before:
+        assert visitor.message().status == 103
+    wait_until(lambda: awaited_head(site), what="the beginning has arrived")
+    end(upstream.sock, how)
+    assert told(visitor) == (502, "upstream_invalid")
+    ((code, sentence),) = told_client
+    assert code == "upstream_invalid"
+    assert f'begins with "{first_line}"' in sentence
+
+
+def test_an_upstream_of_another_protocol_is_told_by_its_first_line() -> None:
+    """It says so at once, and waits for the visitor then, who would wait for it."""
+    with running_site("0.3") as site:
+        visitor, upstream = site.join(GET)
+        upstream.message()
+        upstream.send(b"SSH-2.0-OpenSSH_9.2\r\n")
+        assert told(visitor) == (502, "upstream_invalid")
+        (notice,) = wait_until(lambda: site.demo.peer.said("notice"), what="the client is told")
+        assert "(upstream_invalid)" in notice
+        assert '"SSH-2.0-OpenSSH_9.2"' in notice
 
 
 INVALID = messages("invalid/responses")
@@ -123,10 +186,9 @@ def test_an_invalid_response_is_502_or_cut_and_its_connection_is_not_used_again(
 @pytest.mark.parametrize(
     ("asked", "response"),
     [
-        (GET.replace(b"HTTP/1.1", b"HTTP/1.0"), CHUNKED + b"0\r\n\r\n"),
         (GET, b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"),
     ],
-    ids=["chunks for HTTP/1.0", "an upgrade that nobody asked for"],
+    ids=["an upgrade that nobody asked for"],
 )
 def test_a_response_that_the_visitor_cannot_take_is_502(site: Site, asked: bytes, response: bytes) -> None:
     visitor, upstream = site.join(asked)

@@ -46,8 +46,9 @@ class Run:
         self.registry.restore(lease, self.restored.append)
 
     def open(self, name="demo", owner=ANN, instance="one", address=ADDRESS, **fields):
-        """Claim a name and open a tunnel under it, as a control connection does."""
-        claim = self.registry.claim(owner, instance, Wish(name, address=address, client="me@here;Linux", **fields))
+        """Claim a name and open a tunnel under it, as a control connection does; tokens and keys came over TLS."""
+        wish = Wish(name, address=address, client="me@here;Linux", encrypted=owner.kept, **fields)
+        claim = self.registry.claim(owner, instance, wish)
         claim.tunnel = Tunnel(claim.name, claim.kind, LTP_0_3, 10, Shares(10, 100), Joins())
         return claim
 
@@ -205,9 +206,9 @@ def test_two_tokens_are_two_owners(run):
 @pytest.mark.parametrize(
     ("limits", "error"),
     [
-        ({"per_owner": 2}, "You have 2 tunnels"),
-        ({"per_address": 2}, "Your address has 2"),
-        ({"total": 2}, "as many tunnels as it takes"),
+        ({"per_owner": 2}, "You have reached your limit of tunnels .2."),
+        ({"per_address": 2}, "Your address has reached its limit of tunnels .2."),
+        ({"total": 2}, "has reached its limit of tunnels"),
     ],
 )
 def test_caps_on_tunnels(tmp_path, limits, error):
@@ -227,7 +228,7 @@ def test_caps_on_tunnels(tmp_path, limits, error):
 def test_a_token_may_have_a_limit_of_its_own(run):
     owner = owner_of_token("one", tunnels=1)
     run.open("one", owner)
-    with pytest.raises(LimitReached, match="You have 1 tunnels"):
+    with pytest.raises(LimitReached, match=r"You have reached your limit of tunnels \(1\)"):
         run.open("two", owner)
     run.open("two", owner_of_token("other"))
 

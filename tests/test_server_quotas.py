@@ -35,7 +35,7 @@ def test_others_are_not_held_to_what_one_has():
     quota.take(THERE, "b")
     with pytest.raises(LimitReached, match="Your address"):
         quota.take(HERE, "b")
-    with pytest.raises(LimitReached, match="You have 2"):
+    with pytest.raises(LimitReached, match=r"You have reached your limit of tunnels \(2\)"):
         quota.take(THERE, "a")
 
 
@@ -63,7 +63,7 @@ def test_a_limit_of_the_owner_s_own_stands_instead_of_everybody_s():
     quota = Quota("tunnels", per_owner=1)
     for _ in range(3):
         quota.take(HERE, "a", most=3)
-    with pytest.raises(LimitReached, match="You have 3"):
+    with pytest.raises(LimitReached, match=r"You have reached your limit of tunnels \(3\)"):
         quota.take(HERE, "a", most=3)
     quota.take(HERE, "b")
     assert quota.is_full_for("b")

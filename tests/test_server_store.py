@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import gevent
 import pytest
-from harness import at_most
+from harness import at_most, wait_until
 
 from localtunnel.errors import ConfigError, StorageError
 from localtunnel.server import store as store_module
@@ -70,12 +70,26 @@ def test_a_second_server_is_refused_and_told_why(tmp_path, monkeypatch):
         assert store.read(ALL) == [("one", 1)]
 
 
-def test_a_predecessor_that_is_about_to_end_is_waited_for(tmp_path):
+def test_a_predecessor_that_is_about_to_end_is_waited_for_and_not_in_silence(tmp_path, caplog):
     first = Store(tmp_path, SCHEMA)
     first.open()
-    gevent.spawn_later(0.2, first.close)
+
+    def end_when_told():
+        wait_until(lambda: caplog.records)
+        first.close()
+
+    ending = gevent.spawn(end_when_told)
     with opened(tmp_path) as store:
         store.write(Statement(PUT, ("one", 1)))
+    ending.get()
+    (record,) = caplog.records
+    assert (record.levelname, record.directory) == ("WARNING", str(tmp_path))
+    assert record.getMessage() == "another lt-server uses the data directory, waiting for it to end"
+
+
+def test_nothing_is_said_where_nobody_else_is(tmp_path, caplog):
+    with opened(tmp_path):
+        assert caplog.records == []
 
 
 @pytest.mark.parametrize("content", [b"not a database at all, but long enough to look like one" * 40, b"SQLite"])

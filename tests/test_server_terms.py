@@ -48,6 +48,26 @@ def test_what_is_asked_for_becomes_a_rule(options: dict[str, Any], attribute: st
     assert getattr(rules, attribute) == value
 
 
+@pytest.mark.parametrize("cookie", ["a=b; Domain=tunnels.example", "a=b; Path=/; domain=.Example"])
+@pytest.mark.parametrize("own", [None, "www.example.org"])
+def test_a_cookie_for_other_tunnels_is_refused(cookie: str, own: str | None) -> None:
+    config = ServerConfig(domain="tunnels.example", custom_hosts=("*.example.org",))
+    with pytest.raises(OptionRefused, match="other tunnels"):
+        settled(config, domain=own, options={"response_header_add": [f"Set-Cookie: {cookie}"]})
+
+
+def test_one_for_the_tunnel_alone_is_not() -> None:
+    config = ServerConfig(domain="tunnels.example", custom_hosts=("*.example.org",))
+    cookies = ["Set-Cookie: a=b", "Set-Cookie: c=d; Domain=demo.tunnels.example", "Set-Cookie: e=f; Domain=app.test"]
+    _, rules = settled(config, options={"response_header_add": cookies, "host_header": "app.test"})
+    assert rules is not None
+    assert len(rules.response_cookies) == 3
+    with pytest.raises(OptionRefused, match="other tunnels"):
+        settled(
+            config, domain="www.example.org", options={"response_header_add": ["Set-Cookie: a=b; Domain=example.org"]}
+        )
+
+
 def test_addresses_that_are_let_in() -> None:
     _, rules = settled(options={"allow_ip": ["10.0.0.0/8"]})
     assert rules is not None

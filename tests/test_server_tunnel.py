@@ -33,7 +33,7 @@ class Bench:
         self.refusals = []
         self.tunnel.on_end = self.ends.append
         self.tunnel.on_size = self.sizes.append
-        self.tunnel.on_refusal = self.refusals.append
+        self.tunnel.on_refusal = lambda code, sentence: self.refusals.append(code)
         self.proxies = []
         self.visitors = []
         self.refused = []

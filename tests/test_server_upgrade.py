@@ -40,6 +40,18 @@ def test_an_upgrade_carries_bytes_both_ways(site: Site, bytewise: bool) -> None:
         assert visitor.exactly(6) == b"\x00\xff\r\n\r\n"
 
 
+def test_a_websocket_that_is_offered_among_others_goes_on_alone(site: Site) -> None:
+    fields = f"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c, WebSocket\r\nHTTP2-Settings: AAMA\r\n{KEYS}"
+    visitor, upstream = site.join(request(HOST, "/chat", fields=fields))
+    asked = upstream.message()
+    assert (asked.fields["connection"], asked.fields["upgrade"]) == ("Upgrade", "websocket")
+    assert "http2-settings" not in asked.fields
+    upstream.send(SWITCHING)
+    assert visitor.message().status == 101
+    visitor.send(b"ping")
+    assert upstream.exactly(4) == b"ping"
+
+
 def test_what_follows_the_head_is_held_until_101(site: Site) -> None:
     visitor, upstream = site.join(UPGRADE + b"early ")
     upstream.message()
@@ -69,7 +81,7 @@ def test_interim_responses_come_before_the_101(site: Site) -> None:
 
 @pytest.mark.parametrize(
     ("connection", "protocol"),
-    [("Upgrade, HTTP2-Settings", "h2c"), ("Upgrade", "websocket, h2c"), ("keep-alive", "websocket")],
+    [("Upgrade, HTTP2-Settings", "h2c"), ("Upgrade", "websocket/13"), ("keep-alive", "websocket")],
 )
 def test_any_other_offer_is_dropped(site: Site, connection: str, protocol: str) -> None:
     fields = f"Connection: {connection}\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"

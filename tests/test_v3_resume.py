@@ -20,9 +20,11 @@ from harness import (
     running_client,
     running_server,
     running_upstream,
+    unused_port,
     wait_until,
 )
 from harness.link import Link
+from harness.tls import tls_connect
 from harness.v3 import Peer, ask, control_request, got, park, parked, proxy_request, ready
 
 from localtunnel.client.events import TunnelLost, TunnelOpened
@@ -103,6 +105,44 @@ def test_a_leased_name_goes_back_with_its_session_or_to_the_same_client():
         wait_until(lambda: not server.registry.tunnels())
         with Peer(backend(server), client="other@host;Linux", instance="three") as again:
             assert again.session != session
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["open", "leased"])
+@pytest.mark.parametrize(
+    "shown",
+    [{"session": True}, {"instance": "one"}, {"session": True, "instance": "one"}, {"takeover": True}, {}],
+    ids=["session", "instance", "session and instance", "takeover", "client"],
+)
+def test_what_was_opened_over_tls_is_not_taken_up_in_the_clear(gone, shown):
+    """Whatever its client shows there, everybody on the path may have read, or may have changed."""
+    with running_server(**QUICK) as server, Peer(backend(server), connect=tls_connect) as owner:
+        park(server, owner)
+        if gone:
+            owner.control.close()
+            wait_until(lambda: server.registry.find("demo").tunnel is None)
+        asked = {"instance": "two", **shown}
+        if asked.pop("session", False):
+            asked["resume"] = owner.session
+        assert ask(backend(server), control_request("demo", **asked))["error"] == "unavailable"
+        if not gone:
+            assert not owner.said("replaced")
+            assert parked(server) == 1
+        with Peer(backend(server), connect=tls_connect, instance="two", resume=owner.session) as again:
+            assert again.session == owner.session
+
+
+def test_a_session_from_the_clear_ends_where_its_client_encrypts_and_its_port_stays():
+    """Somebody may have read it, and would have it proved over TLS that his connections are the tunnel's."""
+    port = unused_port()
+    settings = {**QUICK, "tcp_ports": f"{port}-{port}"}
+    with (
+        running_server(**settings) as server,
+        Peer(backend(server), kind="tcp") as before,
+        Peer(backend(server), kind="tcp", connect=tls_connect, resume=before.session) as after,
+    ):
+        wait_until(before.ended)
+        assert after.session != before.session
+        assert after.reply["control"]["url"] == before.reply["control"]["url"]
 
 
 def test_release_frees_the_name_at_once():

@@ -25,6 +25,12 @@ def gunicorn(directory: Path, *options: str) -> AbstractContextManager[int]:
     return _program(directory, sys.executable, "-m", "gunicorn", "--bind=127.0.0.1:{port}", *options, "flask_app:app")
 
 
+def uvicorn(directory: Path) -> AbstractContextManager[int]:
+    """uvicorn with httptools, which chunks its answers to HTTP/1.0 as well (Kludex/uvicorn#1360)."""
+    options = ("--http=httptools", "--lifespan=off", "--port={port}")
+    return _program(directory, sys.executable, "-m", "uvicorn", *options, "asgi_app:app")
+
+
 def node(directory: Path, keep_alive: float) -> AbstractContextManager[int]:
     """Node, which closes a connection a second and ``keep_alive`` seconds after an answer; by default these are 5."""
     return _program(directory, "node", "node_server.js", "{port}", str(round(keep_alive * 1000)))
@@ -33,6 +39,11 @@ def node(directory: Path, keep_alive: float) -> AbstractContextManager[int]:
 def http_server(directory: Path, version: str) -> AbstractContextManager[int]:
     """Python's http.server, which serves one connection at a time."""
     return _program(directory, sys.executable, "plain_server.py", "{port}", version)
+
+
+def django(directory: Path) -> AbstractContextManager[int]:
+    """Django's development server, with its admin, in which ann logs in with ``secret``."""
+    return _program(directory, sys.executable, "django_site.py", "{port}", str(directory))
 
 
 def websockets(directory: Path) -> AbstractContextManager[int]:

@@ -1,4 +1,4 @@
-"""Amounts as people write them: bytes a second, and moments as a duration from now or as a date."""
+"""Amounts as people write them: bytes a second, moments as a duration from now or as a date, and how many."""
 
 import datetime
 import re
@@ -54,3 +54,36 @@ def _moment(text: str, now: float) -> float:
 def show_moment(seconds: float) -> str:
     """Return a time since 1970 as date and minute in UTC."""
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def how_many(count: int, noun: str) -> str:
+    """Return ``1 tunnel`` or ``2 tunnels``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def show_duration(seconds: float) -> str:
+    """Return seconds as people read them: ``0.4 ms``, ``12 ms``, ``1.5 s``, ``2m05s``, ``3h20m``."""
+    if seconds < 0.00995:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02}s"
+    return f"{minutes // 60}h{minutes % 60:02}m"
+
+
+def show_size(size: int) -> str:
+    """Return bytes as people read them: ``0 B``, ``999 B``, ``1.4 kB``, ``23 MB``; kB and MB are powers of 1000."""
+    if size < 1000:
+        return f"{size} B"
+    amount = float(size)
+    for unit in ("kB", "MB", "GB"):
+        amount /= 1000
+        if amount < 9.95:
+            return f"{amount:.1f} {unit}"
+        if amount < 999.5:
+            return f"{amount:.0f} {unit}"
+    return f"{amount / 1000:.1f} TB"

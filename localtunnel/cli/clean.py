@@ -4,10 +4,11 @@ A server, a visitor and whoever is on the path choose banners, URLs, request lin
 of them could move the cursor, rename the window or paint a second URL, and a line break could forge a line of ours.
 """
 
-import dataclasses
 import re
 import unicodedata
 from typing import Any, TypeVar
+
+import msgspec
 
 MAX_SHOWN = 500
 """Characters of one text from elsewhere that are shown: enough for any banner, and a request line may be 64 KiB."""
@@ -28,7 +29,7 @@ _ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]?"
 )
 
-_Event = TypeVar("_Event")
+_Event = TypeVar("_Event", bound=msgspec.Struct)
 
 
 def clean(text: str, limit: int | None = MAX_SHOWN) -> str:
@@ -49,19 +50,19 @@ def clean_lines(text: str, limit: int | None = MAX_SHOWN) -> str:
 
 
 def cleaned(event: _Event, limit: int | None = MAX_SHOWN) -> _Event:
-    """Return ``event``, a dataclass, with every text in it cleaned, whatever it is about and wherever it came from."""
+    """Return ``event`` with every text in it cleaned, whatever it is about and wherever it came from."""
     changes = {}
-    for field in dataclasses.fields(event):  # type: ignore[arg-type]
-        value = getattr(event, field.name)
-        fit = _fit(value, limit, lines=field.name in LINES)
-        if fit != value:
-            changes[field.name] = fit
-    return dataclasses.replace(event, **changes) if changes else event  # type: ignore[type-var]
+    for name, value in msgspec.structs.asdict(event).items():
+        if isinstance(value, str | tuple):
+            fit = _fit(value, limit, lines=name in LINES)
+            if fit != value:
+                changes[name] = fit
+    return msgspec.structs.replace(event, **changes) if changes else event
 
 
 def _fit(value: Any, limit: int | None, *, lines: bool) -> Any:
     if isinstance(value, str):
         return clean_lines(value, limit) if lines else clean(value, limit)
-    if isinstance(value, tuple | list):
-        return type(value)(_fit(each, limit, lines=lines) for each in value)
+    if isinstance(value, tuple):
+        return tuple(_fit(each, limit, lines=lines) for each in value)
     return value

@@ -35,7 +35,7 @@ Targets:
                           The target may be left out when the settings file names one. tcp takes no http://.
 
 Options:
-  -s --server=HOST[:PORT]  The server's frontend.
+  -s --server=HOST[:PORT]  The server's frontend, or https://HOST behind a TLS proxy. Else that of the last login.
   -n --name=NAME           The name to ask for: the first label of the public host. Else a generated one.
   --subdomain=NAME         The same as --name.
   --domain=HOST            A public host of your own that leads here as well, if the server allows it.
@@ -59,7 +59,7 @@ Options:
   --no-retry               End when the server cannot be reached, instead of trying again.
   --log-level=L            debug, info, warning or error.
   -h --help                Show this.
-  --version                Show the version, and the server's when it can be reached.
+  --version                Show the version; with --server that of the server as well, if it can be reached.
 
 Examples:
   lt-client 8080
@@ -99,6 +99,9 @@ def _command(argv: list[str]) -> int:
     if arguments["--help"]:
         program.show(USAGE)
         return exit_codes.CLEAN
+    if arguments["--version"]:
+        _show_versions(arguments["--server"])
+        return exit_codes.CLEAN
     if arguments["--json"] and arguments["--quiet"]:
         raise UsageError("--json and --quiet exclude each other; give one of them.")
     from localtunnel.cli import config, log
@@ -108,9 +111,6 @@ def _command(argv: list[str]) -> int:
     token = find_token(settings, arguments, os.environ)
     level = "error" if arguments["--quiet"] and not arguments["--log-level"] else settings.log_level
     log.configure(level, "text", os.environ)
-    if arguments["--version"]:
-        _show_versions(settings.server)
-        return exit_codes.CLEAN
     if settings.target == "":
         example = "lt-client tcp 22" if settings.kind == "tcp" else "lt-client 8080"
         sentence = f"No target: name the port or the address of the local server, as in {example}."
@@ -118,12 +118,16 @@ def _command(argv: list[str]) -> int:
     return _tunnel(settings, token, as_json=arguments["--json"], quiet=arguments["--quiet"])
 
 
-def _show_versions(server: str) -> None:
+def _show_versions(server: str | None) -> None:
+    """Show this program's version; only where a server is named on the line, ask for that of the server."""
     from localtunnel import __version__
+
+    program.show(f"lt-client {__version__}")
+    if server is None:
+        return
     from localtunnel.cli.clean import clean
     from localtunnel.client.discovery import server_version
 
-    program.show(f"lt-client {__version__}")
     version = server_version(server, VERSION_TIMEOUT)
     program.show(f"server {server} {'cannot be reached' if version is None else clean(version)}")
 
@@ -131,6 +135,8 @@ def _show_versions(server: str) -> None:
 def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, quiet: bool) -> int:
     """Run the client with the output that was asked for; the writer has written everything before this returns."""
     from localtunnel.cli import log
+    from localtunnel.cli.amounts import how_many
+    from localtunnel.cli.login import find_shared_token
     from localtunnel.cli.writer import LineWriter, Stream
     from localtunnel.client.app import Client
 
@@ -138,7 +144,7 @@ def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, q
     try:
         report, failed = _output(writer, out, as_json=as_json, quiet=quiet)
         log.take_over_hub()
-        client = Client(settings, report, token)
+        client = Client(settings, report, token, find_shared_token(settings))
         # A tunnel whose URL nobody has seen is of no use. One that was seen goes on when a disk fills up later.
         out.on_useless = _stopper(client)
         # What is loaded now stays: the cyclic collector need not look at it again.
@@ -154,7 +160,8 @@ def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, q
     finally:
         writer.close()
         if writer.dropped:
-            program.say(f"lt-client: {writer.dropped} lines were not printed, because nobody read them.")
+            dropped = how_many(writer.dropped, "line")
+            program.say(f"lt-client: {dropped} of output had to be dropped, because nothing read the output in time.")
 
 
 def _output(writer: Any, out: Any, *, as_json: bool, quiet: bool) -> tuple[_Report, _Failed]:

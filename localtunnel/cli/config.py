@@ -190,11 +190,14 @@ def client_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> C
     """Return the client's settings from docopt's mapping and the environment.
 
     Raises ``UsageError`` and ``ConfigError``. ``target`` is empty when nothing names one: whether that is an error is
-    for the caller to say. ``remote_port`` is None where no TCP tunnel is asked for.
+    for the caller to say. ``remote_port`` is None where no TCP tunnel is asked for. Where nothing names the server, it
+    is that of the last login, if there was one.
     """
     layers = _layers(CLIENT, arguments, environ, default_file=_client_file(environ))
     config = _merged(CLIENT, layers)
     flags = layers[-1]
+    if not config.insecure and not any("server" in layer.values for layer in layers):
+        config = msgspec.structs.replace(config, server=_last_login(config, environ) or config.server)
     if config.kind == "tcp":
         _refuse_url(layers)
         _refuse_http_only(layers)
@@ -207,6 +210,13 @@ def client_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> C
         # A file may hold the port for the times when its user asks for a TCP tunnel.
         config = msgspec.structs.replace(config, remote_port=None)
     return config
+
+
+def _last_login(config: ClientConfig, environ: Mapping[str, str]) -> str | None:
+    """Return the server that ``lt-client login`` was last told of; it is never used without encryption."""
+    from localtunnel.client.credentials import Credentials
+
+    return Credentials(files.data_directory(config.data_dir, environ)).latest()
 
 
 def _refuse_shared_address(config: ServerConfig, layers: Sequence[_Layer]) -> None:

@@ -7,7 +7,7 @@ code  constant               meaning
 1     INTERNAL_ERROR         a fault of localtunnel itself, or its output cannot be written
 2     USAGE                  the command line was not understood
 3     CONFIG                 a setting in a file or in the environment is wrong, or the data directory is of no use
-4     AUTHENTICATION         the server wants a token or refuses the one that it was shown, or is not to be trusted
+4     AUTHENTICATION         a token is missing, mistyped or refused, or the server is not to be trusted
 5     NAME_REFUSED           the name, the public port or an option is refused, or the tunnel another run's by now
 6     UNREACHABLE            the server cannot be reached or failed; with ``--no-retry`` only
 7     VERSION_MISMATCH       the two programs do not speak the same protocol
@@ -35,6 +35,7 @@ INTERRUPTED = 130
 # The first class that fits decides, so a subclass stands before its parent.
 _TABLE: tuple[tuple[type[BaseException], int], ...] = (
     (errors.UsageError, USAGE),
+    (errors.TokenInvalid, AUTHENTICATION),
     (errors.ConfigError, CONFIG),
     (errors.StorageError, CONFIG),
     (errors.OutputError, INTERNAL_ERROR),
@@ -48,6 +49,7 @@ _TABLE: tuple[tuple[type[BaseException], int], ...] = (
     (errors.LimitReached, NAME_REFUSED),
     (errors.AuthError, AUTHENTICATION),
     (errors.TrustError, AUTHENTICATION),
+    (errors.RequestInvalid, VERSION_MISMATCH),
     (errors.RefusedError, UNREACHABLE),
     (errors.Flooded, UNREACHABLE),
     (errors.ProtocolError, VERSION_MISMATCH),

@@ -6,12 +6,12 @@ down. It comes from a file, from the environment, or from what ``login`` has sto
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localtunnel.cli import exit_codes, program, usage
-from localtunnel.errors import ConfigError
+from localtunnel.errors import ConfigError, LocaltunnelError, TokenInvalid
 from localtunnel.files import text_of
 from localtunnel.protocol import token
 from localtunnel.protocol.token import Token
@@ -19,6 +19,7 @@ from localtunnel.protocol.token import Token
 if TYPE_CHECKING:
     from localtunnel.client.config import ClientConfig
     from localtunnel.client.credentials import Credentials
+    from localtunnel.net.address import HostPort, ServerAddress
 
 USAGE = """\
 lt-client login: stores the token for a server, which its owner made with lt-server token create.
@@ -28,7 +29,8 @@ Usage:
   lt-client logout <server> [options]
 
 Commands:
-  login                Read a token and keep it for this server, as you name it with --server.
+  login                Read a token and keep it for this server. It becomes the one that lt-client uses where no
+                       --server names another.
   logout               Forget the token for this server.
 
 Options:
@@ -59,7 +61,10 @@ def command(argv: list[str]) -> int:
     server = arguments["<server>"]
     if arguments["login"]:
         stored.store(server, _read_token(arguments["--token-file"]))
-        program.say(f"The token for {server} is stored in {stored.path}.")
+        program.say(
+            f"The token for {server} is stored in {stored.path}. From now on lt-client uses {server} where no --server "
+            "names another one."
+        )
     elif stored.forget(server):
         program.say(f"The token for {server} is forgotten. It is good until the server's owner revokes it.")
     else:
@@ -85,6 +90,35 @@ def find_token(config: "ClientConfig", arguments: Mapping[str, Any], environ: Ma
             " or run lt-client logout first."
         )
     return found
+
+
+def find_shared_token(config: "ClientConfig") -> "Callable[[HostPort], Token | None] | None":
+    """Return what finds, for a backend, the token of a server that was logged in to under another port or scheme.
+
+    ``example.com`` and ``example.com:8000`` are one server if both name the same backend. None where no token is stored
+    for a server on that host, or none could be used.
+    """
+    from localtunnel.net.address import parse_server
+
+    others = [] if config.insecure else _credentials(config).others_on(parse_server(config.server).host)
+    if not others:
+        return None
+
+    def find(backend: "HostPort") -> Token | None:
+        return next((stored for server, stored in others if _is_backend_of(server, backend, config)), None)
+
+    return find
+
+
+def _is_backend_of(server: "ServerAddress", backend: "HostPort", config: "ClientConfig") -> bool:
+    """Ask ``server`` where its backend is, blocking the greenlet; one that does not say so is another server."""
+    from localtunnel.client.discovery import discover_backend
+    from localtunnel.net.deadline import Deadline
+
+    try:
+        return discover_backend(server, Deadline(config.timeouts.connect)) == backend
+    except LocaltunnelError:
+        return False
 
 
 def _credentials(config: "ClientConfig") -> "Credentials":
@@ -128,5 +162,5 @@ def _text_of(data: bytes) -> str:
 def _parse(text: str, origin: str) -> Token:
     try:
         return token.parse(text)
-    except ConfigError as error:
-        raise ConfigError(f"{origin}: {error}") from None
+    except TokenInvalid as error:
+        raise TokenInvalid(f"{origin}: {error}") from None

@@ -13,16 +13,21 @@ A renderer turns an event into lines and hands them to ``Put`` callables, which 
 came from another machine: ``Renderer`` has ``cli.clean`` clean every event first.
 """
 
-import dataclasses
 import json
 import re
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
+from functools import lru_cache
 
+import msgspec
+
+from localtunnel.cli.amounts import show_duration, show_size
 from localtunnel.cli.clean import MAX_ERROR, MAX_SHOWN, clean, cleaned
 from localtunnel.client.events import (
     Event,
-    RequestFollowed,
+    RequestFinished,
+    RequestStarted,
     RoundTripMeasured,
     ServerNotice,
     ServerPinned,
@@ -32,7 +37,6 @@ from localtunnel.client.events import (
     VisitorJoined,
     VisitorLeft,
 )
-from localtunnel.errors import DeadlineExceeded
 
 Put = Callable[[str], None]
 
@@ -51,6 +55,11 @@ SHORT_TRIP = 0.00995
 
 def time_of_day() -> str:
     return time.strftime("%H:%M:%S")
+
+
+def utc_now() -> str:
+    """Return the time as RFC 3339 has it, in UTC and with milliseconds."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Renderer:
@@ -74,6 +83,8 @@ class Terminal(Renderer):
         self._clock = clock
         self._url: str | None = None
         self._round_trip_shown = False
+        self._last_failure = ""
+        """Why the target could not be reached for the last request, if it could not."""
 
     def show(self, event: Event) -> None:
         match event:
@@ -87,16 +98,18 @@ class Terminal(Renderer):
                 self._measured(event.seconds)
             case TunnelLost():
                 self._lost(event)
+            case RequestFinished():
+                self._request_finished(event)
+            case RequestStarted():
+                state = ["-", "waiting"] if event.status is None else [str(event.status), "open"]
+                self._request(event, *state)
             case VisitorJoined():
-                parts = [f"#{event.number}", event.peer or "visitor", event.request or "connected"]
-                self._timed("  ".join(parts))
-            case RequestFollowed():
-                self._timed(f"#{event.number}  {event.request}")
+                self._timed(f"#{event.number}  {event.peer or 'visitor'}  connected")
             case UpstreamFailed():
-                self._timed(f"#{event.number}  {self._answer_to(event)}: {event.message}")
+                self._upstream_failed(event)
             case VisitorLeft():
-                # A connection's line comes when it begins: a WebSocket must not be invisible for as long as it lives.
-                return
+                size = show_size(event.received + event.sent)
+                self._timed(f"#{event.number}  {event.reason}  {show_duration(event.seconds)}  {size}")
 
     def _opened(self, event: TunnelOpened) -> None:
         url = event.url
@@ -106,6 +119,8 @@ class Terminal(Renderer):
         for line in event.banner.splitlines()[:MAX_BANNER_LINES]:
             self._put(f"{QUOTED}{line}")
         self._show_url(url)
+        for other in event.also:
+            self._put(f"Also    {other}")
         self._put(f"Target  {event.target}")
         self._url = url
 
@@ -118,11 +133,26 @@ class Terminal(Renderer):
             self._put(f"Round trip  {shown}")
         self._round_trip_shown = True
 
-    def _answer_to(self, event: UpstreamFailed) -> str:
-        """Return what the visitor got instead of the target: an HTTP status, or nothing but the end."""
+    def _request(self, event: RequestStarted | RequestFinished, *parts: str) -> None:
+        self._timed("  ".join([event.visitor or "visitor", f"{event.method} {event.path}", *parts]))
+
+    def _request_finished(self, event: RequestFinished) -> None:
+        if event.error is None:
+            self._last_failure = ""
+        parts = ["-" if event.status is None else str(event.status), show_duration(event.seconds)]
+        parts.append(show_size(event.sent))
+        if event.error is not None:
+            parts.append(event.error)
+        self._request(event, *parts)
+
+    def _upstream_failed(self, event: UpstreamFailed) -> None:
+        """Say why, for each connection of a TCP tunnel. A request has a line of its own: there, once is enough."""
+        message = event.message
         if self._url is not None and self._url.startswith("tcp:"):
-            return "closed"
-        return "504" if event.code == DeadlineExceeded.code else "502"
+            self._timed(f"#{event.number}  closed: {message}")
+        elif message != self._last_failure:
+            self._last_failure = message
+            self._timed(message)
 
     def _lost(self, event: TunnelLost) -> None:
         if event.retry_in is None:
@@ -164,23 +194,25 @@ class Quiet(Renderer):
 
 
 class Json(Renderer):
-    """For a program: ``{"event": "tunnel_opened", "url": …}``, the fields as ``client.events`` documents them."""
+    """For a program: ``{"event": "tunnel_opened", "time": …, "url": …}``, as ``docs/events.md`` explains."""
 
     longest = None
 
-    def __init__(self, out: Put) -> None:
+    def __init__(self, out: Put, clock: Callable[[], str] = utc_now) -> None:
         self._put = out
+        self._clock = clock
 
     def show(self, event: Event) -> None:
-        self._line(_snake_case(type(event).__name__), dataclasses.asdict(event))
+        self._line(_snake_case(type(event).__name__), msgspec.structs.asdict(event))
 
     def failed(self, code: str, message: str, exit_code: int) -> None:
         """The last line of a program that ends with an error."""
         self._line("failed", {"code": code, "message": clean(message, MAX_ERROR), "exit_code": exit_code})
 
     def _line(self, name: str, fields: dict[str, object]) -> None:
-        self._put(json.dumps({"event": name, **fields}))
+        self._put(json.dumps({"event": name, "time": self._clock(), **fields}))
 
 
+@lru_cache
 def _snake_case(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

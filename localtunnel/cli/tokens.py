@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from localtunnel.cli import exit_codes, program, usage
-from localtunnel.cli.amounts import parse_moment, parse_rate, show_moment
+from localtunnel.cli.amounts import how_many, parse_moment, parse_rate, show_moment
 from localtunnel.cli.table import table
 from localtunnel.errors import ConfigError, LocaltunnelError, UsageError
 from localtunnel.files import data_directory
@@ -42,7 +42,8 @@ Options:
   --label=TEXT           What to remember the token by: whose it is, what it is for.
   --name=GLOB            A name that its tunnels may have, such as demo or ann-*. Again for more; else every name.
   --kind=KIND            http or tcp. Again for both; else both.
-  --reserve=NAME         A name that is kept for this token whether or not it is used. Again for more.
+  --reserve=NAME         A name that is kept for this token whether or not it is used. Again for more. In an
+                         update, an empty one drops them all.
   --max-tunnels=N        Tunnels at a time. 0 is no limit, as in the next two.
   --max-connections=N    Visitors' connections at a time, in all its tunnels together.
   --bandwidth=RATE       Bytes a second in all its tunnels together, such as 500k or 10M.
@@ -80,7 +81,7 @@ def command(argv: list[str]) -> int:
     elif arguments["revoke"]:
         _revoke(directory, arguments["<id>"])
     elif arguments["update"]:
-        _update(directory, arguments["<id>"], _allowed(arguments))
+        _update(directory, arguments["<id>"], _allowed(arguments) | _dropped(arguments))
     else:
         _create(directory, config, _allowed(arguments), as_json=arguments["--json"])
     return exit_codes.CLEAN
@@ -151,13 +152,22 @@ def _allowed(arguments: Mapping[str, Any]) -> dict[str, Any]:
         ("--bandwidth", "bandwidth", lambda text: parse_rate(text) or None),
         ("--expires", "expires", lambda text: None if text == "never" else parse_moment(text, time.time())),
     ):
-        if arguments[flag] in (None, []):
+        if arguments[flag] in (None, []) or _drops(arguments, flag):
             continue
         try:
             fields[key] = parse(arguments[flag])
         except LocaltunnelError as error:
             raise UsageError(f"{flag}: {error}") from None
     return fields
+
+
+def _drops(arguments: Mapping[str, Any], flag: str) -> bool:
+    """Say whether ``flag`` is the empty ``--reserve=`` of an update. In ``create`` it is a variable that is not set."""
+    return flag == "--reserve" and bool(arguments["update"]) and arguments[flag] == [""]
+
+
+def _dropped(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {"reserved": ()} if _drops(arguments, "--reserve") else {}
 
 
 def _label(text: str) -> str:
@@ -199,14 +209,12 @@ def _fields(record: TokenRecord) -> dict[str, Any]:
 
 def _row(record: TokenRecord) -> tuple[str, ...]:
     limits = [
-        f"{count} {what}"
-        for count, what in (
-            (record.max_tunnels, "tunnels"),
-            (record.max_connections, "connections"),
-            (record.bandwidth, "bytes/s"),
-        )
+        how_many(count, what)
+        for count, what in ((record.max_tunnels, "tunnel"), (record.max_connections, "connection"))
         if count is not None
     ]
+    if record.bandwidth is not None:
+        limits.append(f"{record.bandwidth} bytes/s")
     return (
         record.id,
         record.label or "-",

@@ -37,6 +37,7 @@ from localtunnel.errors import (
     PortRefused,
     ProtocolError,
     RefusedError,
+    RequestInvalid,
     VersionError,
 )
 from localtunnel.files import data_directory
@@ -61,6 +62,21 @@ server notices a dead control connection after two heartbeat intervals at most."
 
 FALLING_BACK = "The server does not speak LTP/0.3; falling back to LTP/0.2, which has no encryption."
 
+MAX_ALSO = 4
+"""Further URLs of a tunnel that are reported: our server has one, and more would push the first off the screen."""
+
+FINAL = (
+    AuthError,
+    ClientKicked,
+    ClientReplaced,
+    NotAllowed,
+    OptionRefused,
+    PortRefused,
+    RequestInvalid,
+    VersionError,
+)
+"""Refusals that trying again cannot mend."""
+
 FLOODED_SPREAD = 1.5
 """Within how many times the pause after a flood clients come back: those of one server that failed, not all at once."""
 
@@ -72,12 +88,20 @@ class Client:
     """Exposes one target through one server. ``run`` blocks; ``stop`` ends it, from wherever it is called.
 
     ``report`` gets every event (``client.events``); it must not block or raise. ``token`` is what it logs in with.
-    Raises AddressError and NameInvalid for settings that cannot work.
+    Where there is none, ``find_token`` is asked for one once it is known where the server's backend is; it may block
+    the greenlet. Raises AddressError and NameInvalid for settings that cannot work.
     """
 
-    def __init__(self, config: ClientConfig, report: Callable[[Event], None], token: Token | None = None) -> None:
+    def __init__(
+        self,
+        config: ClientConfig,
+        report: Callable[[Event], None],
+        token: Token | None = None,
+        find_token: Callable[[HostPort], Token | None] | None = None,
+    ) -> None:
         self._config = config
         self._token = token
+        self._find_token = find_token if token is None else None
         self._report = report
         self._server = parse_server(config.server)
         self._upstream = Upstream(parse_target(config.target), config.timeouts.upstream)
@@ -135,10 +159,12 @@ class Client:
         tries = 1
         while True:
             version = LTP_0_2 if self._old_server else LTP_0_3
-            request = self._request(version)
-            session = Session(self._config, version, request, self._link, self._visits, self._report, self._token)
+            session = self._new_session(version)
             try:
-                session.run(self._backend(), self._opened)
+                backend = self._backend()
+                if self._adopt_token(backend):
+                    session = self._new_session(version)
+                session.run(backend, self._opened)
             except NameUnavailable as error:
                 if self._may_be_own_ghost(version):
                     continue
@@ -154,6 +180,21 @@ class Client:
                     continue
                 self._wait_to_retry(session, error)
             self._old_server = False
+
+    def _new_session(self, version: bytes) -> Session:
+        request = self._request(version)
+        return Session(self._config, version, request, self._link, self._visits, self._report, self._token)
+
+    def _adopt_token(self, backend: HostPort) -> bool:
+        """Say whether there is a token from now on that was not there before, and that is not another server's."""
+        if self._find_token is None:
+            return False
+        find, self._find_token = self._find_token, None
+        token = find(backend)
+        if token is None or not self._link.trust.introduce(token.fingerprint):
+            return False
+        self._token, self._key = token, None
+        return True
 
     def _request(self, version: bytes) -> ControlRequest:
         config = self._config
@@ -229,7 +270,8 @@ class Client:
         self._session = reply.session
         self._was_refused_at_0_2 = False
         url = reply.url or f"http://{reply.host}"
-        self._report(TunnelOpened(url, self._name, str(self._upstream), reply.banner, self._ever_opened))
+        also = (reply.also or ())[:MAX_ALSO]
+        self._report(TunnelOpened(url, self._name, str(self._upstream), reply.banner, self._ever_opened, also))
         self._ever_opened = True
 
     def _wait_to_retry(self, session: Session, error: LocaltunnelError) -> None:
@@ -256,8 +298,7 @@ class Client:
             return not self._config.retry or self._ghost.remaining() == 0.0
         if isinstance(error, AuthThrottled):
             return not self._config.retry
-        final = (VersionError, ClientReplaced, ClientKicked, PortRefused, OptionRefused, AuthError, NotAllowed)
-        return isinstance(error, final) or not self._config.retry
+        return isinstance(error, FINAL) or not self._config.retry
 
 
 def _trust(config: ClientConfig, server: str, token: Token | None) -> Trust:

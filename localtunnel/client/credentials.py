@@ -1,4 +1,7 @@
-"""The tokens that ``lt-client login`` has stored, one for each server, in a file that only its owner may read."""
+"""The tokens that ``lt-client login`` has stored, one for each server, in a file that only its owner may read.
+
+The order of the file is that of the logins: the last one says where a client goes that is not told where to go.
+"""
 
 from pathlib import Path
 
@@ -6,7 +9,7 @@ import msgspec
 
 from localtunnel import files
 from localtunnel.errors import ConfigError
-from localtunnel.net.address import parse_server
+from localtunnel.net.address import ServerAddress, parse_server
 from localtunnel.protocol import token
 from localtunnel.protocol.token import Token
 
@@ -27,11 +30,22 @@ class Credentials:
         text = self._read().get(_key(server))
         return None if text is None else token.parse(text)
 
+    def latest(self) -> str | None:
+        """Return the server of the last login that was not taken back, or None."""
+        return next(reversed(self._read()), None)
+
+    def others_on(self, host: str) -> list[tuple[ServerAddress, Token]]:
+        """Return the servers on ``host`` for which a token is stored, whatever their port, and the tokens."""
+        stored = [(parse_server(server), text) for server, text in self._read().items()]
+        return [(server, token.parse(text)) for server, text in stored if server.host == host]
+
     def store(self, server: str, new: Token) -> None:
-        """Keep ``new`` for ``server``, in the place of the one that was there."""
+        """Keep ``new`` for ``server``, instead of the one that was there, as the last login."""
         files.make_directory(self._directory)
         with files.locked(self.path):
-            self._write({**self._read(), _key(server): new.text()})
+            kept = self._read()
+            kept.pop(_key(server), None)
+            self._write({**kept, _key(server): new.text()})
 
     def forget(self, server: str) -> bool:
         """Remove the token for ``server``, and say whether there was one."""

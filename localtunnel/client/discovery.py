@@ -1,13 +1,26 @@
-"""Asking the server's frontend where its backend is, and which version it runs (PROTOCOL.md, "Discovery")."""
+"""Asking the server's frontend where its backend is, and which version it runs (PROTOCOL.md, "Discovery").
+
+Over HTTPS the frontend is a proxy's, and has to be verified by the authorities that this machine knows, or by those in
+``SSL_CERT_FILE``. Its certificate has no bearing on the backend's, which is on another port and in other hands.
+"""
 
 import httptools
 
-from localtunnel.errors import ConnectionClosed, ConnectionRefused, LocaltunnelError, Unreachable
+from localtunnel.errors import (
+    CertificateUntrusted,
+    ConnectionClosed,
+    ConnectionRefused,
+    LocaltunnelError,
+    TlsError,
+    Unreachable,
+)
 from localtunnel.net import closing
-from localtunnel.net.address import MAX_PORT, HostPort, parse_server
+from localtunnel.net.address import MAX_PORT, HostPort, ServerAddress, parse_server
 from localtunnel.net.deadline import Deadline, wait_readable
-from localtunnel.net.dial import dial, resolve
+from localtunnel.net.dial import dial, resolve, wait_for
+from localtunnel.net.secure_dial import SecureDial
 from localtunnel.net.sockets import Socket, translate
+from localtunnel.net.tls import client_context
 
 MAX_ANSWER = 64 * 1024
 """Bytes taken of an answer that should have one line: enough to read any page that somebody else's server sends."""
@@ -15,8 +28,8 @@ MAX_ANSWER = 64 * 1024
 _READ_SIZE = 16 * 1024
 
 
-def discover_backend(server: HostPort, deadline: Deadline) -> HostPort:
-    """Return where the backend of ``server`` listens, blocking the greenlet. Raises a NetworkError."""
+def discover_backend(server: ServerAddress, deadline: Deadline) -> HostPort:
+    """Return where the backend of ``server`` listens, blocking the greenlet. Raises a NetworkError or a TrustError."""
     try:
         text = fetch(server, "/meta/backend", deadline)
     except ConnectionRefused as error:
@@ -38,24 +51,56 @@ def server_version(server: str, timeout: float) -> str | None:
     return version if version.isprintable() and len(version) <= 64 else None
 
 
-def fetch(server: HostPort, path: str, deadline: Deadline) -> str:
-    """Return the body of a GET for ``path``, stripped. Raises Unreachable for any status but 200, or a NetworkError."""
-    sock, _ = dial(resolve([server.host], server.port, deadline), deadline)
+def fetch(server: ServerAddress, path: str, deadline: Deadline) -> str:
+    """Return the body of a GET for ``path``, stripped.
+
+    Raises Unreachable for any status but 200, or a NetworkError, or a TrustError where HTTPS shows another server.
+    """
+    sock = _connect(server, deadline)
     try:
         return _exchange(sock, server, path, deadline)
     finally:
         closing.close(sock)
 
 
-def _exchange(sock: Socket, server: HostPort, path: str, deadline: Deadline) -> str:
+def _connect(server: ServerAddress, deadline: Deadline) -> Socket:
+    addresses = resolve([server.host], server.port, deadline)
+    if server.scheme == "http":
+        return dial(addresses, deadline)[0]
+    seconds = deadline.check() or 0.0
+    context = client_context(roots=True)
+
+    def verified(sock: Socket) -> None:
+        """The handshake has verified the certificate and the name, and there is nothing else to look at."""
+
+    try:
+        return wait_for(
+            lambda done: SecureDial(
+                addresses, seconds, done, context=context, host=server.host, session=None, check=verified
+            )
+        )[0]
+    except CertificateUntrusted as error:
+        raise CertificateUntrusted(
+            f"{server}: {error} The proxy there has to show a certificate for {server.host} from an authority that "
+            "this machine knows; SSL_CERT_FILE names a file with others."
+        ) from error
+    except TlsError as error:
+        raise TlsError(f"{server}: {str(error).removesuffix('.')}; is it http:// that is spoken there?") from error
+
+
+def _exchange(sock: Socket, server: ServerAddress, path: str, deadline: Deadline) -> str:
     answer = _Answer()
     parser = httptools.HttpResponseParser(answer)
-    request = f"GET {path} HTTP/1.1\r\nHost: {server}\r\nAccept: text/plain\r\nConnection: close\r\n\r\n"
+    request = f"GET {path} HTTP/1.1\r\nHost: {server.authority}\r\nAccept: text/plain\r\nConnection: close\r\n\r\n"
     try:
         sock.send(request.encode("ascii"))
         while not answer.complete and len(answer.body) < MAX_ANSWER:
             wait_readable(sock, deadline)
-            data = sock.recv(_READ_SIZE)
+            try:
+                data = sock.recv(_READ_SIZE)
+            except BlockingIOError:
+                # TLS had something to say for itself.
+                continue
             if not data:
                 break
             parser.feed_data(data)
@@ -69,12 +114,20 @@ def _exchange(sock: Socket, server: HostPort, path: str, deadline: Deadline) -> 
         raise ConnectionClosed(f"{server} closed the connection in the middle of its answer.")
     if not answer.headed:
         raise ConnectionClosed(f"{server} closed the connection without an answer.")
-    if parser.get_status_code() != 200:
-        raise Unreachable(
-            f"{server} answered {parser.get_status_code()} for {path}: it is no localtunnel server, or has another "
-            "domain; check --server, or give --backend."
-        )
+    status = parser.get_status_code()
+    if status != 200:
+        raise Unreachable(_refused(server, path, status, answer.location))
     return bytes(answer.body).decode("utf-8", "replace").strip()
+
+
+def _refused(server: ServerAddress, path: str, status: int, location: str) -> str:
+    """Return what to tell the user about an answer that is not the one that was asked for."""
+    if server.scheme == "http" and location.lower().startswith(f"https://{server.host}"):
+        return f"{server} sends its visitors to HTTPS; write --server=https://{server.host}, or name another port."
+    return (
+        f"{server} answered {status} for {path}: it is not a localtunnel server, or has another domain; check "
+        "--server, or give --backend."
+    )
 
 
 class _Answer:
@@ -85,8 +138,11 @@ class _Answer:
         self.headed = False
         self.complete = False
         self.has_length = False
+        self.location = ""
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"location":
+            self.location = value.decode("latin-1")
         self.has_length |= name.lower() in (b"content-length", b"transfer-encoding")
 
     def on_headers_complete(self) -> None:

@@ -1,24 +1,24 @@
 """What happens to a client, as values: ``client.app.Client`` passes each to its ``report`` callable.
 
 A ``report`` is called in the hub or in a greenlet, so it must not block, and must not raise.
+``docs/events.md`` tells users of ``--json`` about each.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class TunnelOpened:
-    """The server accepted the name; visitors can come. ``resumed`` is true after a reconnect."""
+class TunnelOpened(Struct, frozen=True):
+    """The server accepted the name; visitors can come. ``resumed`` is true after a reconnect, ``also`` further URLs."""
 
     url: str
     name: str
     target: str
     banner: str
     resumed: bool
+    also: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ServerPinned:
+class ServerPinned(Struct, frozen=True):
     """The server is known by this key from now on, and that is written down in ``file``: any other is refused."""
 
     server: str
@@ -26,22 +26,19 @@ class ServerPinned:
     file: str
 
 
-@dataclass(frozen=True, slots=True)
-class ServerNotice:
+class ServerNotice(Struct, frozen=True):
     """The server, or this client about the server, has something to say to the user."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class RoundTripMeasured:
+class RoundTripMeasured(Struct, frozen=True):
     """How long a message to the server and its answer take: the first time, and when it has changed a lot."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class TunnelLost:
+class TunnelLost(Struct, frozen=True):
     """The control connection ended. ``retry_in`` is in seconds; None when the client gives up."""
 
     code: str
@@ -49,30 +46,54 @@ class TunnelLost:
     retry_in: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class VisitorJoined:
-    """A visitor was connected to the target. ``request`` is the first line of what it sent, if that came along."""
+class RequestStarted(Struct, frozen=True):
+    """A request lasts: a WebSocket or a stream of events has begun, or a second has passed.
 
-    number: int
-    peer: str | None
-    request: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class RequestFollowed:
-    """Another request came on the joined connection ``number``; ``request`` is its first line.
-
-    Whose it is, the server has told the target in ``X-Forwarded-For``: it uses a joined connection for one request
-    after the other.
+    ``number`` is that of the ``RequestFinished`` to come; the other fields are as there.
+    ``status`` is None while the target has not answered.
     """
 
     number: int
-    request: str
+    connection: int
+    visitor: str | None
+    method: str
+    path: str
+    status: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class VisitorLeft:
-    """A joined connection ended. ``received`` and ``sent`` are the bytes from and to the visitor."""
+class RequestFinished(Struct, frozen=True, gc=False):
+    """A request is over: its answer has passed as a whole, or never will.
+
+    Several requests may come on one ``connection``, of one visitor after the other.
+    ``visitor`` is an address, None where the server does not tell it. ``path`` is the whole
+    target of the request, query included. ``status`` is None where the target has not
+    answered. ``seconds`` are from the request's head to the answer's end. ``received`` and
+    ``sent`` are bytes of content from and to the visitor: bodies without chunk sizes, and what
+    passes on a WebSocket. ``error`` is the code of what went wrong: one of
+    ``errors.UpstreamError``, ``visitor_gone`` or ``stopped``.
+    """
+
+    number: int
+    connection: int
+    visitor: str | None
+    method: str
+    path: str
+    status: int | None
+    seconds: float
+    received: int
+    sent: int
+    error: str | None
+
+
+class VisitorJoined(Struct, frozen=True):
+    """A visitor of a TCP tunnel was connected to the target, or one who does not speak HTTP."""
+
+    number: int
+    peer: str | None
+
+
+class VisitorLeft(Struct, frozen=True):
+    """A connection that was reported as joined has ended. ``received`` and ``sent`` are the bytes from and to it."""
 
     number: int
     received: int
@@ -81,8 +102,7 @@ class VisitorLeft:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamFailed:
+class UpstreamFailed(Struct, frozen=True):
     """The target did not accept a connection; the visitor is answered 502 or 504, or closed if it speaks no HTTP."""
 
     number: int
@@ -97,8 +117,9 @@ Event = (
     | ServerNotice
     | RoundTripMeasured
     | TunnelLost
+    | RequestStarted
+    | RequestFinished
     | VisitorJoined
-    | RequestFollowed
     | VisitorLeft
     | UpstreamFailed
 )

@@ -59,7 +59,8 @@ class KnownServers:
             files.replace(self.path, "".join(f"{line}\n" for line in kept).encode())
 
     def _lines(self) -> list[str]:
-        data = files.read(self.path)
+        # Names and fingerprints are no secret; whoever can write them chooses which servers are trusted.
+        data = files.read(self.path, secret=False)
         try:
             return files.text_of(data or b"").splitlines()
         except UnicodeDecodeError as error:

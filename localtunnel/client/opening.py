@@ -22,6 +22,7 @@ from localtunnel.errors import (
     PortRefused,
     RefusedError,
     RemoteFailure,
+    RequestInvalid,
     TlsRequired,
     TokenExpired,
     TunnelExpired,
@@ -139,6 +140,7 @@ _REFUSALS: dict[str, Any] = {
         NotAllowed,
         LimitReached,
         ClientKicked,
+        RequestInvalid,
     )
 }
 """The errors that a server may answer with, by their codes on the wire."""

@@ -1,78 +1,195 @@
-"""The requests that follow on a joined connection, for the client's user to see; nothing depends on them.
+"""The requests on joined connections, for the client's user to see; nothing depends on them.
 
-The server uses a joined connection for one request after the other and never has two under way (PROTOCOL.md), so what
-comes first after something was answered begins a request, or goes on with one that was answered early.
+Each connection has a tap beside its byte path (``net.relay``) that reads where messages begin
+and end. What else wants to look at requests, such as an inspector, is one more subclass of
+``http.observer.Observer``.
 """
 
-import re
+import itertools
+import time
 from collections.abc import Callable
-from typing import Any
 
-from localtunnel.net.ends import End
-from localtunnel.net.relay import Relay
+from localtunnel.client.events import Event, RequestFinished, RequestStarted, VisitorJoined
+from localtunnel.errors import UpstreamClosed
+from localtunnel.http.observer import Exchange, Observer
+from localtunnel.http.request import RequestHead
+from localtunnel.net.deadline import Expiry
 
-MAX_LINE = 8 * 1024
-"""Bytes at the beginning of a read in which a request line has to end: the server sends a head in one piece, and what
-is longer than most URLs is not worth showing."""
+LASTING = 1.0
+"""Seconds after which a request that is not over is reported as started: one that lasts must
+not be invisible for as long as it does, and most are over long before."""
 
-_REQUEST_LINE = re.compile(rb"[!-~]{1,32} [!-~]+ HTTP/1\.[01](?=\r\n)")
+MAX_PATH = 8 * 1024
+"""Characters of a path that are reported: more than servers accept, and a thousand lines of
+output may wait to be written."""
+
+VISITOR_GONE = "visitor_gone"
+STOPPED = "stopped"
+"""What ``RequestFinished.error`` may be, besides the codes of ``errors.UpstreamError``."""
 
 
-class RequestsSeen:
-    """The server's end of a relay, which calls ``followed(request_line)`` for each request but the first.
+class Shown(Exchange, eq=False, gc=False, kw_only=True):
+    """An exchange as it is reported. ``visitor`` is an address without a port."""
 
-    It owns ``end`` and does everything through it. ``relay`` is set before the first read. A request is missed where
-    its first bytes go past inside the kernel (``net.splice``), behind a large body on a connection without TLS.
-    """
+    number: int
+    started: float
+    connection: int
+    visitor: str | None
+    path: str
+    announced: bool = False
 
-    __slots__ = ("_answered", "_end", "_followed", "_read", "label", "relay", "try_write", "watcher")
 
-    relay: Relay
+class RequestLog:
+    """Numbers the requests of all connections, and reports them. The owner closes it."""
 
-    def __init__(self, end: End, followed: Callable[[str], None]) -> None:
-        self.label = end.label
-        self.watcher: Any = end.watcher
-        self.try_write = end.try_write
-        self._end = end
-        self._read = end.try_read
-        self._followed = followed
-        self._answered = 0
+    def __init__(self, report: Callable[[Event], None]) -> None:
+        self.report = report
+        self.numbers = itertools.count(1)
+        self.lasting: Expiry[Shown] = Expiry(LASTING, self.announce)
 
-    @property
-    def has_pending(self) -> bool:
-        """What the end says."""
-        return self._end.has_pending
+    def announce(self, shown: Shown) -> None:
+        """Report that a request has started, unless that was done."""
+        if not shown.announced:
+            shown.announced = True
+            status = None if shown.response is None else shown.response.status
+            self.report(
+                RequestStarted(shown.number, shown.connection, shown.visitor, shown.request.method, shown.path, status)
+            )
 
-    @property
-    def descriptor(self) -> int:
-        """The end's own: large flows are bodies, which nobody has to see."""
-        return self._end.descriptor
-
-    def try_read(self, buffer: bytearray | memoryview) -> int:
-        """Read from the end, and look at what came if something was answered since the last time."""
-        size = self._read(buffer)
-        answered = self.relay.from_b
-        if answered != self._answered:
-            self._answered = answered
-            line = _REQUEST_LINE.match(buffer, 0, min(size, MAX_LINE))
-            if line:
-                self._followed(line[0].decode("ascii"))
-        return size
-
-    def shutdown_write(self) -> None:
-        """Tell the server that nothing more comes."""
-        self._end.shutdown_write()
+    def finish(self, shown: Shown, status: int | None) -> None:
+        """Report that a request is over."""
+        self.lasting.discard(shown)
+        self.report(
+            RequestFinished(
+                shown.number,
+                shown.connection,
+                shown.visitor,
+                shown.request.method,
+                shown.path,
+                status,
+                round(time.monotonic() - shown.started, 6),
+                shown.received,
+                shown.sent,
+                shown.error,
+            )
+        )
 
     def close(self) -> None:
-        """Close the end."""
-        self._forget_owner()
-        self._end.close()
+        """Announce nothing any more."""
+        self.lasting.close()
 
-    def reset(self) -> None:
-        """Reset the end."""
-        self._forget_owner()
-        self._end.reset()
 
-    def _forget_owner(self) -> None:
-        """Drop the relay and the callback: both hold this end, and a cycle would leave them to the collector."""
-        del self.relay, self._followed
+class RequestTap(Observer[Shown]):
+    """The tap on one connection, the visit ``number``, whose first visitor has the address ``peer``.
+
+    ``real_ip``: every request has the X-Real-IP that the server wrote. Without it, the
+    connection is taken to be one visitor's. What is not HTTP is reported as a connection.
+    """
+
+    __slots__ = ("_first_visitor", "_last", "_log", "_number", "_path", "_peer", "_real_ip", "_visitor")
+
+    def __init__(self, log: RequestLog, number: int, peer: str | None, *, real_ip: bool) -> None:
+        super().__init__()
+        self._log = log
+        self._number = number
+        self._peer = peer
+        self._first_visitor = self._visitor = None if peer is None else host_of(peer)
+        self._real_ip = real_ip
+        self._last: RequestHead | None = None
+        """The head of the latest request, whose visitor and path are these."""
+        self._path = ""
+
+    # What the relay tells: ``a`` is the server's end, ``b`` the upstream's.
+
+    def seen(self, data: memoryview, *, from_a: bool) -> None:
+        """Look at what passes."""
+        if from_a:
+            self.feed_request(data)
+        else:
+            self.feed_answer(data)
+
+    def unseen(self, *, from_a: bool) -> int:
+        """Return how many of the next bytes hold nothing to look at: those of a body."""
+        return self.unseen_of_request() if from_a else self.unseen_of_answer()
+
+    def passed(self, size: int, *, from_a: bool) -> None:
+        """Count what was not shown."""
+        if from_a:
+            self.skip_request(size)
+        else:
+            self.skip_answer(size)
+
+    def ended(self, *, from_a: bool) -> None:
+        """Note the end of the upstream's direction, which ends some answers and cuts others."""
+        if not from_a:
+            self.end_answers()
+
+    # What the observer finds.
+
+    def begun(self, request: RequestHead) -> Shown:
+        """Number the request."""
+        log = self._log
+        if request is not self._last:
+            # Programs send the same head over and over, and it is read only once.
+            self._last, self._visitor, self._path = request, self._visitor_of(request), request.target[:MAX_PATH]
+        shown = Shown(
+            request,
+            number=next(log.numbers),
+            started=time.monotonic(),
+            connection=self._number,
+            visitor=self._visitor,
+            path=self._path,
+        )
+        log.lasting.add(shown)
+        return shown
+
+    def answered(self, exchange: Shown) -> None:
+        """Report at once what lasts by its nature."""
+        if exchange.switched or _is_event_stream(exchange):
+            self._log.announce(exchange)
+
+    def finished(self, exchange: Shown) -> None:
+        """Report the request."""
+        self._log.finish(exchange, None if exchange.response is None else exchange.response.status)
+
+    def lost(self) -> None:
+        """Report the connection instead."""
+        # Whose bytes these are is not known where others were served on it before.
+        peer = None if self._last is not None and self._real_ip else self._peer
+        self._log.report(VisitorJoined(self._number, peer))
+
+    def visit_ended(self, reason: str, *, has_moved: bool) -> None:
+        """The connection has ended for ``reason``. ``has_moved`` says whether any byte has passed on it."""
+        self.close(None if reason == "closed" else error_of(reason))
+        if has_moved and self._last is None and not self.is_lost:
+            self.is_lost = True
+            self.lost()
+
+    def _visitor_of(self, request: RequestHead) -> str | None:
+        if self._real_ip:
+            # The server's fields are the last ones.
+            for name, value, _ in reversed(request.fields):
+                if name == b"x-real-ip":
+                    return value.decode("latin-1")
+        return self._first_visitor
+
+
+def error_of(reason: str) -> str:
+    """Return the code for the ``reason`` for which a connection has ended: which side it was that ended it."""
+    if reason.startswith("upstream"):
+        return UpstreamClosed.code
+    return VISITOR_GONE if reason.startswith("server") else STOPPED
+
+
+def host_of(peer: str) -> str:
+    """Return the address in ``peer``, which has a port, without brackets."""
+    return peer.rpartition(":")[0].strip("[]") or peer
+
+
+def _is_event_stream(exchange: Exchange) -> bool:
+    response = exchange.response
+    if response is None or response.length is not None:
+        return False
+    return any(
+        name == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value, _ in response.fields
+    )

@@ -148,7 +148,7 @@ class Session:
 
         def taken(sock: Socket, assignment: Assignment | None, first: bytes) -> None:
             self._link.keep_session(sock)
-            self._take(channel, sock, assignment, first)
+            self._take(channel, sock, assignment, first, real_ip=reply.real_ip is True)
 
         client = self._request.client if self._version == LTP_0_2 else None
         request = ProxyRequest(self._request.name, client, reply.session)
@@ -156,7 +156,15 @@ class Session:
         dial = self._link.dialler(channel.sock)
         return Proxies(address, self._version, request, reply.concurrency, timeout, taken, refused, dial)
 
-    def _take(self, channel: Channel[FromServer], sock: Socket, assignment: Assignment | None, first: bytes) -> None:
+    def _take(
+        self,
+        channel: Channel[FromServer],
+        sock: Socket,
+        assignment: Assignment | None,
+        first: bytes,
+        *,
+        real_ip: bool,
+    ) -> None:
         """Begin a visit, unless it is stale: from before a stall of ours, given up by the server, or seen before."""
         if self._stood_still(channel):
             closing.reset(sock)
@@ -170,7 +178,7 @@ class Session:
             self._seen[assignment.id] = None
             if len(self._seen) > limits.SEEN_IDS:
                 self._seen.popitem(last=False)
-            self._visits.begin(sock, assignment, first)
+            self._visits.begin(sock, assignment, first, real_ip=real_ip)
 
     def _tick(self, channel: Channel[FromServer], proxies: Proxies, path: Path) -> None:
         """Look whether connections may be dead in silence: after a stall, or because the way to the server changed.

@@ -31,11 +31,37 @@ class Trust:
         self._introduced = introduced
         self._known: Known | None = None
         self._checked = b""
+        self._looked_up = False
+        self._complaint = ""
 
     def look_up(self) -> None:
-        """Read again what is written down, before a connection is made. Raises ConfigError."""
+        """Read again what is written down, before a connection is made.
+
+        Raises ConfigError the first time. Later on a file that cannot be relied on ends no tunnel: what was read
+        before is known, and the user is warned, once for each reason.
+        """
         self._checked = b""
-        self._known = self._known_servers.find(self.server) or self._known
+        try:
+            self._known = self._known_servers.find(self.server) or self._known
+        except ConfigError as error:
+            if not self._looked_up:
+                raise
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                log.warning("known servers not read again", extra={"server": self.server, "detail": self._complaint})
+        self._looked_up = True
+
+    def introduce(self, fingerprint: str) -> bool:
+        """Let the fingerprint of a token that was found later count as one that came with it.
+
+        False where the server is known by another key: then the token is another server's. Raises ConfigError.
+        """
+        self.look_up()
+        known = self._pinned or (None if self._known is None else self._known.fingerprint)
+        if known not in (None, fingerprint):
+            return False
+        self._introduced = fingerprint
+        return True
 
     @property
     def is_bound(self) -> bool:

@@ -3,7 +3,7 @@
 import time
 from typing import Any, Protocol
 
-from localtunnel.client.requests import RequestsSeen
+from localtunnel.client.requests import RequestTap
 from localtunnel.client.upstream import Upstream
 from localtunnel.errors import (
     ConnectionRefused,
@@ -20,7 +20,7 @@ from localtunnel.http import pages
 from localtunnel.http.request import HeadReader, RequestHead
 from localtunnel.net import closing
 from localtunnel.net.closing import Lingering
-from localtunnel.net.ends import End, SocketEnd
+from localtunnel.net.ends import SocketEnd
 from localtunnel.net.relay import Relay
 from localtunnel.net.sockets import Socket
 from localtunnel.net.tls_end import begin_stream, stream_end
@@ -35,11 +35,8 @@ class Watcher(Protocol):
     lingering: Lingering
     """Where the connection of a visitor goes that has been told of a failure."""
 
-    def visit_joined(self, visit: "Visit") -> None:
-        """The upstream is connected."""
-
-    def visit_followed(self, visit: "Visit", request_line: str) -> None:
-        """One more request came, after an answer, on a connection that was joined."""
+    def visit_joined(self, visit: "Visit") -> RequestTap | None:
+        """The upstream is connected; return who is to be shown what passes."""
 
     def visit_failed(self, visit: "Visit", error: NetworkError) -> None:
         """The upstream could not be reached; the visitor has been answered, or will be by the server."""
@@ -52,7 +49,7 @@ class Visit:
     """Owns the proxy connection ``sock`` from its making on; ``first`` are the visitor's bytes that came along.
 
     ``assignment`` is None in LTP/0.2, where the client itself answers a visitor whose upstream is down; in LTP/0.3 it
-    tells the server ``got``, ``ready`` or ``failed``.
+    tells the server ``got``, ``ready`` or ``failed``. ``real_ip`` is for ``watcher``.
     """
 
     def __init__(
@@ -63,10 +60,16 @@ class Visit:
         first: bytes,
         upstream: Upstream,
         watcher: Watcher,
+        *,
+        real_ip: bool = False,
     ) -> None:
         self.number = number
         self.assignment = assignment
         self.first = first
+        """What came along with the assignment, until the upstream has it."""
+        self.real_ip = real_ip
+        self.tap: RequestTap | None = None
+        self.has_failed = False
         self.reason: str | None = None
         self.started = time.monotonic()
         self._sock = sock
@@ -93,10 +96,21 @@ class Visit:
         return None if self.assignment is None else self.assignment.peer
 
     @property
-    def request_line(self) -> str | None:
-        """The first line that the visitor sent, if it came along and is text."""
-        line, end, _ = self.first.partition(b"\r\n")
-        return line.decode("ascii", "replace") if end else None
+    def is_http(self) -> bool:
+        """Whether the visitor speaks HTTP, as far as is known: LTP/0.2 has nothing else."""
+        return self.assignment is None or self.assignment.kind == "http"
+
+    @property
+    def was_joined(self) -> bool:
+        """Whether the upstream was connected."""
+        return self._relay is not None
+
+    def head(self) -> RequestHead | None:
+        """Return the request that came along, if it came whole."""
+        try:
+            return HeadReader().feed(self.first)
+        except VisitorError:
+            return None
 
     def start(self) -> None:
         """Dial the upstream and relay; whatever happens, the watcher is told.
@@ -131,27 +145,19 @@ class Visit:
             self.abort("server gone")
             return
         server = stream_end(SocketEnd(self._sock, "server"), self._stream)
-        relay = self._relay = self._joined(server, SocketEnd(sock, "upstream"))
-        self._watcher.visit_joined(self)
-        relay.start(to_b=self.first)
-
-    def _joined(self, server: End, upstream: End) -> Relay:
-        if self.assignment is None or self.assignment.kind != "http":
-            return Relay(server, upstream, self._ended)
-        seen = RequestsSeen(server, self._followed)
-        seen.relay = relay = Relay(seen, upstream, self._ended)
-        return relay
-
-    def _followed(self, request_line: str) -> None:
-        self._watcher.visit_followed(self, request_line)
+        self.tap = self._watcher.visit_joined(self)
+        relay = self._relay = Relay(server, SocketEnd(sock, "upstream"), self._ended, tap=self.tap)
+        first, self.first = self.first, b""
+        relay.start(to_b=first)
 
     def _fail(self, error: NetworkError) -> None:
         """Let the visitor know that the upstream is down; the exact error is for the client's user only."""
         if self.assignment is None:
-            self._send(pages.error_answer(failure_of(error), self._head()))
+            self._send(pages.error_answer(failure_of(error), self.head()))
         else:
             self._send(encode(Failed(self.assignment.id, failure_of(error).word)))
         self._watcher.lingering.linger(self._sock)
+        self.has_failed = True
         self._watcher.visit_failed(self, error)
         self._ended("upstream failed")
 
@@ -162,12 +168,6 @@ class Visit:
             return not data or self._sock.send(data) == len(data)
         except OSError:
             return False
-
-    def _head(self) -> RequestHead | None:
-        try:
-            return HeadReader().feed(self.first)
-        except VisitorError:
-            return None
 
     def _ended(self, reason: str) -> None:
         self.reason = reason

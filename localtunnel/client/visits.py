@@ -4,9 +4,10 @@ import itertools
 import time
 from collections.abc import Callable
 
-from localtunnel.client.events import Event, RequestFollowed, UpstreamFailed, VisitorJoined, VisitorLeft
+from localtunnel.client.events import Event, UpstreamFailed, VisitorJoined, VisitorLeft
+from localtunnel.client.requests import RequestLog, RequestTap, error_of
 from localtunnel.client.upstream import Upstream
-from localtunnel.client.visit import Visit
+from localtunnel.client.visit import Visit, failure_of
 from localtunnel.errors import NetworkError
 from localtunnel.net.closing import Lingering
 from localtunnel.net.sockets import Socket
@@ -16,21 +17,22 @@ from localtunnel.protocol.messages import Assignment, Failed
 
 
 class Visits:
-    """Begins every visit and reports what becomes of it."""
+    """Begins every visit and reports what becomes of it: its requests, or where it has none, itself."""
 
     def __init__(self, upstream: Upstream, report: Callable[[Event], None]) -> None:
         self._upstream = upstream
         self._report = report
         self.lingering = Lingering()
+        self._requests = RequestLog(report)
         self._numbers = itertools.count(1)
         self._visits: set[Visit] = set()
 
     def __len__(self) -> int:
         return len(self._visits)
 
-    def begin(self, sock: Socket, assignment: Assignment | None, first: bytes) -> None:
-        """Take over an assigned proxy connection."""
-        visit = Visit(next(self._numbers), sock, assignment, first, self._upstream, self)
+    def begin(self, sock: Socket, assignment: Assignment | None, first: bytes, *, real_ip: bool = False) -> None:
+        """Take over an assigned proxy connection. ``real_ip`` as in ``RequestTap``."""
+        visit = Visit(next(self._numbers), sock, assignment, first, self._upstream, self, real_ip=real_ip)
         self._visits.add(visit)
         visit.start()
 
@@ -43,21 +45,42 @@ class Visits:
         for visit in list(self._visits):
             visit.abort(reason)
         self.lingering.end()
+        self._requests.close()
 
-    def visit_joined(self, visit: Visit) -> None:
-        """Report a visitor that reached the upstream."""
-        self._report(VisitorJoined(visit.number, visit.peer, visit.request_line))
-
-    def visit_followed(self, visit: Visit, request_line: str) -> None:
-        """Report one more request on a visit's connection."""
-        self._report(RequestFollowed(visit.number, request_line))
+    def visit_joined(self, visit: Visit) -> RequestTap | None:
+        """Report a visitor that reached the upstream, or return what reports its requests."""
+        if visit.is_http:
+            return RequestTap(self._requests, visit.number, visit.peer, real_ip=visit.real_ip)
+        self._report(VisitorJoined(visit.number, visit.peer))
+        return None
 
     def visit_failed(self, visit: Visit, error: NetworkError) -> None:
         """Report a visitor that did not."""
         self._report(UpstreamFailed(visit.number, str(self._upstream), error.code, str(error)))
+        failure = failure_of(error)
+        self._report_undelivered(visit, failure.status, failure.code)
 
     def visit_ended(self, visit: Visit) -> None:
-        """Report and forget a visitor that has gone."""
+        """Forget a visitor that has gone, and report what has not been."""
         self._visits.discard(visit)
-        seconds = time.monotonic() - visit.started
-        self._report(VisitorLeft(visit.number, visit.received, visit.sent, seconds, visit.reason or "closed"))
+        reason = visit.reason or "closed"
+        tap = visit.tap
+        if tap is not None:
+            tap.visit_ended(reason, has_moved=visit.received + visit.sent > 0)
+        elif not visit.was_joined:
+            if not visit.has_failed:
+                self._report_undelivered(visit, None, error_of(reason))
+            return
+        if tap is None or tap.is_lost:
+            seconds = time.monotonic() - visit.started
+            self._report(VisitorLeft(visit.number, visit.received, visit.sent, seconds, reason))
+
+    def _report_undelivered(self, visit: Visit, status: int | None, error: str) -> None:
+        """Report a request that did not reach the upstream, if there was one."""
+        head = visit.head() if visit.is_http else None
+        if head is None:
+            return
+        tap = RequestTap(self._requests, visit.number, visit.peer, real_ip=visit.real_ip)
+        shown = tap.begun(head)
+        shown.started, shown.error = visit.started, error
+        self._requests.finish(shown, status)

@@ -121,12 +121,13 @@ class Chunked:
     ``remaining`` is how many bytes of the present chunk's data have not passed yet: those hold nothing to look at.
     """
 
-    __slots__ = ("_begun", "_in_trailer", "_kind", "_line", "_line_begun", "done", "remaining")
+    __slots__ = ("_announced", "_begun", "_in_trailer", "_kind", "_line", "_line_begun", "done", "remaining")
     until_close = False
 
     def __init__(self, kind: Kind) -> None:
         self.done = False
         self.remaining = 0
+        self._announced = 0
         self._kind = kind
         self._line = _FIRST_SIZE
         self._line_begun = _FIRST_SIZE_BEGUN
@@ -134,8 +135,8 @@ class Chunked:
         self._begun = bytearray()
         """What has passed of a size line, or of the trailer section, whose end has not."""
 
-    def feed(self, data: memoryview | bytes) -> int:
-        """Return how many bytes of ``data`` belong to the body.
+    def feed(self, data: memoryview | bytes, content: list[memoryview | bytes] | None = None) -> int:
+        """Return how many bytes of ``data`` belong to the body; add those of them that are data to ``content``.
 
         Raises the error of the message's kind for what is not chunked coding: for a chunk as soon as no valid one
         begins so, for a trailer field when the whole section has been seen. Nothing may be fed after that.
@@ -144,6 +145,8 @@ class Chunked:
         position = 0
         while not self.done:
             left = size - position
+            if content is not None and self.remaining and left:
+                content.append(data[position : position + self.remaining])
             if self.remaining > left:
                 self.remaining -= left
                 return size
@@ -162,6 +165,11 @@ class Chunked:
     def skip(self, size: int) -> None:
         """So many bytes, at most ``unseen``, have passed without being shown."""
         self.remaining -= size
+
+    @property
+    def content(self) -> int:
+        """How many bytes of data have passed, without sizes, extensions and trailer."""
+        return self._announced - self.remaining
 
     def _read_size(self, data: memoryview | bytes, position: int) -> int:
         """Read the line end after the last chunk's data and the next chunk's size line, as far as they are there.
@@ -182,6 +190,7 @@ class Chunked:
         else:
             end = line.end()
         self.remaining = int(line[1], 16)
+        self._announced += self.remaining
         self._in_trailer = not self.remaining
         self._line = _NEXT_SIZE
         self._line_begun = _NEXT_SIZE_BEGUN

@@ -1,7 +1,9 @@
-"""The Domain of a cookie that an upstream sets: kept to the tunnel's own host (RFC 6265, sections 4.1.2.3 and 5.2.3).
+"""What a response says of cookies is kept to the tunnel's own host: the rest of its domain has other owners.
 
-A cookie for ``example.com`` goes to every tunnel below it. An upstream that may set one can plant a session in its
-neighbours, and a neighbour can read what was meant for this one; so such a cookie does not leave the server.
+A cookie for ``example.com`` goes to every tunnel below it (RFC 6265, sections 4.1.2.3 and 5.2.3). An upstream that may
+set one can plant a session in its neighbours, and a neighbour can read what was meant for this one; so such a cookie
+does not leave the server. Clear-Site-Data with ``"cookies"`` empties the whole registered domain, and would log
+visitors out of every tunnel.
 """
 
 import re
@@ -9,6 +11,10 @@ import re
 _DOMAIN = re.compile(rb";[ \t]*domain[ \t]*(?:=([^;]*))?(?=;|\Z)", re.IGNORECASE)
 _PLAIN_HOST = re.compile(rb"\.?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\.?")
 """Browsers read escapes, Unicode and more as host names in ways of their own; none of that is needed in a cookie."""
+
+_DIRECTIVE = re.compile(rb'"[A-Za-z0-9:_-]+"')
+_ALL = b'"*"'
+_ALL_BUT_COOKIES = (b'"cache"', b'"storage"')
 
 
 def fit_domain(value: bytes, host: bytes, upstream_host: bytes | None) -> bytes | None:
@@ -41,6 +47,21 @@ def fit_domain(value: bytes, host: bytes, upstream_host: bytes | None) -> bytes 
         elif domain != host and _lies_in(host, domain):
             return None
     return b"".join((value[:end], *reversed(kept))) if mapped else value
+
+
+def fit_clearing(value: bytes) -> bytes | None:
+    """Return the value of a Clear-Site-Data field without cookies, or None when nothing of it is left.
+
+    What else there is to clear belongs to the host alone (W3C, Clear Site Data, section 3.1).
+    """
+    kept: list[bytes] = []
+    for element in value.split(b","):
+        directive = element.strip(b" \t")
+        if directive == _ALL:
+            kept.extend(_ALL_BUT_COOKIES)
+        elif _DIRECTIVE.fullmatch(directive) and b"cookies" not in directive.lower():
+            kept.append(directive)
+    return b", ".join(kept) or None
 
 
 def _lies_in(host: bytes, domain: bytes) -> bool:

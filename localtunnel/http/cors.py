@@ -8,8 +8,11 @@ import re
 
 from localtunnel.http.request import RequestHead
 
-ALLOW = b"Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: *\r\n"
-"""What every response carries."""
+ALLOW_FIELDS = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", "*"))
+"""What every response carries, those of the server's own among them: a script could read no error without it."""
+
+ALLOW = "".join(f"{name}: {value}\r\n" for name, value in ALLOW_FIELDS).encode("ascii")
+"""The same as field lines."""
 
 FIELDS = frozenset(
     {

@@ -47,11 +47,11 @@ _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode(
 _POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action "
 _NO_FORM = _POLICY + "'none'"
 _OWN_FORM = _POLICY + "'self'; frame-ancestors 'none'"
-"""For a page with a button: nobody may lay it under something else that is worth a click."""
+"""For a page with a button: no other page may frame it and lay something over it that is worth a click."""
 
 
 class Hint(Struct, frozen=True):
-    """What one kind of reader may do: for whom it is, the advice, and a command to copy (or an empty text)."""
+    """Advice for one kind of reader: its heading, the advice, and a command to copy (or an empty text)."""
 
     reader: str
     advice: str
@@ -111,7 +111,7 @@ class Document(Struct, frozen=True):
 
     def as_html(self) -> str:
         """Return the page for a browser, everything in it escaped."""
-        # A page that asks something is no error to who reads it, whatever its status says to programs.
+        # A page with a question is not an error to its reader, whatever its status says to programs.
         status = f'<p class="status">{self.status}</p>\n' if self.code and self.button is None else ""
         code = f" · <code>{escape(self.code)}</code>" if self.code else ""
         return (

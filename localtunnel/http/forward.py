@@ -10,8 +10,8 @@ import re
 from typing import Final
 
 from localtunnel.errors import UpstreamInvalid
-from localtunnel.http import claims
-from localtunnel.http.cookies import fit_domain
+from localtunnel.http import claims, mapping
+from localtunnel.http.cookies import fit_clearing, fit_domain
 from localtunnel.http.fields import plain_name
 from localtunnel.http.framing import NO_OPTIONS
 from localtunnel.http.option_values import FRAMING, HOP_BY_HOP, OWN_PREFIX
@@ -55,11 +55,17 @@ _PLAIN_RESPONSE = frozenset(
 )
 """Usual names that nothing here looks at: a shorter way for them, and none of them has to be here."""
 
+_EXPECTATION = frozenset({b"expect"})
+"""What an upstream is not told by a visitor of HTTP/1.0, who does not know the 100 that it would wait for (RFC 9110,
+section 10.1.1)."""
+
+_CHUNKED = frozenset({b"transfer-encoding", b"trailer"})
+"""What a visitor of HTTP/1.0 is not told of a chunked response, whose trailer is left out with the chunks."""
+
 _SWITCHING_PROTOCOLS = 101
 _FINAL = 200
 
 _ABSOLUTE = re.compile(rb"(https?:)?//([^/?#]*)", re.IGNORECASE)
-_DEFAULT_PORTS = {b"http:": b":80", b"https:": b":443"}
 
 
 class Forwarding:
@@ -104,24 +110,28 @@ def addressed(head: RequestHead) -> str:
 def request_head(head: RequestHead, forwarding: Forwarding, rules: Rules | None = None) -> bytes:
     """Return the head of the request for the upstream, up to and including the blank line.
 
-    HTTP/1.0 stays HTTP/1.0, so that the upstream answers in a form which that visitor can read (RFC 9112, section 2.3),
-    and asks for one exchange; HTTP/1.1 asks for a connection that stays.
+    It asks by HTTP/1.1 for a connection that stays, whatever the visitor's version (RFC 9112, section 2.3).
     """
-    if rules is None and head.options <= _HARMLESS_OPTIONS:
+    is_old = head.version == (1, 0)
+    if rules is None and not is_old and head.options <= _HARMLESS_OPTIONS:
         kept = [line for name, _, line in head.fields if name in _PLAIN_REQUEST or _passes(name)]
         added = b""
     else:
         drop = _named(head.options)
+        if is_old:
+            drop |= _EXPECTATION
         if rules is not None:
             drop |= rules.request_drop
-        kept = [line for name, _, line in head.fields if plain_name(name) not in drop and _passes(name)]
+        kept = [
+            _request_field(name, value, line, head, forwarding, rules)
+            for name, value, line in head.fields
+            if plain_name(name) not in drop and _passes(name)
+        ]
         added = rules.request_lines if rules is not None else b""
     connection = b""
-    if head.version == (1, 0):
-        connection = CLOSE
-    elif head.upgrade:
+    if head.upgrade:
         connection = UPGRADE
-    elif b"te" in head.options and _takes_trailers(head):
+    elif b"te" in head.options and not is_old and _takes_trailers(head):
         connection = TE_TRAILERS
     return b"".join((_request_line(head), *kept, added, connection, forwarding.lines(head), b"\r\n"))
 
@@ -138,19 +148,20 @@ def response_head(
     """Return the head of a response, interim ones included, for the visitor that sent ``request``.
 
     ``close`` says that the visitor's connection is closed after it. ``extra`` is whole lines for a final response.
-    Raises UpstreamInvalid for a chunked answer to HTTP/1.0, which has no chunks (RFC 9112, section 6.1), and for a 101
-    that is not what was asked for (RFC 9110, section 15.2.2).
+    HTTP/1.0 has no chunks: a visitor of that version is told nothing of them, and the caller takes them out. Raises
+    UpstreamInvalid for a 101 that is not what was asked for (RFC 9110, section 15.2.2).
     """
-    if head.chunked and request.version == (1, 0):
-        raise UpstreamInvalid("The response is chunked, but the visitor asked by HTTP/1.0, which does not know chunks.")
     if head.status == _SWITCHING_PROTOCOLS and not (head.upgrade and request.upgrade):
         raise UpstreamInvalid("The response changes to a protocol that the visitor has not asked for.")
     drop = _named(head.options)
+    if head.chunked and request.version == (1, 0):
+        drop |= _CHUNKED
     if rules is not None:
         drop |= rules.response_drop
     lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
+    is_mapped = rules is not None and rules.host is not None
     for name, value, line in head.fields:
-        if name in _PLAIN_RESPONSE:
+        if name in _PLAIN_RESPONSE and not (is_mapped and name in mapping.OF_RESPONSES):
             if name not in drop:
                 lines.append(line)
         elif plain_name(name) not in drop:
@@ -162,6 +173,7 @@ def response_head(
         lines.append(extra)
         if rules is not None:
             lines.append(rules.response_lines)
+            lines += [_cookie_line(value, b"", request, rules) for value in rules.response_cookies]
     lines.append(b"\r\n")
     return b"".join(lines)
 
@@ -173,13 +185,14 @@ def server_timing(edge: float, tunnel: float, upstream: float) -> bytes:
 
 
 def _request_line(head: RequestHead) -> bytes:
+    line = head.line if head.version == (1, 1) else head.line.removesuffix(b"0\r\n") + b"1\r\n"
     if head.raw_target[:1] in (b"/", b"*"):
-        return head.line
+        return line
     # RFC 9112, section 3.2.1: only a proxy is sent the absolute form, and the Host field says the same.
     path = _ABSOLUTE.sub(b"", head.raw_target, count=1)
     if not path.startswith(b"/"):
         path = b"*" if head.method == "OPTIONS" and not path else b"/" + path
-    return head.line.replace(head.raw_target, path, 1)
+    return line.replace(head.raw_target, path, 1)
 
 
 def _named(options: frozenset[bytes]) -> frozenset[bytes]:
@@ -198,6 +211,20 @@ def _passes(name: bytes) -> bool:
     return plain == name or plain not in FRAMING
 
 
+def _request_field(
+    name: bytes, value: bytes, line: bytes, head: RequestHead, forwarding: Forwarding, rules: Rules | None
+) -> bytes:
+    """Return what the upstream gets of a line that goes on."""
+    if name not in mapping.OF_REQUESTS or rules is None or rules.host is None:
+        return line
+    return _line(line, value, mapping.to_upstream(value, forwarding.origin(head), b"http://" + rules.host))
+
+
+def _line(line: bytes, value: bytes, mapped: bytes) -> bytes:
+    """Return ``line`` with the value ``mapped`` instead of ``value``, and as it came where that is the same."""
+    return line if mapped is value else line.partition(b":")[0] + b": " + mapped + b"\r\n"
+
+
 def _takes_trailers(head: RequestHead) -> bool:
     codings = b",".join(value for name, value, _ in head.fields if name == b"te").lower()
     return b"trailers" in [coding.strip(b" \t") for coding in codings.split(b",")]
@@ -210,21 +237,20 @@ def _response_line(
     plain = plain_name(name)
     if plain in HOP_BY_HOP or plain.startswith(OWN_PREFIX) or (plain != name and plain in FRAMING):
         return b""
-    upstream = rules.host_name if rules is not None else None
     if name == b"set-cookie":
-        fit = fit_domain(value, request.host.encode("latin-1"), upstream)
-        return b"" if fit is None else line if fit is value else b"Set-Cookie: " + fit + b"\r\n"
-    if name == b"location" and rules is not None and rules.host is not None:
-        return _mapped_back(value, line, rules.host, request, forwarding)
+        return _cookie_line(value, line, request, rules)
+    if name == b"clear-site-data":
+        fit = fit_clearing(value)
+        return b"" if fit is None else b"Clear-Site-Data: " + fit + b"\r\n"
+    if name in mapping.OF_RESPONSES and rules is not None and rules.host is not None:
+        return _line(line, value, mapping.to_visitor(name, value, rules.host, forwarding.origin(request)))
     return line
 
 
-def _mapped_back(value: bytes, line: bytes, host: bytes, request: RequestHead, forwarding: Forwarding) -> bytes:
-    """Return the Location line with the upstream's own address, which no visitor can reach, put right."""
-    found = _ABSOLUTE.match(value)
-    if found is None:
-        return line
-    port = _DEFAULT_PORTS.get((found[1] or b"http:").lower(), b"")
-    if found[2].lower().removesuffix(port) != host.lower().removesuffix(port):
-        return line
-    return b"Location: " + forwarding.origin(request) + value[found.end() :] + b"\r\n"
+def _cookie_line(value: bytes, line: bytes, request: RequestHead, rules: Rules | None) -> bytes:
+    """Return the Set-Cookie line for ``value``, made to fit the visitor's host; ``line`` where it fits already."""
+    upstream = rules.host_name if rules is not None else None
+    fit = fit_domain(value, request.host.encode("latin-1"), upstream)
+    if fit is None:
+        return b""
+    return line if line and fit is value else b"Set-Cookie: " + fit + b"\r\n"

@@ -54,9 +54,9 @@ def _check_coding(codings: list[bytes], lengths: list[bytes] | None, version: tu
 
 
 def read_options(values: list[bytes] | None) -> frozenset[bytes]:
-    """Return the options of the Connection fields in lower case (RFC 9110, section 7.6.1).
+    """Return the elements of Connection or Upgrade fields in lower case (RFC 9110, sections 7.6.1 and 7.8).
 
-    An element that is no token names no field and no option that anybody knows, so that it does no harm.
+    One that is not a token names no field, option or protocol that anybody knows, so that it does no harm.
     """
     if values is None:
         return NO_OPTIONS
@@ -73,7 +73,13 @@ def keeps_alive(options: frozenset[bytes], version: tuple[int, int]) -> bool:
     return b"close" not in options and (version == (1, 1) or b"keep-alive" in options)
 
 
+def offers_websocket(found: dict[bytes, list[bytes]], options: frozenset[bytes]) -> bool:
+    """Return whether Connection and Upgrade of a request offer the WebSocket protocol, others beside it or not."""
+    upgrades = found.get(b"upgrade")
+    return upgrades is not None and b"upgrade" in options and b"websocket" in read_options(upgrades)
+
+
 def is_websocket(found: dict[bytes, list[bytes]], options: frozenset[bytes]) -> bool:
-    """Return whether Connection and Upgrade ask for the WebSocket protocol, or grant it, and no other beside it."""
+    """Return whether Connection and Upgrade of a response change to the WebSocket protocol, and to no other."""
     upgrades = found.get(b"upgrade")
     return upgrades is not None and b"upgrade" in options and [value.lower() for value in upgrades] == [b"websocket"]

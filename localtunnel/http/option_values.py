@@ -11,6 +11,7 @@ from localtunnel.errors import BadRequest
 from localtunnel.http import claims
 from localtunnel.http.authority import parse_authority
 from localtunnel.http.basic import Credentials
+from localtunnel.http.cookies import fit_clearing
 from localtunnel.http.fields import plain_name
 from localtunnel.http.networks import Networks
 from localtunnel.protocol.limits import MAX_TEXT
@@ -84,7 +85,15 @@ def request_names(texts: Iterable[str]) -> frozenset[bytes]:
 
 def response_lines(texts: Iterable[str]) -> list[tuple[bytes, bytes]]:
     """Read ``response_header_add``, as ``request_lines`` does."""
-    return [_line(text, _response_name) for text in texts]
+    lines = [_line(text, _response_name) for text in texts]
+    for name, line in lines:
+        value = line.partition(b":")[2].strip()
+        if name == b"clear-site-data" and fit_clearing(value) != value:
+            raise ValueError(
+                f"{line.decode().strip()} would clear the cookies of other tunnels, or is not a plain list; write each "
+                'kind in double quotes, and neither "cookies" nor "*".'
+            )
+    return lines
 
 
 def networks(texts: Iterable[str]) -> Networks:

@@ -1,7 +1,7 @@
 """Every page that localtunnel itself shows: errors, the landing page of the bare domain, and ``/meta/*``.
 
 The server answers a visitor with them, and the client does when the upstream is down. An error page never says where
-the upstream is: the visitor is not the one who may know.
+the upstream is: that is not for visitors to know.
 """
 
 import re
@@ -17,7 +17,7 @@ from localtunnel.http.request import RequestHead
 
 _VISITOR, _OWNER = "If you are visiting", "If this is your tunnel"
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-"""RFC 1123, section 2.1. Only a name of this form is put into a command that somebody may copy into a shell."""
+"""RFC 1123, section 2.1. Only a name of this form is put into a command that a reader may copy into a shell."""
 
 
 class _Help(Struct, frozen=True):
@@ -52,48 +52,47 @@ _HELP = {
     errors.Unauthorized.code: _Help(
         "A password is needed",
         "This tunnel asks for a user name and a password.",
-        "Load the page again and give the user name and the password that the owner of the tunnel has given to you.",
+        "Load the page again and enter the user name and the password that you got from the owner of the tunnel.",
         "The request carried no Authorization field, or not the user and the password that lt-client was started with.",
     ),
     errors.Forbidden.code: _Help(
         "Not from this address",
-        "This tunnel does not let your address in.",
-        "Ask the owner of the tunnel to let your address in, or come from a network that is let in.",
+        "This tunnel does not admit your address.",
+        "Ask the owner of the tunnel to admit your address, or use a network that is admitted.",
         "Add the visitor's address or network to those that lt-client was started with (--allow-ip), or leave the"
-        " option out to let everybody in.",
+        " option out to admit everyone.",
     ),
     errors.TooManyRequests.code: _Help(
         "Too many requests",
-        "More requests came than this server takes at a time.",
+        "This server received more requests than it accepts at a time.",
         "Wait a moment, then load the page again.",
-        "The server limits how many connections and requests one visitor, or one tunnel, may have. Its owner sets the"
-        " limits.",
+        "The server limits the connections and requests of each visitor and each tunnel. Its operator sets the limits.",
     ),
     errors.TunnelNotFound.code: _Help(
         "No such tunnel",
         "No tunnel of this name is connected.",
-        "Check the address for a typing mistake, or ask whoever gave it to you whether the tunnel is still open.",
+        "Check the address for a typing mistake, or ask the person who gave it to you if the tunnel is still open.",
         "Start the client again under this name:",
     ),
     errors.ClientOffline.code: _Help(
         "The tunnel's client is offline",
-        "The name belongs to somebody, but no client is connected for it at the moment.",
+        "The name is taken, but no client is connected for it at the moment.",
         "Load the page again in a moment. If it stays like this, ask the owner of the tunnel to start it again.",
-        "Your lt-client has lost its connection, or has ended without saying so. Start it again with the same token, or"
-        " as the same user on the same machine; nobody else can have the name meanwhile:",
+        "Your lt-client has lost its connection, or ended without a goodbye. Start it again with the same token, or as"
+        " the same user on the same machine; the name stays yours in the meantime:",
     ),
     errors.PoolExhausted.code: _Help(
         "The tunnel is busy",
         "No connection of the tunnel became free in time.",
         "Wait a moment, then load the page again.",
-        "Every connection of the tunnel was in use. See whether your server is slow to answer, and whether lt-client"
+        "Every connection of the tunnel was in use. Check whether your server is slow to answer, and whether lt-client"
         " still has its connection to the tunnel server.",
     ),
     errors.ServerFull.code: _Help(
         "The server is full",
-        "The server has as many visitors as it can take.",
+        "The server has as many visitors as it can serve.",
         "Wait a moment, then load the page again.",
-        "The tunnel server has no place for another connection. Tell its owner: the limit is theirs to raise.",
+        "The tunnel server has no room for another connection. Its operator can raise the limit.",
     ),
     errors.UpstreamRefused.code: _Help(
         "The server behind the tunnel is not running",
@@ -103,36 +102,36 @@ _HELP = {
     ),
     errors.UpstreamUnreachable.code: _Help(
         "The server behind the tunnel cannot be reached",
-        "The tunnel is open, but its client finds no way to the server behind it.",
+        "The tunnel is open, but its client cannot reach the server behind it.",
         "Load the page again in a moment, or tell the owner of the tunnel.",
-        "See whether the machine that lt-client forwards to is switched on and connected, and whether its name is"
-        " written correctly: lt-client has printed the reason. The tunnel itself stays open.",
+        "Check that the machine that lt-client forwards to is switched on and connected, and that its name is"
+        " spelled correctly; lt-client has printed the reason. The tunnel itself stays open.",
     ),
     errors.UpstreamClosed.code: _Help(
         "The server behind the tunnel did not answer",
         "The server behind the tunnel closed the connection without an answer.",
-        "Load the page again in a moment, or tell the owner of the tunnel. If you were sending a form, look first"
-        " whether it has arrived: it may have been received.",
-        "Your local server took the connection and ended it without a response. See whether it crashed or started"
-        " again, and whether it speaks HTTP rather than HTTPS on that port.",
+        "Load the page again in a moment, or tell the owner of the tunnel. If you were sending a form, first check"
+        " whether it has arrived.",
+        "Your local server accepted the connection and ended it without a response. Check whether it crashed or"
+        " restarted, and whether it speaks HTTP rather than HTTPS on that port.",
     ),
     errors.UpstreamInvalid.code: _Help(
         "The server behind the tunnel sent a broken answer",
         "The answer of the server behind the tunnel is not valid HTTP/1.1.",
         "Load the page again in a moment, or tell the owner of the tunnel.",
         "Your local server received the request, and what is wrong with its answer is named above. It is refused rather"
-        " than repaired, because two programs may repair it differently. See whether it speaks HTTP on that port.",
+        " than repaired, because two programs may repair it differently. Check that it speaks HTTP on that port.",
     ),
     errors.UpstreamTimeout.code: _Help(
         "The server behind the tunnel does not answer",
         "The tunnel is open, but the server behind it did not accept the connection in time.",
         "Load the page again in a moment, or tell the owner of the tunnel.",
-        "Your local server, or a firewall before it, does not react to new connections. See whether it is overloaded"
-        " or stopped, and whether lt-client forwards to the right machine. The tunnel itself stays open.",
+        "Your local server, or a firewall in front of it, does not react to new connections. Check whether it is"
+        " overloaded or stopped, and whether lt-client forwards to the right machine. The tunnel itself stays open.",
     ),
 }
 _WITH_COMMAND = (errors.TunnelNotFound.code, errors.ClientOffline.code)
-"""Where opening the tunnel is what its owner has to do."""
+"""Errors that the tunnel's owner cures by opening the tunnel."""
 
 _OTHER = _Help(
     "The request failed",
@@ -142,11 +141,17 @@ _OTHER = _Help(
 )
 
 
-def error_answer(error: errors.VisitorError, head: RequestHead | None, *, domain: str = "") -> bytes:
+def error_answer(
+    error: errors.VisitorError,
+    head: RequestHead | None,
+    *,
+    domain: str = "",
+    fields: tuple[tuple[str, str], ...] = (),
+) -> bytes:
     """Return the whole response that tells a visitor of ``error``; close the connection after it.
 
     ``head`` is the request, None if it could not be read. ``domain``, the server's own, lets the page for a tunnel that
-    was not found name the command that opens it.
+    was not found name the command that opens it. ``fields`` are added to the head.
     """
     words = _HELP.get(error.code, _OTHER)
     command = _open_command(head, domain) if error.code in _WITH_COMMAND else ""
@@ -155,7 +160,7 @@ def error_answer(error: errors.VisitorError, head: RequestHead | None, *, domain
         hints += (_of_a_proxy(head),)
     page = Document(error.status, error.code, words.title, str(error) or words.message, hints)
     retry = () if error.retry_after is None else (("Retry-After", str(error.retry_after)),)
-    return _answer(page, head, (*error.fields, *retry))
+    return _answer(page, head, (*error.fields, *retry, *fields))
 
 
 def landing(domain: str, head: RequestHead) -> bytes:
@@ -216,7 +221,7 @@ def _answer(page: Document, head: RequestHead | None, fields: tuple[tuple[str, s
 
 
 def _open_command(head: RequestHead | None, domain: str) -> str:
-    """Return the command that opens the tunnel which ``head`` asked for, with capitals where it is not known."""
+    """Return the command that opens the tunnel which ``head`` asked for, with capitals where it is unknown."""
     name = head.host.removesuffix(f".{domain}") if head is not None and domain else ""
     if head is None or not _LABEL.fullmatch(name):
         return "lt-client --name=NAME PORT"

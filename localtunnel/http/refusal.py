@@ -33,6 +33,9 @@ _OTHER_PROTOCOLS = {
     b"PRI * HTTP/2": "This server speaks HTTP/1.1, but an HTTP/2 preface arrived; let the program use HTTP/1.1.",
     b"LTP/": "This port is the frontend, which speaks HTTP, but an LTP header arrived; connect to the backend's port.",
 }
+_MAX_FIRST_LINE = 256
+"""Bytes of a head among which its first line is looked for, to show the beginning of it."""
+
 LONGEST_PREFIX = max(map(len, _OTHER_PROTOCOLS))
 """Bytes after which it is settled that a connection speaks none of the protocols that are recognised here."""
 
@@ -121,10 +124,20 @@ def _request_line_fault(line: bytes) -> str:
     return f"The request's target is {shown(target)}; a fragment (from # on) is not sent to a server."
 
 
-def refuse_status_line(head: bytes) -> NoReturn:
-    """Refuse a response for the status line that ``head`` begins with."""
-    line = head.partition(b"\n")[0].removesuffix(b"\r")
+def refuse_cut_head(received: bytes | bytearray) -> NoReturn:
+    """Refuse a response that ended within its head, of which ``received`` has come."""
     RESPONSE.refuse(
-        f"The response begins with {shown(line)}; it has to begin with HTTP/1.1 or HTTP/1.0, one space and a status of "
-        "three digits."
+        f"The response ended before the empty line that ends its head; it begins with {shown(_first_line(received))}."
+    )
+
+
+def _first_line(received: bytes | bytearray) -> bytes:
+    return bytes(received[:_MAX_FIRST_LINE]).partition(b"\n")[0].removesuffix(b"\r")
+
+
+def refuse_status_line(head: bytes | bytearray) -> NoReturn:
+    """Refuse a response for the status line that ``head`` begins with."""
+    RESPONSE.refuse(
+        f"The response begins with {shown(_first_line(head))}; it has to begin with HTTP/1.1 or HTTP/1.0, one space "
+        "and a status of three digits."
     )

@@ -17,7 +17,7 @@ from localtunnel.http.authority import parse_authority, shown
 from localtunnel.http.body import NO_BODY, Body, Chunked, Counted
 from localtunnel.http.collecting import Collector, Repeated
 from localtunnel.http.fields import Field, parse_fields, values_of
-from localtunnel.http.framing import FRAMING, NO_OPTIONS, is_websocket, keeps_alive, read_length, read_options
+from localtunnel.http.framing import FRAMING, NO_OPTIONS, keeps_alive, offers_websocket, read_length, read_options
 from localtunnel.http.refusal import REQUEST
 from localtunnel.protocol import limits
 
@@ -61,7 +61,7 @@ class RequestHead(Struct, frozen=True, gc=False):
     keep_alive: bool = True
     """Whether the visitor would send another request on this connection."""
     upgrade: bool = False
-    """Whether this asks for a WebSocket (RFC 6455, section 4.1). Any other Upgrade is an offer that may be ignored."""
+    """Whether this offers a WebSocket (RFC 6455, section 4.1). Any other Upgrade is an offer that may be ignored."""
 
     @property
     def target(self) -> str:
@@ -116,7 +116,9 @@ class HeadReader(Collector):
         return None
 
 
-def read_head(buffer: bytearray, start: int, end: int, max_bytes: int = limits.MAX_HEAD_BYTES) -> RequestHead | None:
+def read_head(
+    buffer: bytes | bytearray, start: int, end: int, max_bytes: int = limits.MAX_HEAD_BYTES
+) -> RequestHead | None:
     """Parse the head that begins at ``start`` of the ``end`` bytes received in ``buffer``, in one step.
 
     Returns None if it is not whole: a HeadReader then takes ``buffer[start:end]`` and what follows. The body begins at
@@ -147,7 +149,7 @@ def parse_head(head: bytes) -> RequestHead:
     length, chunked = read_length(found, version, REQUEST)
     host, port = _identify(method, target, found.get(b"host"))
     options = read_options(found.get(b"connection"))
-    upgrade = method == b"GET" and version == (1, 1) and not (length or chunked) and is_websocket(found, options)
+    upgrade = method == b"GET" and version == (1, 1) and not (length or chunked) and offers_websocket(found, options)
     return RequestHead(
         method.decode("ascii"),
         target,

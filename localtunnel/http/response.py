@@ -8,6 +8,7 @@ import re
 
 from msgspec import Struct
 
+from localtunnel.errors import UpstreamClosed, UpstreamError, UpstreamInvalid
 from localtunnel.http import refusal
 from localtunnel.http.body import NO_BODY, UNTIL_CLOSE, Body, Chunked, Counted
 from localtunnel.http.collecting import Collector, Repeated
@@ -20,9 +21,18 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x
 """RFC 9112, section 4. The space before an empty reason is a MUST there, but several servers leave it out, and nobody
 reads such a line in another way. A status from 600 on is sent by some as well, and passes."""
 
+_BEGINNING = b"HTTP/1."
+_LONGEST_LINE_SHOWN = 80
+"""Bytes of a first line that are waited for, to show them all where it is not HTTP."""
+
 _OK = 200
 _SWITCHING_PROTOCOLS = 101
-_WITHOUT_BODY = frozenset({204, 304})
+_NOT_MODIFIED = 304
+_WITHOUT_BODY = frozenset({204, _NOT_MODIFIED})
+
+_NOTHING: frozenset[bytes] = frozenset()
+_LENGTH = frozenset({b"content-length"})
+_CODING = frozenset({b"transfer-encoding", b"trailer"})
 
 
 class ResponseHead(Struct, frozen=True, gc=False):
@@ -36,9 +46,9 @@ class ResponseHead(Struct, frozen=True, gc=False):
     size: int
     """Bytes up to and including the blank line: the body begins there."""
     fields: list[Field] = []
-    """Every field, in the order of the head."""
+    """Every field, in the order of the head, but those that frame a body which this response cannot have."""
     length: int | None = None
-    """The Content-Length; None without one. The answer to HEAD and a 304 carry one and have no body."""
+    """The Content-Length; None without one. The answer to HEAD and a 304 may carry one and have no body."""
     chunked: bool = False
     options: frozenset[bytes] = NO_OPTIONS
     """The options of the Connection fields, in lower case."""
@@ -69,6 +79,7 @@ class ResponseReader(Collector):
 
     def __init__(self, max_bytes: int = limits.MAX_HEAD_BYTES) -> None:
         super().__init__(RESPONSE, max_bytes)
+        self._is_http = False
 
     def feed(self, data: bytes | memoryview) -> ResponseHead | None:
         """Take ``data``; return the head once it is whole, None while more is needed.
@@ -76,11 +87,37 @@ class ResponseReader(Collector):
         Raises ``errors.UpstreamInvalid`` for what is not HTTP/1.x or is too large.
         """
         head = self.collect(data)
-        return None if head is None else parse_response(head)
+        if head is not None:
+            return parse_response(head)
+        if not self._is_http:
+            self._look_at_the_beginning()
+        return None
+
+    def cut_short(self) -> UpstreamError:
+        """Return what it means that the connection has ended, and nothing more comes."""
+        if not self.received:
+            return UpstreamClosed()
+        try:
+            if not self.received.startswith(_BEGINNING[: len(self.received)]):
+                refusal.refuse_status_line(self.received)
+            refusal.refuse_cut_head(self.received)
+        except UpstreamInvalid as error:
+            return error
+
+    def _look_at_the_beginning(self) -> None:
+        """Refuse what is not HTTP as soon as its first line shows that: a server that speaks another protocol waits
+        for the other side then, and never sends an empty line.
+        """
+        received = self.received
+        if len(received) <= _LONGEST_LINE_SHOWN and b"\n" not in received:
+            return
+        self._is_http = received.startswith(_BEGINNING)
+        if not self._is_http:
+            refusal.refuse_status_line(received)
 
 
 def read_response(
-    buffer: bytearray, start: int, end: int, max_bytes: int = limits.MAX_HEAD_BYTES
+    buffer: bytes | bytearray, start: int, end: int, max_bytes: int = limits.MAX_HEAD_BYTES
 ) -> ResponseHead | None:
     """Parse the head that begins at ``start`` of the ``end`` bytes received in ``buffer``, in one step.
 
@@ -108,10 +145,15 @@ def parse_response(head: bytes) -> ResponseHead:
     status = int(digits)
     fields = parse_fields(head[line.end() :], RESPONSE)
     found = values_of(fields, FRAMING)
-    length, chunked = read_length(found, version, RESPONSE)
-    if chunked and (status < _OK or status == 204):
-        RESPONSE.refuse(f"The response has the status {status} and a Transfer-Encoding, which it must not have.")
     options = read_options(found.get(b"connection"))
+    keep_alive = keeps_alive(options, version)
+    dropped = _misplaced(status, found)
+    if dropped:
+        # Readers differ on where such a message ends, so that the connection serves no other.
+        keep_alive = False
+        fields = [field for field in fields if field[0] not in dropped]
+        found = {name: values for name, values in found.items() if name not in dropped}
+    length, chunked = read_length(found, version, RESPONSE)
     return ResponseHead(
         status,
         reason,
@@ -121,9 +163,21 @@ def parse_response(head: bytes) -> ResponseHead:
         length,
         chunked,
         options,
-        keeps_alive(options, version),
+        keep_alive,
         status == _SWITCHING_PROTOCOLS and is_websocket(found, options),
     )
+
+
+def _misplaced(status: int, found: dict[bytes, list[bytes]]) -> frozenset[bytes]:
+    """Return the fields that say where a body ends, on a response that never has one (RFC 9112, section 6.3).
+
+    Several servers send them. A length is in its place on a 304, where it is that of the answer to another request.
+    """
+    if status >= _OK and status not in _WITHOUT_BODY:
+        return _NOTHING
+    if b"transfer-encoding" in found:
+        return _LENGTH | _CODING
+    return _NOTHING if status == _NOT_MODIFIED or b"content-length" not in found else _LENGTH
 
 
 _repeated = Repeated(parse_response)

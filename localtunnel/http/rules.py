@@ -30,6 +30,7 @@ class Rules:
         "host_name",
         "request_drop",
         "request_lines",
+        "response_cookies",
         "response_drop",
         "response_lines",
         "server_timing",
@@ -89,7 +90,7 @@ class Rules:
     def check_address(self, address: str) -> None:
         """Raise Forbidden unless the visitor's ``address``, without a port, is one that the tunnel lets in."""
         if self._admitted and address not in self._admitted:
-            raise Forbidden(f"This tunnel does not let the address {address} in.")
+            raise Forbidden(f"This tunnel does not admit the address {address}.")
 
     def preflight_answer(self, head: RequestHead, *, close: bool) -> bytes | None:
         """Return the server's own response to ``head`` if it is a preflight and the tunnel has ``cors``, else None.
@@ -118,7 +119,9 @@ class Rules:
         # Each Set-Cookie is a cookie of its own: one more takes nobody's place.
         self.response_drop = frozenset(plain_name(name) for name, _ in lines) - {b"set-cookie"}
         """Plain names of which the visitor gets nothing that the upstream sent."""
-        self.response_lines = b"".join(line for _, line in lines)
+        self.response_cookies = tuple(line.partition(b":")[2].strip() for name, line in lines if name == b"set-cookie")
+        """Values of Set-Cookie that are added, which ``forward`` makes to fit as it does with an upstream's."""
+        self.response_lines = b"".join(line for name, line in lines if name != b"set-cookie")
         if self.cors:
             self.response_drop |= FIELDS
             self.response_lines += ALLOW

@@ -1,9 +1,12 @@
-"""The page that an open server may put before a tunnel: whose site this is not, and a button to go on.
+"""The page that an open server may put before a tunnel: a warning to visitors, and a button to continue.
 
-Anybody can open a tunnel on an open server, and can make it look like anything. The page is for people who were sent a
-link: it comes for a navigation of a browser and for nothing else, so that no program and no request of a page gets HTML
-that it did not ask for. Pressing the button sets a cookie, which is good for one host and for the address of the
-visitor that pressed it: so the tunnel's own server cannot set it for somebody else, nor hand its own to others.
+Anyone can open a tunnel on an open server, and can make it look like anything. The page is
+for people who were sent a link. It answers every navigation of a browser, and nothing else,
+so that no program and no request of a script gets HTML that it did not ask for. The method
+makes no difference: a form on another site may navigate with POST, and its body is not
+passed on. Pressing the button sets a cookie, which is good for one host and for the address
+of the visitor that pressed it, so that the tunnel's own server can neither set it for
+another visitor nor hand its own to others.
 """
 
 import hashlib
@@ -27,8 +30,8 @@ COOKIE_AGE = 7 * 86400
 KEY_BYTES = 32
 """Bytes of the key under which cookies are made: new for each run of the server, after which all are asked anew."""
 
-_NAVIGATIONS = frozenset((b"document", b"iframe", b"frame", b"object", b"embed"))
-"""What a browser says it wants a page for (Fetch Metadata, ``Sec-Fetch-Dest``), inside another page as well."""
+_NAVIGATIONS = frozenset((b"document", b"embed", b"fencedframe", b"frame", b"iframe", b"object"))
+"""Values of ``Sec-Fetch-Dest`` for which a browser navigates (Fetch, "navigation request")."""
 
 _KEPT = "%/:?[]@!$&'()*+,;=~-._"
 """Characters that stay as they are in a Location: those that a target may have, so that it comes back as it was."""
@@ -48,25 +51,27 @@ class WarningPage:
         """Return the whole answer to a visitor who has to be asked, or has just agreed; None when it may pass.
 
         ``host`` is the tunnel's, without a port; ``address`` the visitor's, likewise; ``fields`` are those of the
-        request, with names in lower case. Close the connection after the answer.
+        request, with names in lower case. Close the connection after the answer, whose request
+        may have a body that nobody reads.
         """
-        if method not in ("GET", "POST"):
-            return None
-        known = {name: value for name, value in fields if name in _LOOKED_AT}
-        if method == "POST":
-            if target.partition("?")[0] != PATH or not _is_from_same_origin(known):
-                return None
+        known = _joined(fields)
+        at_button = target.partition("?")[0] == PATH
+        if at_button and method == "POST" and _is_from_same_origin(known):
             return self._agreed(target, host, address, known)
         if not _is_navigation(known) or self._has_cookie(known, host, address):
             return None
-        return _page(target, host)
+        return _page(method, _wanted(target) if at_button else target, host)
 
     def _agreed(self, target: str, host: str, address: str, fields: dict[bytes, bytes]) -> bytes:
-        wanted = parse_qs(urlsplit(target).query, encoding="latin-1").get("to", ["/"])[0]
-        secure = "; Secure" if fields.get(b"origin", b"").startswith(b"https:") else ""
-        cookie = f"{COOKIE}={self._value(host, address)}; Path=/; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Lax{secure}"
-        page = Document(303, "", "Going on", "The page that you asked for follows.")
-        return page.answer("", head_only=False, fields=(("Location", _local(wanted)), ("Set-Cookie", cookie)))
+        # Forms of other sites, as those of a login or a payment, come without a cookie that is Lax, and would be
+        # stopped each time. The cookie says no more than that its visitor has been warned, so that nothing is lost.
+        # A browser takes None over HTTPS only.
+        is_https = fields.get(b"origin", b"").startswith(b"https:")
+        same_site = "None; Secure" if is_https else "Lax"
+        cookie = f"{COOKIE}={self._value(host, address)}; Path=/; Max-Age={COOKIE_AGE}; HttpOnly; SameSite={same_site}"
+        page = Document(303, "", "Continuing", "The page that you asked for follows.")
+        location = _local(_wanted(target))
+        return page.answer("", head_only=False, fields=(("Location", location), ("Set-Cookie", cookie)))
 
     def _has_cookie(self, fields: dict[bytes, bytes], host: str, address: str) -> bool:
         wanted = self._value(host, address).encode()
@@ -83,15 +88,30 @@ class WarningPage:
 _LOOKED_AT = frozenset((b"accept", b"cookie", b"host", b"origin", b"sec-fetch-dest", b"sec-fetch-mode"))
 
 
+def _joined(fields: Fields) -> dict[bytes, bytes]:
+    """Return the fields that are looked at, several of one name joined (RFC 9110, section 5.3)."""
+    known: dict[bytes, bytes] = {}
+    for name, value in fields:
+        if name in known:
+            known[name] += (b"; " if name == b"cookie" else b", ") + value
+        elif name in _LOOKED_AT:
+            known[name] = value
+    return known
+
+
 def _is_navigation(fields: dict[bytes, bytes]) -> bool:
-    """Say whether a browser asks for a page to show. Those that send no Fetch Metadata still ask for HTML by name."""
+    """Say whether a browser asks for a page to show.
+
+    No script can choose ``Sec-Fetch-Mode`` or make a request of its own a navigation. Browsers leave it out over plain
+    HTTP, and older ones always, but ask for HTML by name.
+    """
+    mode = fields.get(b"sec-fetch-mode")
+    if mode is not None:
+        return mode == b"navigate"
+    if fields.get(b"sec-fetch-dest", b"document") not in _NAVIGATIONS:
+        return False
     accept = fields.get(b"accept", b"").decode("latin-1")
-    return (
-        "text/html" in accept.lower()
-        and choose(accept, _OFFERED) == "text/html"
-        and fields.get(b"sec-fetch-mode", b"navigate") == b"navigate"
-        and fields.get(b"sec-fetch-dest", b"document") in _NAVIGATIONS
-    )
+    return "text/html" in accept.lower() and choose(accept, _OFFERED) == "text/html"
 
 
 def _is_from_same_origin(fields: dict[bytes, bytes]) -> bool:
@@ -99,25 +119,36 @@ def _is_from_same_origin(fields: dict[bytes, bytes]) -> bool:
     return fields.get(b"origin", b"").partition(b"://")[2].lower() == fields.get(b"host", b"-").lower()
 
 
-_VISITOR = (
-    "Type in no password, and nothing else that you would not give to a stranger, unless you know the owner of this"
-    " address."
+_FORM = Hint(
+    "Your form was not sent",
+    "What your browser was about to send has not been passed on. Send it again after you have continued.",
 )
-_OWNER = (
-    "Visitors see this page once a week each; programs never see it. The server's owner can switch it off: warning_page"
-    " in its settings."
+_VISITOR = Hint(
+    "Continue only if you trust the link that led you here",
+    "Do not enter a password, or anything else that you would not give to a stranger, unless you know the owner of this"
+    " address.",
+)
+_OWNER = Hint(
+    "If this is your tunnel",
+    "Each visitor sees this page once a week; programs never see it. The operator of the server can turn it off with"
+    " the setting warning_page.",
 )
 
 
-def _page(target: str, host: str) -> bytes:
+def _page(method: str, target: str, host: str) -> bytes:
     message = (
-        f"{host} is served from somebody's own computer through a tunnel. Who runs this tunnel server does not know"
-        " what it shows, and anybody can open a tunnel here."
+        f"{host} is served from someone's own computer through a tunnel. Anyone can open a tunnel on this server, and"
+        " its operator does not know what the tunnel shows."
     )
-    hints = (Hint("Go on only if you know who sent you here", _VISITOR), Hint("If this is your tunnel", _OWNER))
+    hints = (_VISITOR, _OWNER) if method in ("GET", "HEAD") else (_FORM, _VISITOR, _OWNER)
     action = f"{PATH}?to={quote(_local(target), safe='')}"
-    page = Document(403, CODE, "You are about to visit a tunnel", message, hints, Button("Go on", action))
-    return page.answer("text/html", head_only=False)
+    page = Document(403, CODE, "You are about to visit a tunnel", message, hints, Button("Continue", action))
+    return page.answer("text/html", head_only=method == "HEAD")
+
+
+def _wanted(target: str) -> str:
+    """Return where the button leads from ``target``, which is that of its form."""
+    return parse_qs(urlsplit(target).query, encoding="latin-1").get("to", ["/"])[0]
 
 
 def _local(target: str) -> str:

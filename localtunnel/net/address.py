@@ -1,15 +1,15 @@
 """Addresses as people write them, parsed once into typed values. Pure: nothing here resolves a name or opens a socket.
 
-============  ==========================================================  ==================
-function      forms accepted                                              port 0
-============  ==========================================================  ==================
-parse_bind    PORT, :PORT, HOST:PORT, [IPV6]:PORT                         yes: any free port
-parse_server  HOST, HOST:PORT, [IPV6], [IPV6]:PORT, http:// before these  no
-parse_backend PORT, :PORT, HOST:PORT, [IPV6]:PORT                         no
-parse_target  PORT, :PORT, HOST:PORT, [IPV6]:PORT, http:// before a host  no
-parse_domain  a name without a port                                       none
-parse_public  http:// or https:// before a name, and perhaps a port       no
-============  ==========================================================  ==================
+============  ===========================================================  ==================
+function      forms accepted                                               port 0
+============  ===========================================================  ==================
+parse_bind    PORT, :PORT, HOST:PORT, [IPV6]:PORT                          yes: any free port
+parse_server  HOST, HOST:PORT, [IPV6], [IPV6]:PORT, http(s):// before one  no
+parse_backend PORT, :PORT, HOST:PORT, [IPV6]:PORT                          no
+parse_target  PORT, :PORT, HOST:PORT, [IPV6]:PORT, http:// before a host   no
+parse_domain  a name without a port                                        none
+parse_public  http:// or https:// before a name, and perhaps a port        no
+============  ===========================================================  ==================
 
 A host is an IPv4 address, an IPv6 address in brackets (RFC 3986 3.2.2) or a name of letters, digits, hyphens and
 underscores; it comes back in lower case, IPv6 without its brackets. Everything else raises ``AddressError``, whose
@@ -52,6 +52,22 @@ class HostPort(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class ServerAddress(NamedTuple):
+    """A server's frontend, and whether it is asked over HTTP or HTTPS. ``str()`` is the name that it is known by."""
+
+    host: str
+    port: int
+    scheme: str = "http"
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as a Host field has them."""
+        return str(HostPort(self.host, self.port))
+
+    def __str__(self) -> str:
+        return self.authority if self.scheme == "http" else f"{self.scheme}://{self.authority}"
+
+
 class Bind(NamedTuple):
     """Where to listen. ``host`` None leaves the choice to the program; ``port`` 0 means any free port."""
 
@@ -87,13 +103,14 @@ def parse_bind(text: int | str) -> Bind:
     return Bind(host, port)
 
 
-def parse_server(text: str, default_port: int = HTTP_PORT) -> HostPort:
-    """Return the frontend's address; ``default_port`` is for a text without a port. Raises ``AddressError``."""
-    fault = _Fault(text, "a server's address", "HOST, HOST:PORT, [IPV6]:PORT or http://HOST:PORT")
-    host, port = _split(_without_scheme(text, fault), fault, lone_word_is_port=False)
+def parse_server(text: str) -> ServerAddress:
+    """Return the frontend's address; the port is that of the scheme unless there is one. Raises ``AddressError``."""
+    fault = _Fault(text, "a server's address", "HOST, HOST:PORT, [IPV6]:PORT, http://HOST:PORT or https://HOST")
+    scheme, authority = _scheme_of(text, fault, ("http", "https"))
+    host, port = _split(authority, fault, lone_word_is_port=False)
     if host is None:
         raise fault.because("it has no host")
-    return HostPort(host, _connectable(default_port if port is None else port, fault))
+    return ServerAddress(host, _connectable(SCHEME_PORTS[scheme] if port is None else port, fault), scheme)
 
 
 def parse_backend(text: int | str, default_host: str) -> HostPort:
@@ -108,7 +125,7 @@ def parse_backend(text: int | str, default_host: str) -> HostPort:
 def parse_target(text: int | str) -> Target:
     """Return the upstream; a port alone and ``localhost`` mean both loopback addresses. Raises ``AddressError``."""
     fault = _Fault(text, "a target", "PORT, HOST:PORT, [IPV6]:PORT or http://HOST:PORT")
-    authority = _without_scheme(text, fault)
+    authority = text if isinstance(text, int) else _scheme_of(text, fault, ("http",))[1]
     is_url = authority != text
     host, port = _split(authority, fault, lone_word_is_port=not is_url)
     if is_url and host is None:
@@ -164,14 +181,14 @@ class _Fault(NamedTuple):
         return AddressError(f"{str(self.text)!r} is not {self.what}: {reason}. Write {self.forms}.")
 
 
-def _without_scheme(text: int | str, fault: _Fault) -> int | str:
-    """Return the authority of an ``http://`` URL that has no path, and any text that is no URL as it is."""
-    if isinstance(text, int) or "://" not in text:
-        return text
+def _scheme_of(text: str, fault: _Fault, schemes: tuple[str, ...]) -> tuple[str, str]:
+    """Return the scheme and the authority of a URL that has no path; any text that is no URL is an authority."""
+    if "://" not in text:
+        return schemes[0], text
     scheme, _, rest = text.partition("://")
-    if scheme.lower() != "http":
-        raise fault.because("only http:// may stand before a host")
-    return _bare_authority(rest, fault)
+    if scheme.lower() not in schemes:
+        raise fault.because(f"only {' or '.join(f'{each}://' for each in schemes)} may stand before a host")
+    return scheme.lower(), _bare_authority(rest, fault)
 
 
 def _bare_authority(rest: str, fault: _Fault) -> str:

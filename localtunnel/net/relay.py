@@ -8,7 +8,7 @@ but may still have an answer to give (an upload refused early) is drained to the
 import errno
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 
@@ -28,17 +28,36 @@ ABANDONED = 2.0
 that its visitor has cancelled, as a rule, and every second of it is taken from the client's link."""
 
 
+class Tap(Protocol):
+    """Somebody who is shown what passes a relay, before it goes on, and can neither change it nor hold it up.
+
+    ``from_a`` says which of the two ends the bytes are from. ``data`` is valid until the call returns.
+    """
+
+    def seen(self, data: memoryview, *, from_a: bool) -> None:
+        """These are the next bytes."""
+
+    def unseen(self, *, from_a: bool) -> int:
+        """Return how many of the next bytes need not be shown: they may move inside the kernel."""
+
+    def passed(self, size: int, *, from_a: bool) -> None:
+        """So many of these have passed."""
+
+    def ended(self, *, from_a: bool) -> None:
+        """This end has said everything."""
+
+
 class Relay:
     """Two ends bound together, ``a`` on the visitor's side and ``b`` on the upstream's.
 
     It owns both from ``start`` on, and calls ``on_end(reason)`` once, when both are closed.
 
     ``hold_eof`` keeps ``a``'s EOF from ``b`` until ``b`` has ended too: for a peer that takes a FIN as the end of both
-    directions. Where ``on_unanswered`` is given and ``b`` ends without a single byte, that is called instead of
-    ``on_end``, with ``b`` closed and ``a`` given back untouched.
+    directions. ``tap`` is shown what passes. Where ``on_unanswered`` is given and ``b`` ends without a single byte,
+    that is called instead of ``on_end``, with ``b`` closed and ``a`` given back untouched.
     """
 
-    __slots__ = ("_a", "_b", "_hold_eof", "_on_end", "_on_unanswered", "_timer")
+    __slots__ = ("_a", "_b", "_hold_eof", "_on_end", "_on_unanswered", "_tap", "_timer")
 
     def __init__(
         self,
@@ -48,11 +67,13 @@ class Relay:
         *,
         hold_eof: bool = False,
         on_unanswered: Callable[[], None] | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self._a = Side(a)
         self._b = Side(b)
-        self._a.bind(self, self._b, filtered=False)
-        self._b.bind(self, self._a, filtered=False)
+        self._a.bind(self, self._b, filtered=tap is not None)
+        self._b.bind(self, self._a, filtered=tap is not None)
+        self._tap = tap
         self._on_end = on_end
         self._hold_eof = hold_eof
         self._on_unanswered = on_unanswered
@@ -78,6 +99,11 @@ class Relay:
         self._a.count += len(to_b)
         self._b.count += len(to_a)
         self._a.backlog, self._b.backlog = to_a, to_b
+        if self._tap is not None:
+            if to_b:
+                self._tap.seen(memoryview(to_b), from_a=True)
+            if to_a:
+                self._tap.seen(memoryview(to_a), from_a=False)
         for side in (self._a, self._b):
             if side.backlog:
                 side.flush()
@@ -93,17 +119,23 @@ class Relay:
 
     def filter(self, side: Side, data: memoryview) -> memoryview:
         """Pass on what came as it is."""
+        if self._tap is not None:
+            self._tap.seen(data, from_a=side is self._a)
         return data
 
     def unseen(self, side: Side) -> int:
-        """Nothing here has to be seen."""
-        return PIPE_SIZE
+        """All that the tap need not see."""
+        return PIPE_SIZE if self._tap is None else self._tap.unseen(from_a=side is self._a)
 
     def passed(self, side: Side, size: int) -> None:
         """What went past was counted by its side."""
+        if self._tap is not None:
+            self._tap.passed(size, from_a=side is self._a)
 
     def read_ended(self, side: Side) -> None:
         """``side`` reached EOF: pass it on once everything before it has been written."""
+        if self._tap is not None:
+            self._tap.ended(from_a=side is self._a)
         if self._is_unanswered(side):
             return
         if side is self._a and self._is_holding():
@@ -221,6 +253,7 @@ class Relay:
         """Drop the callbacks: the owner holds the relay, and a cycle would leave both to the collector."""
         self._on_end = _ignore
         self._on_unanswered = None
+        self._tap = None
 
 
 def _ignore(reason: str) -> None:

@@ -54,7 +54,9 @@ class ControlReply(Struct, frozen=True):
     """The server opened the tunnel: visitors reach it at ``host``; ``concurrency`` is the pool's size.
 
     LTP/0.3: ``url`` is what to show, ``session`` the secret that proxy requests carry, ``heartbeat`` seconds, ``auth``
-    the server's proof that it knows the token as well, ``options`` the names of the options that are in force.
+    the server's proof that it knows the token as well, ``options`` the names of the options that are in force, ``also``
+    further URLs of the tunnel.
+    ``real_ip`` says that each request on a joined connection has an X-Real-IP that the server wrote.
     """
 
     host: str
@@ -65,6 +67,8 @@ class ControlReply(Struct, frozen=True):
     heartbeat: Annotated[float, Meta(gt=0)] | None = None
     auth: Scram | None = None
     options: tuple[str, ...] | None = None
+    also: tuple[str, ...] | None = None
+    real_ip: bool | None = None
 
 
 class Challenge(Struct, frozen=True):
@@ -176,6 +180,7 @@ NOT_ALLOWED: Final = "not_allowed"
 LIMIT_REACHED: Final = "limit_reached"
 KICKED: Final = "kicked"
 OPTION_REFUSED: Final = "option_refused"
+INVALID_REQUEST: Final = "invalid_request"
 
 SEEN: Final = "seen"
 """What ``failed`` says of an id that was taken before; its other words are those of ``errors.UpstreamError``."""

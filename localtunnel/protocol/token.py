@@ -10,7 +10,7 @@ import re
 import zlib
 from dataclasses import dataclass, field
 
-from localtunnel.errors import ConfigError
+from localtunnel.errors import ConfigError, TokenInvalid
 
 ID_LENGTH = 8
 """Characters of an id, 5 bits each. An id is no secret; the server sees to it that no two tokens have the same."""
@@ -48,16 +48,16 @@ class Token:
 def parse(text: str) -> Token:
     """Return the token that ``text`` is, white space around it apart, and a byte order mark before it.
 
-    Raises ConfigError, which does not repeat it.
+    Raises TokenInvalid, which does not repeat it.
     """
     word = text.removeprefix("\ufeff").strip()
     match = _SHAPE.fullmatch(word)
     if match is None:
         if word.startswith(PREFIX):
-            raise ConfigError("This is not a whole token: a part of it is missing or changed. Copy it once more.")
-        raise ConfigError("This is not a token; one begins with lt_ and is printed by lt-server token create.")
+            raise TokenInvalid("This is not a whole token: a part of it is missing or changed. Copy it once more.")
+        raise TokenInvalid("This is not a token; one begins with lt_ and is printed by lt-server token create.")
     if match["check"] != _checksum(word[: match.start("check") - 1]):
-        raise ConfigError("This token has a wrong letter somewhere, as its check letters show. Copy it once more.")
+        raise TokenInvalid("This token has a wrong letter somewhere, as its check letters show. Copy it once more.")
     digest = base64.b32decode(match["fingerprint"].upper() + "====")
     return Token(match["id"], match["secret"], _FINGERPRINT_PREFIX + base64.b64encode(digest).decode().rstrip("="))
 

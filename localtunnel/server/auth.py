@@ -110,7 +110,7 @@ class Gate:
         held[grant.token.id] += 1
         most = self._tokens.current(grant.token.id).max_tunnels
         if most is not None and held[grant.token.id] > most:
-            raise NotAllowed(f"This token is for {most} tunnels at a time by now, and this one is too many.")
+            raise NotAllowed(f"This token now allows fewer tunnels at a time ({most}), and this one is one too many.")
 
     def most_connections(self, grant: Grant) -> int | None:
         """Return how many visitors the grant's token allows at a time by now, None for no limit of its own."""

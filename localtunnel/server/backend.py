@@ -31,7 +31,7 @@ from localtunnel.server.bans import Bans
 from localtunnel.server.certificate import Certificate
 from localtunnel.server.claims import Claim
 from localtunnel.server.config import ServerConfig
-from localtunnel.server.control import Control
+from localtunnel.server.control import Control, code_of
 from localtunnel.server.quotas import Place, Quotas
 from localtunnel.server.registry import Registry
 
@@ -39,6 +39,8 @@ log = logging.getLogger("localtunnel.server")
 
 STOP_TIMEOUT = 1.0
 """Seconds that control connections may take to notice that the server stops; nothing in them takes longer."""
+
+BANNED = "The operator of this server admits no clients from your address."
 
 _HTTP_METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"PATCH ", b"PRI ")
 _WRONG_PORT = render(
@@ -90,11 +92,12 @@ class Backend:
         self._sessions.kill()
 
     def accept(self, sock: Socket, host: str, port: int) -> None:
-        """Take over a new connection; a listener's callback. One too many, or of a banned address, is closed at once.
+        """Take over a new connection; a listener's callback. One too many is closed at once, without being told why:
 
-        Neither is told why: it may not even speak our protocol, and an answer is more work than the connection was.
+        it may not even speak our protocol, and an answer is more work than the connection was. So is one of a banned
+        address, but for a few (``Bans.may_be_told``), so that a client stops instead of coming back.
         """
-        if self._bans.hold(host):
+        if self._bans.hold(host) and not self._bans.may_be_told(host):
             closing.close(sock)
             return
         try:
@@ -110,6 +113,10 @@ class Backend:
 
     def _arrived(self, arrival: Arrival, message: FromClient | None, error: LocaltunnelError | None) -> None:
         place = self._arrivals.pop(arrival)
+        if self._bans.hold(arrival.host):
+            place.release()
+            self._refuse_banned(arrival.channel, message)
+            return
         if error is None:
             error = self._not_spoken(arrival.channel)
         if isinstance(message, ControlRequest) and error is None:
@@ -164,6 +171,13 @@ class Backend:
             return (claim.instance, claim.address) == (request.client, host)
         return claim.is_session(request.session)
 
+    def _refuse_banned(self, channel: Conversation, message: FromClient | None) -> None:
+        """Tell a client that asks for a tunnel; others, and what is no client, are told nothing."""
+        if isinstance(message, ControlRequest):
+            self._answer_error(channel, messages.KICKED, BANNED)
+        else:
+            channel.close()
+
     def _refuse(self, channel: Conversation, error: LocaltunnelError, host: str) -> None:
         """End a connection whose preamble did not come, or was none."""
         log.debug("preamble refused", extra={"peer": host, "error": error.code, "detail": str(error)})
@@ -172,7 +186,7 @@ class Backend:
         elif isinstance(error, VersionError):
             self._answer_error(channel, messages.VERSION, str(error))
         elif isinstance(error, ProtocolError | DeadlineExceeded):
-            self._answer_error(channel, messages.EXCEPTION, str(error))
+            self._answer_error(channel, code_of(error, channel.version), str(error))
         else:
             channel.close()
 

@@ -33,7 +33,8 @@ class Wish(NamedTuple):
     """What a control request asks for, and by what it may follow whoever holds the name.
 
     ``resume`` is a session; ``takeover`` says that the owner wants its own tunnel moved here, wherever it is open.
-    ``address`` is where the client comes from and ``client`` what it says of itself.
+    ``address`` is where the client comes from and ``client`` what it says of itself; ``encrypted`` says that all this
+    came over TLS.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Wish(NamedTuple):
     takeover: bool = False
     address: str = ""
     client: str = ""
+    encrypted: bool = False
 
 
 NOBODY = Owner("server")
@@ -81,8 +83,8 @@ def proof_of(session: str) -> bytes:
 class Claim:
     """The right to a name, and to a host of its own. ``tunnel`` is None while nobody is connected for it: a lease.
 
-    ``address`` and ``client`` as in a Wish. ``since`` is when it became what it is, tunnel or lease: a time of the wall
-    clock, for people.
+    ``address``, ``client`` and ``encrypted`` as in a Wish. ``since`` is when it became what it is, tunnel or lease: a
+    time of the wall clock, for people.
     """
 
     name: str
@@ -98,8 +100,11 @@ class Claim:
     port: int | None = None
     since: float = field(default_factory=time.time)
     tunnel: Tunnel | None = None
+    cors: bool = False
+    """Whether its last tunnel lets scripts of any origin in, so that they are to understand why it is away."""
     timer: Any = None
     place: Place | None = None
+    encrypted: bool = False
     barred: Owner | None = None
     """Who had the name before the owner of this server closed it for a while; None in any other claim."""
 

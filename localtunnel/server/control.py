@@ -44,7 +44,7 @@ from localtunnel.server.tunnel import Tunnel
 log = logging.getLogger("localtunnel.server")
 
 NOTICE_INTERVAL = 10.0
-"""Seconds between two notices to one client about visitors that were turned away."""
+"""Seconds between two notices to one client about visitors that were turned away for the same reason."""
 
 Conversation = Channel[FromClient]
 
@@ -82,7 +82,7 @@ class Control:
         try:
             opened = self._openings.open(channel, request, host, stranger)
         except (RefusedError, StorageError, ProtocolError, DeadlineExceeded) as error:
-            self.answer_error(channel, _code_of(error, channel.version), str(error))
+            self.answer_error(channel, code_of(error, channel.version), str(error))
             return
         except NetworkError:
             channel.close()
@@ -144,7 +144,8 @@ class Control:
 
     def _reply(self, opened: Opened) -> ControlReply:
         tunnel, claim = opened.tunnel, opened.claim
-        name = claim.host or f"{claim.name}.{self._config.domain}"
+        below = f"{claim.name}.{self._config.domain}"
+        name = claim.host or below
         banner = self._config.banner or f"Tunnel open on {self._config.domain}."
         if tunnel.version == LTP_0_2:
             return ControlReply(name + self._port, self._config.pool_size, banner)
@@ -156,7 +157,19 @@ class Control:
             url = f"{self._scheme}://{host}"
         heartbeat = self._config.timeouts.heartbeat
         names = opened.asked.names or None
-        return ControlReply(host, tunnel.size, banner, url, claim.session, heartbeat, opened.grant.answer, names)
+        also = (f"{self._scheme}://{below}{self._port}",) if name != below else None
+        return ControlReply(
+            host,
+            tunnel.size,
+            banner,
+            url,
+            claim.session,
+            heartbeat,
+            opened.grant.answer,
+            names,
+            also,
+            True if claim.kind == "http" and self._config.edge == "http" else None,
+        )
 
     def _end(self, tunnel: Tunnel, channel: Conversation, reason: str) -> None:
         """The tunnel ends from the outside: say why where the version has words for it, and wake our greenlet."""
@@ -183,13 +196,14 @@ class Control:
 
     def _keep_alive(self, channel: Conversation, tunnel: Tunnel) -> NoReturn:
         """LTP/0.3: any traffic counts; ends with an exception only."""
-        last_notice = last_renewal = -math.inf
+        last_renewal = -math.inf
+        last_notices: dict[str, float] = {}
 
-        def refused(code: str) -> None:
-            nonlocal last_notice
-            if time.monotonic() - last_notice >= NOTICE_INTERVAL:
-                last_notice = time.monotonic()
-                _tell(tunnel, channel, Notice(f"A visitor was turned away ({code}): no connection was free in time."))
+        def refused(code: str, sentence: str) -> None:
+            now = time.monotonic()
+            if now - last_notices.get(code, -math.inf) >= NOTICE_INTERVAL:
+                last_notices[code] = now
+                _tell(tunnel, channel, Notice(f"A visitor was turned away ({code}). {sentence}"))
 
         def renew() -> None:
             """The client cannot know that its parked connections died: let it drop them all and park fresh ones.
@@ -214,10 +228,16 @@ class Control:
         keep_alive(channel, self._config.timeouts.heartbeat, handle, tunnel.measured)
 
 
-def _code_of(error: LocaltunnelError, version: bytes) -> str:
-    """Return what a client is told that cannot have its tunnel: errors have the codes of the wire, with exceptions."""
+def code_of(error: LocaltunnelError, version: bytes) -> str:
+    """Return the code that refuses a connection before its tunnel is open.
+
+    Errors have the codes of the wire, with exceptions. ``exception`` makes a client try again, so a request that
+    cannot get better by that has another code where the version knows one.
+    """
     if isinstance(error, NameInvalid):
         return messages.UNAVAILABLE
+    if isinstance(error, ProtocolError) and version != LTP_0_2:
+        return messages.INVALID_REQUEST
     if isinstance(error, RefusedError) and not (isinstance(error, OptionRefused) and version == LTP_0_2):
         return error.code
     return messages.EXCEPTION

@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 import gevent
 
-from localtunnel.errors import VisitorError
+from localtunnel.errors import Forbidden, VisitorError
 from localtunnel.http import pages
+from localtunnel.http.cors import ALLOW_FIELDS, is_preflight, preflight_answer
 from localtunnel.http.forward import Forwarding
 from localtunnel.http.networks import Networks
 from localtunnel.http.request import RequestHead
@@ -111,8 +112,16 @@ class Edge:
             self._turns.begin(found.line, exchange.start, self._loop.now())
 
     def answer(self, error: VisitorError, head: RequestHead | None) -> bytes:
-        """Return the page that tells a visitor of ``error``."""
-        return pages.error_answer(error, head, domain=self._domain)
+        """Return the page that tells a visitor of ``error``, in a form that scripts can read where the tunnel has them.
+
+        A browser asks with a preflight whether it may send the request, and takes an error for a no: the script would
+        never learn why. So the answer is yes, and the request itself is told of the error.
+        """
+        if head is None or not self._routes.lets_scripts_in(head.host):
+            return pages.error_answer(error, head, domain=self._domain)
+        if is_preflight(head) and not isinstance(error, Forbidden):
+            return preflight_answer(head, close=True)
+        return pages.error_answer(error, head, domain=self._domain, fields=ALLOW_FIELDS)
 
     def _admit(self, connection: Connection, head: RequestHead, now: float) -> str:
         """Count the request where it belongs, and return the visitor's address. Raises TooManyRequests."""

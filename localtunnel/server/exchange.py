@@ -10,7 +10,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from localtunnel.errors import BadRequest, RequestTimeout, UpstreamClosed, UpstreamInvalid, VisitorError
+from localtunnel.errors import BadRequest, RequestTimeout, UpstreamInvalid, VisitorError
 from localtunnel.http import forward
 from localtunnel.http.request import RequestHead
 from localtunnel.http.response import ResponseHead
@@ -257,7 +257,11 @@ class Exchange(Joining):
         answer = self._answer
         if answer.body is not None:
             passed = answer.scan(answer.body, data)
-            carrier.reading = not answer.body.done
+            if answer.body.done:
+                carrier.reading = False
+                if not passed:
+                    # The last chunk was taken out, so that no write will tell of the end.
+                    self._finish()
             return passed
         out = b""
         found = answer.next_head(data)
@@ -277,7 +281,8 @@ class Exchange(Joining):
         self._tunnel.carriers.answered(self)
         answer = self._answer
         body = head.body(self._request.method)
-        self._close = self._close or body.until_close or not self._request_body.done
+        answer.unchunks = head.chunked and not body.done and self._request.version == (1, 0)
+        self._close = self._close or body.until_close or answer.unchunks or not self._request_body.done
         out = self._rewritten(head, close=self._close) + answer.scan(body, rest)
         carrier.reading = not body.done
         # Up to here the visitor has got nothing of it, and can be told what is wrong with it.
@@ -349,7 +354,7 @@ class Exchange(Joining):
         """The connection ended before the answer: a kept one may just have been closed, and then a fresh one serves."""
         fresh_and_known = self._fresh and self._tunnel.acknowledges
         if fresh_and_known or self._retried or not self.repeatable or self._answer.has_begun:
-            self._refuse(UpstreamClosed())
+            self._refuse(self._answer.cut_short())
             return
         self._retried = True
         self._let_go(reset=False)
@@ -364,6 +369,8 @@ class Exchange(Joining):
 
     def _refuse(self, error: VisitorError) -> None:
         """Answer the visitor ourselves; what was begun at the upstream is cut."""
+        if isinstance(error, UpstreamInvalid):
+            self._tunnel.on_refusal(error.code, str(error))
         self._ended(error.code)
         self._let_go(reset=True)
         self._connection.answer(error, self._request)

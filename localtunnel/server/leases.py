@@ -37,7 +37,9 @@ class Leases:
         """
         now = time.time()
         for name, owner, kind, host, port, session, client, address, expires in self._store.read(Statement(_ALL)):
-            claim = Claim(name, Owner(owner, kept=True), "", kind, host, address, client, "", session, port)
+            # Who has a token or a key has proved it over TLS.
+            known = Owner(owner, kept=True)
+            claim = Claim(name, known, "", kind, host, address, client, "", session, port, encrypted=True)
             yield claim, seconds if expires is None else min(seconds, expires - now)
 
     def put(self, claim: Claim) -> None:

@@ -101,6 +101,7 @@ class Openings:
         tunnel.meter = self._gate.meter(grant)
         tunnel.admit = lambda: self._joined.take(host, claim.owner.id, most=self._gate.most_connections(grant))
         claim.tunnel = tunnel
+        claim.cors = asked.cors
         opened = Opened(tunnel, claim, grant, request, asked)
         try:
             self._listen(opened)
@@ -153,7 +154,8 @@ class Openings:
 
     def _claim(self, channel: Channel[FromClient], request: ControlRequest, address: str, grant: Grant) -> Claim:
         """An LTP/0.2 client is its string and its address; an LTP/0.3 client has an instance, and may resume."""
-        wish = Wish(request.name, "http", request.domain, address=address, client=request.client)
+        encrypted = is_tls(channel.sock)
+        wish = Wish(request.name, "http", request.domain, address=address, client=request.client, encrypted=encrypted)
         try:
             if channel.version == LTP_0_2:
                 return self._registry.claim(Owner(address), request.client, wish)

@@ -61,13 +61,13 @@ class Quota:
         """
         group = network_of(address) if self._per_address else None
         if _is_full(self._all, self._total, spare):
-            raise LimitReached(f"This server has as many {self._what} as it takes; try again later.")
+            raise LimitReached(f"This server has reached its limit of {self._what}; try again later.")
         if group is not None and _is_full(self._addresses.get(group, 0), self._per_address, spare):
-            raise LimitReached(f"Your address has {self._per_address} {self._what}, and no more are allowed.")
+            raise LimitReached(f"Your address has reached its limit of {self._what} ({self._per_address}).")
         if owner is not None:
             limit = self._per_owner if most is None else most
             if _is_full(self._owners.get(owner, 0), limit, spare):
-                raise LimitReached(f"You have {limit} {self._what}, and no more are allowed; end one first.")
+                raise LimitReached(f"You have reached your limit of {self._what} ({limit}); end one first.")
             self._owners[owner] = self._owners.get(owner, 0) + 1
         if group is not None:
             self._addresses[group] = self._addresses.get(group, 0) + 1

@@ -175,18 +175,25 @@ class Registry:
         if owner.id != self._owner_of_reserved(name):
             self._policy.reserved.check(name)
         host = names.check_host(wish.host, self._domain) if wish.host else None
-        return Claim(name, owner, instance, wish.kind, host, wish.address, wish.client)
+        return Claim(name, owner, instance, wish.kind, host, wish.address, wish.client, encrypted=wish.encrypted)
 
     def _check_may_follow(self, holder: Claim, claim: Claim, wish: Wish) -> None:
         """Raise NameUnavailable unless ``claim`` may follow ``holder``.
 
-        What is an owner's stays an owner's: there, a session alone moves nothing. Only the owner learns that the tunnel
-        is open, or that the name is barred; everybody else is told the same whatever has become of it.
+        What is an owner's stays an owner's: there, a session alone moves nothing. What was made over TLS is followed
+        over TLS only: whatever would prove in the clear whose it is, everybody on the path could have read. Only the
+        owner learns that the tunnel is open, or that the name is barred; everybody else is told the same whatever has
+        become of it.
         """
         same_owner = holder.owner.id == claim.owner.id
-        if same_owner and (holder.tunnel is None or holder.instance == claim.instance or wish.takeover):
+        may_be_known = claim.encrypted or not holder.encrypted
+        if (
+            may_be_known
+            and same_owner
+            and (holder.tunnel is None or holder.instance == claim.instance or wish.takeover)
+        ):
             return
-        if holder.is_session(wish.resume) and (same_owner or not holder.owner.kept):
+        if may_be_known and holder.is_session(wish.resume) and (same_owner or not holder.owner.kept):
             return
         taken = claim.name if holder.name == claim.name else claim.host
         if same_owner and claim.owner.kept:
@@ -199,9 +206,13 @@ class Registry:
         raise NameUnavailable(f"The name {taken!r} is in use by another client; choose another one.")
 
     def _follow(self, holder: Claim, claim: Claim, resume: str | None) -> None:
-        """Put ``claim`` in the place of ``holder``, whose row is written over where it has one of the same name."""
+        """Put ``claim`` in the place of ``holder``, whose row is written over where it has one of the same name.
+
+        A session that was made in the clear ends where its client comes back over TLS: others may know it.
+        """
         if holder.name == claim.name and holder.kind == claim.kind and resume and holder.is_session(resume):
-            claim.adopt(resume)
+            if holder.encrypted == claim.encrypted:
+                claim.adopt(resume)
             claim.port, holder.port = holder.port, None
         if self._forget(holder) and not (holder.name == claim.name and claim.owner.kept):
             self._drop(holder)

@@ -41,6 +41,11 @@ class Routes:
             return self._meta.answer(head)
         raise TunnelNotFound(f"No tunnel is connected at {head.host}.")
 
+    def lets_scripts_in(self, host: str) -> bool:
+        """Say whether scripts of any origin may read what is answered for ``host``."""
+        claim = self._registry.route(host)
+        return claim is not None and claim.cors
+
     def _warn(self, head: RequestHead, address: str) -> bytes | None:
         """Return what stands before a tunnel for this visitor, if anything does."""
         if self._warning is None:

@@ -63,7 +63,7 @@ class Store:
         files.make_directory(self._path.parent)
         self._pool = ThreadPool(1)
         try:
-            self._connection = self._in_thread(self._connect)
+            self._connection = self._connect_when_free()
         except (OSError, sqlite3.Error) as error:
             self.close()
             raise ConfigError(self._why_not_opened(error)) from error
@@ -102,6 +102,20 @@ class Store:
             self._connection = None
         pool.kill()
 
+    def _connect_when_free(self) -> sqlite3.Connection:
+        """Connect, and wait ``LOCK_PATIENCE`` for another server to end, but not without a word."""
+        try:
+            connection: sqlite3.Connection = self._in_thread(self._connect, 0.0)
+        except sqlite3.OperationalError as error:
+            if not _is_locked(error):
+                raise
+            log.warning(
+                "another lt-server uses the data directory, waiting for it to end",
+                extra={"directory": str(self._path.parent), "seconds": LOCK_PATIENCE},
+            )
+            connection = self._in_thread(self._connect, LOCK_PATIENCE)
+        return connection
+
     def _in_thread(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Return what ``function`` returns in the thread, or raise what it raises; blocks the greenlet."""
         result, error = self._pool.apply(_attempt, (function, arguments))
@@ -132,10 +146,10 @@ class Store:
 
     # What follows runs in the thread.
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, patience: float) -> sqlite3.Connection:
         # SQLite would make the file with the modes of the umask, and gives its journal those of the file.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, files.PRIVATE_FILE))
-        connection = sqlite3.connect(self._path, timeout=LOCK_PATIENCE, isolation_level=None)
+        connection = sqlite3.connect(self._path, timeout=patience, isolation_level=None)
         try:
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")
             connection.execute("PRAGMA journal_mode=WAL")
@@ -171,7 +185,7 @@ class Store:
         return self._connection
 
     def _why_not_opened(self, error: Exception) -> str:
-        if "locked" in str(error):
+        if _is_locked(error):
             return (
                 f"Another lt-server uses the data directory {self._path.parent}; stop it first, or give this one a"
                 " data_dir of its own."
@@ -185,6 +199,10 @@ class Store:
 
     def _failure(self, error: Exception) -> StorageError:
         return StorageError(f"The server cannot record this in {self._path.name} now ({error}); try again later.")
+
+
+def _is_locked(error: Exception) -> bool:
+    return "locked" in str(error)
 
 
 def _attempt(function: Callable[..., Any], arguments: tuple[object, ...]) -> tuple[Any, Exception | None]:

@@ -4,6 +4,8 @@ import secrets
 from fnmatch import fnmatchcase
 
 from localtunnel.errors import OptionRefused
+from localtunnel.http.authority import shown
+from localtunnel.http.cookies import fit_domain
 from localtunnel.http.rules import Rules
 from localtunnel.protocol import options
 from localtunnel.protocol.messages import ControlRequest
@@ -30,7 +32,7 @@ def settle(config: ServerConfig, request: ControlRequest) -> tuple[Options, Rule
             "looks at the first request of a connection only; leave it out, or ask the server's owner for "
             'edge = "http".'
         )
-    return asked, Rules(
+    rules = Rules(
         secrets.token_bytes(KEY_BYTES),
         protect=asked.protect,
         host_header=asked.host_header,
@@ -41,6 +43,14 @@ def settle(config: ServerConfig, request: ControlRequest) -> tuple[Options, Rule
         cors=asked.cors,
         server_timing=asked.server_timing,
     )
+    hosts = [f"{request.name}.{config.domain}", *([request.domain] if request.domain is not None else [])]
+    for value in rules.response_cookies:
+        if any(fit_domain(value, host.lower().encode("latin-1", "replace"), rules.host_name) is None for host in hosts):
+            raise OptionRefused(
+                f"The option response_header_add cannot be kept: the cookie {shown(value)} would go to other tunnels as"
+                " well; leave its Domain out."
+            )
+    return asked, rules
 
 
 def _may_have(config: ServerConfig, host: str) -> bool:

@@ -29,7 +29,7 @@ class Tunnel:
 
     ``on_end(reason)`` is called once, when the tunnel ends from the outside, for its control connection to close;
     ``on_size(size)`` whenever an LTP/0.3 pool is to have another size; ``on_suspect()`` when its connections may be
-    dead in silence; ``on_refusal(code)`` for a visitor turned away.
+    dead in silence; ``on_refusal(code, sentence)`` for a visitor turned away.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Tunnel:
         self.on_end: Callable[[str], None] = lambda reason: None
         self.on_size: Callable[[int], None] = lambda size: None
         self.on_suspect: Callable[[], None] = lambda: None
-        self.on_refusal: Callable[[str], None] = lambda code: None
+        self.on_refusal: Callable[[str, str], None] = lambda code, sentence: None
         self._carriers: Carriers | None = None
         self._pool = Pool(max_waiting)
         self._pool.on_suspect = lambda: self.on_suspect()
@@ -177,7 +177,7 @@ class Tunnel:
         if place is not None:
             place.release()
         if join.reason == PoolExhausted.code:
-            self.on_refusal(join.reason)
+            self.on_refusal(join.reason, "No connection was free in time.")
         if not log.isEnabledFor(logging.DEBUG):
             return
         log.debug(

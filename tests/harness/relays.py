@@ -10,11 +10,38 @@ from gevent import socket as green_socket
 from harness.sockets import pair, read_to_end
 from harness.waiting import wait_until
 from localtunnel.net.ends import End, SocketEnd
-from localtunnel.net.relay import Relay
+from localtunnel.net.relay import Relay, Tap
 
 MB = 1_000_000
 BULK = os.urandom(10 * MB)
 DIGEST = hashlib.sha256(BULK).digest()
+
+
+class Recorder:
+    """A tap that remembers what it was shown, and how much went by unseen: ``unneeded`` bytes at a time may."""
+
+    def __init__(self, unneeded: int = 0) -> None:
+        self.seen_from = {True: bytearray(), False: bytearray()}
+        self.passed_from = {True: 0, False: 0}
+        self.ends: list[bool] = []
+        self._unneeded = unneeded
+
+    def seen(self, data: memoryview, *, from_a: bool) -> None:
+        """Remember the bytes."""
+        self.seen_from[from_a] += data
+
+    def unseen(self, *, from_a: bool) -> int:
+        """Say how many are not needed."""
+        return self._unneeded
+
+    def passed(self, size: int, *, from_a: bool) -> None:
+        """Remember how many."""
+        assert size <= self._unneeded
+        self.passed_from[from_a] += size
+
+    def ended(self, *, from_a: bool) -> None:
+        """Remember the end."""
+        self.ends.append(from_a)
 
 
 class Bound:
@@ -31,6 +58,7 @@ class Bound:
         make_end: Callable[[socket.socket, str], End] = SocketEnd,
         bufsize: int | None = None,
         answers: bool = False,
+        tap: Tap | None = None,
     ) -> None:
         sock_a, self.a = pair()
         sock_b, self.b = pair()
@@ -46,6 +74,7 @@ class Bound:
             self.reasons.append,
             hold_eof=hold_eof,
             on_unanswered=self._count_unanswered if answers else None,
+            tap=tap,
         )
 
     def _count_unanswered(self) -> None:

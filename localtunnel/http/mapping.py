@@ -1,0 +1,57 @@
+"""One origin for another, where the upstream is told another host than the visitor addressed.
+
+Such an upstream takes itself to be at ``http://`` and that host. What a request says of the
+tunnel's own origin is made to agree, since applications compare Origin and Referer with Host to
+find out forged requests, and what a response says of the upstream's is made one that visitors
+can reach. Any other origin stays as it is: it belongs to somebody else.
+"""
+
+import re
+
+OF_REQUESTS = frozenset({b"origin", b"referer"})
+"""Fields of a request that may name the tunnel's own origin (RFC 6454, section 7; RFC 9110, section 10.1.3)."""
+
+OF_RESPONSES = frozenset({b"access-control-allow-origin", b"content-location", b"location", b"refresh"})
+"""Fields of a response that may name the upstream's origin."""
+
+_ORIGIN = re.compile(rb"(https?:)?//([^/?#]*)", re.IGNORECASE)
+_REFRESH = re.compile(rb"[0-9.]*[ \t]*[;,][ \t]*(?:url[ \t]*=[ \t]*)?[\"']?", re.IGNORECASE)
+"""What stands before the URL in a Refresh field (HTML, "shared declarative refresh steps")."""
+
+_DEFAULT_PORTS = {b"http:": b":80", b"https:": b":443"}
+
+
+def to_upstream(value: bytes, own: bytes, upstream: bytes) -> bytes:
+    """Return the value of a field of OF_REQUESTS with the origin ``upstream`` where it names ``own``.
+
+    ``own`` is the tunnel's, as the visitor addressed it: only the same scheme, host and port are the same origin.
+    """
+    found, ours = _ORIGIN.match(value), _ORIGIN.match(own)
+    if found is None or ours is None or not found[1] or found[1].lower() != ours[1]:
+        return value
+    if _host_of(found) != _host_of(ours):
+        return value
+    return upstream + value[found.end() :]
+
+
+def to_visitor(name: bytes, value: bytes, host: bytes, own: bytes) -> bytes:
+    """Return the value of the field ``name`` of OF_RESPONSES with the origin ``own`` where it names ``host``.
+
+    The scheme may be either: an upstream that believes X-Forwarded-Proto takes the visitor's for its own.
+    """
+    start = 0
+    if name == b"refresh":
+        before = _REFRESH.match(value)
+        start = before.end() if before is not None else 0
+    found = _ORIGIN.match(value, start)
+    if found is None:
+        return value
+    port = _DEFAULT_PORTS.get((found[1] or b"http:").lower(), b"")
+    if found[2].lower().removesuffix(port) != host.lower().removesuffix(port):
+        return value
+    return value[:start] + own + value[found.end() :]
+
+
+def _host_of(found: "re.Match[bytes]") -> bytes:
+    """Return host and port, without a port that goes without saying."""
+    return found[2].lower().removesuffix(_DEFAULT_PORTS[found[1].lower()])

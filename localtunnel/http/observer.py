@@ -1,0 +1,317 @@
+"""Both directions of a connection that speaks HTTP/1.x, as seen from beside it: which exchanges pass.
+
+An observer is shown the bytes and moves, holds and changes none of them, so that nothing
+waits for it. Only heads that come in pieces are kept, until they are whole. Where the bytes
+are not HTTP as ``request`` and ``response`` read it, the observer lets go of the connection
+and looks at no more of it.
+"""
+
+from collections import deque
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+
+from localtunnel.errors import UpstreamClosed, UpstreamInvalid, VisitorError
+from localtunnel.http.body import UNTIL_CLOSE, Body, Chunked, Counted
+from localtunnel.http.request import HeadReader, RequestHead, read_head
+from localtunnel.http.response import ResponseHead, ResponseReader, read_response
+from localtunnel.protocol import limits
+
+MAX_HEAD = 2 * limits.MAX_HEAD_BYTES
+"""Bytes of a head: what the server lets in may have grown by the fields that it adds."""
+
+MAX_WAITING = 64
+"""Requests that may be ahead of their answers. The server never has two under way, and browsers do not pipeline; who
+sends more is a program that floods, and would have them all remembered."""
+
+MAX_INTERIM = 16
+"""Interim responses to one request: real servers send one or two, and 25 bytes of a flood cost as much as any head."""
+
+_SWITCHING_PROTOCOLS = 101
+_FINAL = 200
+
+
+class Exchange(Struct, eq=False, gc=False):
+    """One request, and what has been seen of its answer. ``received`` and ``sent`` count bytes of content.
+
+    Content is the body without chunk sizes and trailer, or after a 101 the bytes of the other
+    protocol.
+    """
+
+    request: RequestHead
+    response: ResponseHead | None = None
+    """The final head, once it has come."""
+    received: int = 0
+    sent: int = 0
+    interim: int = 0
+    """How many interim responses have come."""
+    error: str | None = None
+    """The code of the reason why the answer never was complete."""
+
+    @property
+    def switched(self) -> bool:
+        """Whether the connection speaks another protocol since."""
+        return self.response is not None and self.response.status == _SWITCHING_PROTOCOLS
+
+
+Seen = TypeVar("Seen", bound=Exchange)
+
+
+class Observer(Generic[Seen]):
+    """Finds the exchanges of one connection in its bytes.
+
+    The owner shows it what passes in either direction, and calls ``close`` when the connection
+    is over. A subclass says what an exchange is to it, and is told of each: ``finished`` comes
+    once for each that has ``begun``, and in the order of the requests.
+    """
+
+    __slots__ = (
+        "_answer_body",
+        "_answer_reader",
+        "_answering",
+        "_request_body",
+        "_request_reader",
+        "_requesting",
+        "_waiting",
+        "is_lost",
+    )
+
+    def __init__(self) -> None:
+        self._waiting: deque[Seen] = deque()
+        """Exchanges whose answer is not complete, oldest first."""
+        self.is_lost = False
+        """Whether no further request can be seen, because something was not HTTP."""
+        self._request_reader: HeadReader | None = None
+        self._request_body: Body | None = None
+        self._requesting: Seen | None = None
+        """Whose bytes come from the visitor, while there is a body."""
+        self._answer_reader: ResponseReader | None = None
+        self._answer_body: Body | None = None
+        self._answering: Seen | None = None
+
+    # What a subclass is told.
+
+    def begun(self, request: RequestHead) -> Seen:
+        """A request's head has come; return what stands for the exchange."""
+        raise NotImplementedError
+
+    def answered(self, exchange: Seen) -> None:
+        """The final response's head has come, and the end of its body has not."""
+
+    def finished(self, exchange: Seen) -> None:
+        """The answer is complete, or never will be, as ``exchange.error`` says."""
+
+    def lost(self) -> None:
+        """What passes is not HTTP. Comes once."""
+
+    # What the visitor sends.
+
+    def feed_request(self, data: bytes | memoryview) -> None:
+        """Look at the next bytes of the visitor."""
+        received = b""
+        position, size = 0, len(data)
+        try:
+            while position < size:
+                if self._request_body is not None:
+                    position += self._feed_request_body(self._request_body, data[position:] if position else data)
+                    continue
+                # At most once for each call: however many heads are in it, the work is linear.
+                received = received or bytes(data)
+                head, position = self._read_request(received, position)
+                if head is not None:
+                    self._begin(head)
+        except VisitorError:
+            self._lose_requests()
+
+    def unseen_of_request(self) -> int:
+        """Return how many of the visitor's next bytes need not be shown."""
+        return 0 if self._request_body is None else self._request_body.unseen
+
+    def skip_request(self, size: int) -> None:
+        """So many bytes of the visitor, at most ``unseen_of_request``, have passed without being shown."""
+        body = self._request_body
+        if body is not None:
+            body.skip(size)
+            self._count_received(body, size)
+
+    def _feed_request_body(self, body: Body, data: bytes | memoryview) -> int:
+        used = body.feed(data)
+        self._count_received(body, used)
+        if body.done:
+            self._request_body = self._requesting = None
+        return used
+
+    def _count_received(self, body: Body, size: int) -> None:
+        exchange = self._requesting
+        if exchange is not None:
+            exchange.received = body.content if isinstance(body, Chunked) else exchange.received + size
+
+    def _read_request(self, received: bytes, position: int) -> tuple[RequestHead | None, int]:
+        """Return the head that begins at ``position``, if it is whole, and the position behind what was read."""
+        reader = self._request_reader
+        if reader is None:
+            head = read_head(received, position, len(received), MAX_HEAD)
+            if head is not None:
+                return head, position + head.size
+            reader = self._request_reader = HeadReader(MAX_HEAD)
+        head = reader.feed(received[position:] if position else received)
+        if head is None:
+            return None, len(received)
+        self._request_reader = None
+        return head, len(received) - len(reader.rest)
+
+    def _begin(self, head: RequestHead) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            self._lose_requests()
+            return
+        exchange = self.begun(head)
+        self._waiting.append(exchange)
+        if head.length or head.chunked:
+            self._request_body, self._requesting = head.body(), exchange
+        elif head.upgrade:
+            # What comes before the answer is of the other protocol, if of any: that is decided by the answer.
+            self._request_body, self._requesting = UNTIL_CLOSE, exchange
+
+    def _lose_requests(self) -> None:
+        """What was asked before may still be answered."""
+        self._request_reader = self._requesting = None
+        self._request_body = UNTIL_CLOSE
+        if not self.is_lost:
+            self.is_lost = True
+            self.lost()
+
+    # What the upstream sends.
+
+    def feed_answer(self, data: bytes | memoryview) -> None:
+        """Look at the next bytes of the upstream."""
+        received = b""
+        position, size = 0, len(data)
+        try:
+            while position < size:
+                if self._answer_body is not None:
+                    position += self._feed_answer_body(self._answer_body, data[position:] if position else data)
+                    continue
+                if not self._waiting:
+                    self._lose_answers()
+                    return
+                received = received or bytes(data)
+                head, position = self._read_answer(received, position)
+                if head is not None:
+                    position += self._answer(head, data, position)
+        except VisitorError:
+            self._lose_answers()
+
+    def unseen_of_answer(self) -> int:
+        """Return how many of the upstream's next bytes need not be shown."""
+        return 0 if self._answer_body is None else self._answer_body.unseen
+
+    def skip_answer(self, size: int) -> None:
+        """So many bytes of the upstream, at most ``unseen_of_answer``, have passed without being shown."""
+        body = self._answer_body
+        if body is not None:
+            body.skip(size)
+            self._count_sent(body, size)
+
+    def _feed_answer_body(self, body: Body, data: bytes | memoryview) -> int:
+        used = body.feed(data)
+        self._count_sent(body, used)
+        if body.done:
+            self._end_answer()
+        return used
+
+    def _count_sent(self, body: Body, size: int) -> None:
+        exchange = self._answering
+        if exchange is not None:
+            exchange.sent = body.content if isinstance(body, Chunked) else exchange.sent + size
+
+    def _read_answer(self, received: bytes, position: int) -> tuple[ResponseHead | None, int]:
+        reader = self._answer_reader
+        if reader is None:
+            head = read_response(received, position, len(received), MAX_HEAD)
+            if head is not None:
+                return head, position + head.size
+            reader = self._answer_reader = ResponseReader(MAX_HEAD)
+        head = reader.feed(received[position:] if position else received)
+        if head is None:
+            return None, len(received)
+        self._answer_reader = None
+        return head, len(received) - len(reader.rest)
+
+    def _answer(self, head: ResponseHead, data: bytes | memoryview, position: int) -> int:
+        """Take a response's head, and what has come of its body; return how many bytes that was."""
+        exchange = self._waiting[0]
+        if head.status < _FINAL and head.status != _SWITCHING_PROTOCOLS:
+            exchange.interim += 1
+            if exchange.interim > MAX_INTERIM:
+                raise UpstreamInvalid("The upstream answers with interim responses only.")
+            return 0
+        exchange.response = head
+        self._answering = exchange
+        if head.status == _SWITCHING_PROTOCOLS:
+            self._request_reader = None
+            self._request_body = self._answer_body = UNTIL_CLOSE
+            self._requesting = exchange
+            self.answered(exchange)
+            return 0
+        if exchange is self._requesting and exchange.request.upgrade:
+            self._refuse_upgrade(exchange)
+        body = head.body(exchange.request.method)
+        if body.done:
+            self._end_answer()
+            return 0
+        come = len(data) - position
+        if isinstance(body, Counted) and body.remaining <= come:
+            # As for most answers: it is all there.
+            exchange.sent = body.remaining
+            self._end_answer()
+            return exchange.sent
+        self._answer_body = body
+        used = self._feed_answer_body(body, data[position:]) if come else 0
+        if not body.done:
+            self.answered(exchange)
+        return used
+
+    def _refuse_upgrade(self, exchange: Exchange) -> None:
+        """The connection goes on as before, and what has come behind the request is not known for what it is."""
+        self._request_body = self._requesting = None
+        if exchange.received:
+            exchange.received = 0
+            self._lose_requests()
+
+    def _end_answer(self) -> None:
+        exchange = self._waiting.popleft()
+        self._answer_body = self._answering = None
+        self.finished(exchange)
+
+    def _lose_answers(self) -> None:
+        self._answer_reader = self._answering = None
+        self._answer_body = UNTIL_CLOSE
+        self._end_all(UpstreamInvalid.code)
+        self._lose_requests()
+
+    # Ends.
+
+    def end_answers(self) -> None:
+        """The upstream has said everything."""
+        answering = self._answering
+        if answering is not None:
+            if answering.switched:
+                return
+            if self._answer_body is UNTIL_CLOSE:
+                self._end_answer()
+        self._end_all(UpstreamClosed.code)
+
+    def close(self, error: str | None = None) -> None:
+        """The connection is over. ``error`` is the code of the reason, where it is one for which answers are cut."""
+        if error is None:
+            # Another protocol than HTTP ends with its connection.
+            if self._answering is not None and self._answering.switched:
+                self._end_answer()
+            error = UpstreamClosed.code
+        self._end_all(error)
+
+    def _end_all(self, error: str | None) -> None:
+        while self._waiting:
+            exchange = self._waiting.popleft()
+            exchange.error = error
+            self.finished(exchange)
