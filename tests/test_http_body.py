@@ -16,12 +16,12 @@ from localtunnel.http.body import (
     Chunked,
     Counted,
 )
-from localtunnel.http.refusal import REQUEST, RESPONSE
+from localtunnel.http.refusal import REQUEST, RESPONSE, Kind
 
 
-def outcome(pieces: list[bytes]) -> tuple[int, bool] | str:
+def outcome(pieces: list[bytes], kind: Kind = REQUEST) -> tuple[int, bool] | str:
     """Feed a chunked body; return how many bytes belong to it and whether it is done, or the error's code."""
-    body = Chunked(REQUEST)
+    body = Chunked(kind)
     try:
         return scan(body, pieces), body.done
     except VisitorError as error:
@@ -97,13 +97,47 @@ def test_chunks_of_every_size(size: int) -> None:
             assert outcome(pieces) == (len(data), True)
 
 
-def test_an_extension_may_have_as_many_bytes_as_allowed_and_no_more() -> None:
+def test_an_extension_of_a_response_may_have_as_many_bytes_as_allowed_and_no_more() -> None:
     longest = b";" + b"a" * (MAX_CHUNK_EXTENSION - 1)
     for size in (b"5", b"000000000000005"):
         data = size + longest + b"\r\nhello\r\n0" + longest + b"\r\n\r\n"
-        assert outcome([data]) == outcome(single_bytes(data)) == (len(data), True)
+        assert outcome([data], RESPONSE) == outcome(single_bytes(data), RESPONSE) == (len(data), True)
         data = size + longest + b"a\r\nhello\r\n0\r\n\r\n"
-        assert outcome([data]) == outcome(single_bytes(data)) == "bad_request"
+        assert outcome([data], RESPONSE) == outcome(single_bytes(data), RESPONSE) == "upstream_invalid"
+
+
+@pytest.mark.parametrize("begun", [b"5;", b"1\r\na\r\n0;", b"000000000000005;"])
+def test_a_request_has_no_extension_and_is_refused_at_the_first_byte_of_one(begun: bytes) -> None:
+    assert outcome([begun[:-1]]) == (len(begun) - 1, False)
+    assert outcome([begun]) == outcome(single_bytes(begun)) == "bad_request"
+    assert outcome([begun], RESPONSE) == (len(begun), False)
+
+
+@pytest.mark.parametrize("space", [b" ", b"\t"])
+@pytest.mark.parametrize("line", [b"5%b\r\n", b"%b5\r\n", b"5%b;a\r\n", b"5;%ba\r\n", b"5;a%b\r\n", b"5;a=%bb\r\n"])
+@pytest.mark.parametrize("kind", [REQUEST, RESPONSE], ids=["request", "response"])
+def test_no_size_line_has_white_space(kind: Kind, line: bytes, space: bytes) -> None:
+    for before in (b"", b"1\r\na\r\n"):
+        data = before + line % space + b"hello\r\n0\r\n\r\n"
+        assert outcome([data], kind) == outcome(single_bytes(data), kind) == kind.error.code
+
+
+@pytest.mark.parametrize(
+    ("data", "is_plain"),
+    [
+        (b"1\r\na\r\n0\r\n\r\n", True),
+        (b"1;\r\na\r\n0\r\n\r\n", False),
+        (b"1\r\na\r\n1;x\r\na\r\n0\r\n\r\n", False),
+        (b"1\r\na\r\n0;x\r\n\r\n", False),
+        (b"0\r\nX: y\r\n\r\n", False),
+    ],
+    ids=["plain", "an empty extension", "of the second", "of the last", "a trailer field"],
+)
+def test_it_is_plain_while_there_is_neither_an_extension_nor_a_trailer_field(data: bytes, is_plain: bool) -> None:
+    for pieces in ([data], single_bytes(data)):
+        body = Chunked(RESPONSE)
+        assert scan(body, pieces) == len(data)
+        assert body.is_plain == is_plain
 
 
 def test_a_trailer_may_have_as_many_bytes_as_allowed_and_no_more() -> None:
@@ -130,9 +164,7 @@ def test_a_trailer_may_have_as_many_bytes_as_allowed_and_no_more() -> None:
             b"5\n",
             b"5 ",
             b"5\r\r",
-            b"5;\n",
-            b"5;\0",
-            b"5;\rX",
+            b"5;",
         ),
         *(b"0" * 16, b"1\r\na\n", b"1\r\naX", b"1\r\na\rX", b"1\r\na\r\n\r", b"1\r\na\r\n;"),
         *(b"0\r\n\n", b"0\r\n\rX", b"0\r\nX: y\n", b"0\r\nX: y\r\n\n"),
@@ -142,6 +174,12 @@ def test_what_can_be_no_body_is_refused_at_its_first_wrong_byte(begun: bytes) ->
     """Not at the end of a line that may never come: what a scanner has let pass has gone to the upstream."""
     assert outcome([begun[:-1]]) == (len(begun) - 1, False)
     assert outcome([begun]) == outcome(single_bytes(begun)) == "bad_request"
+
+
+@pytest.mark.parametrize("begun", [b"5;\n", b"5;\0", b"5;\rX", b"5; "])
+def test_what_can_be_no_extension_is_refused_at_its_first_wrong_byte(begun: bytes) -> None:
+    assert outcome([begun[:-1]], RESPONSE) == (len(begun) - 1, False)
+    assert outcome([begun], RESPONSE) == outcome(single_bytes(begun), RESPONSE) == "upstream_invalid"
 
 
 def test_the_error_is_that_of_the_message() -> None:
@@ -188,9 +226,9 @@ def test_a_view_that_lies_in_one_chunk_is_not_looked_at() -> None:
 
 
 @st.composite
-def chunked_bodies(draw: st.DrawFn) -> bytes:
+def chunked_bodies(draw: st.DrawFn, *, extended: bool = False) -> bytes:
     chunks = draw(st.lists(st.binary(min_size=1, max_size=40), max_size=6))
-    extensions = st.sampled_from([b"", b"", b";a", b';a="b;c"'])
+    extensions = st.sampled_from([b"", b"", b";a", b';a="b;c"'] if extended else [b""])
     lines = [b"%x%b\r\n%b\r\n" % (len(chunk), draw(extensions), chunk) for chunk in chunks]
     trailer = draw(st.sampled_from([b"", b"", b"X: y\r\n", b"X: y\r\nZ:\r\n"]))
     return b"".join(lines) + b"0" + draw(extensions) + b"\r\n" + trailer + b"\r\n"
@@ -200,10 +238,14 @@ cuts = st.lists(st.integers(0, 300))
 
 
 @settings(max_examples=300)
-@given(chunked_bodies(), st.binary(max_size=20), cuts)
-def test_a_valid_body_ends_at_the_same_byte_however_it_is_cut(data: bytes, trailing: bytes, cuts: list[int]) -> None:
-    stream = data + trailing
-    assert outcome([stream]) == outcome(cut(stream, cuts)) == outcome(single_bytes(stream)) == (len(data), True)
+@given(chunked_bodies(), chunked_bodies(extended=True), st.binary(max_size=20), cuts)
+def test_a_valid_body_ends_at_the_same_byte_however_it_is_cut(
+    sent: bytes, answered: bytes, trailing: bytes, cuts: list[int]
+) -> None:
+    for data, kind in ((sent, REQUEST), (answered, RESPONSE)):
+        stream = data + trailing
+        end = (len(data), True)
+        assert outcome([stream], kind) == outcome(cut(stream, cuts), kind) == outcome(single_bytes(stream), kind) == end
 
 
 PIECES = [b"\r\n", b"\r", b"\n", b"0", b"1", b"a", b"5;", b" ", b"\0", b"X: y\r\n", b"Host: a\r\n", b"0\r\n\r\n", b"0x"]
@@ -211,7 +253,7 @@ PIECES = [b"\r\n", b"\r", b"\n", b"0", b"1", b"a", b"5;", b" ", b"\0", b"X: y\r\
 
 @st.composite
 def mangled(draw: st.DrawFn) -> bytes:
-    data = draw(chunked_bodies())
+    data = draw(chunked_bodies(extended=draw(st.booleans())))
     for _ in range(draw(st.integers(0, 3))):
         at, length = draw(st.integers(0, len(data))), draw(st.integers(0, 2))
         data = data[:at] + draw(st.sampled_from(PIECES) | st.binary(max_size=2)) + data[at + length :]
@@ -222,10 +264,11 @@ TRAILER = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\x0a-\x1f\x7f]
 """Fields whose names are tokens (RFC 9110, sections 5.1 and 5.6.2), and an empty line."""
 
 
-def read_by_the_book(data: bytes) -> int | None:
+def read_by_the_book(data: bytes, kind: Kind) -> int | None:
     """A second reader, of a few lines: the length of the whole chunked body that ``data`` begins with, or None."""
+    extension = rb"(;[\x21-\x7e\x80-\xff]{0,255})?" if kind is RESPONSE else rb""
     position = 0
-    while line := re.compile(rb"([0-9A-Fa-f]{1,15})(;[^\x00-\x08\x0a-\x1f\x7f]{0,255})?\r\n").match(data, position):
+    while line := re.compile(rb"([0-9A-Fa-f]{1,15})" + extension + rb"\r\n").match(data, position):
         size = int(line[1], 16)
         position = line.end() + size
         if size == 0:
@@ -243,7 +286,8 @@ def read_by_the_book(data: bytes) -> int | None:
 @example(b"0\r\nTE: y\r\n\r\n", [4])
 @given(mangled() | st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join), cuts)
 def test_any_bytes_end_in_the_same_way_however_they_are_cut(data: bytes, cuts: list[int]) -> None:
-    whole = outcome([data])
-    assert outcome(cut(data, cuts)) == outcome(single_bytes(data)) == whole
-    found = whole[0] if isinstance(whole, tuple) and whole[1] else None
-    assert found == read_by_the_book(data)
+    for kind in (REQUEST, RESPONSE):
+        whole = outcome([data], kind)
+        assert outcome(cut(data, cuts), kind) == outcome(single_bytes(data), kind) == whole
+        found = whole[0] if isinstance(whole, tuple) and whole[1] else None
+        assert found == read_by_the_book(data, kind)

@@ -9,6 +9,7 @@ from harness import (
     at_most,
     fetch,
     frontend,
+    pair,
     read_head,
     request,
     running_client,
@@ -104,6 +105,21 @@ def test_a_paused_end_that_is_closed_stays_closed():
     wait_until(lambda: bucket.wait() > 0, what="the credit is used up")
     bound.relay.abort("done")
     assert bound.end() == "done"
+
+
+def test_an_end_that_pauses_still_sees_what_has_come():
+    """Whoever asks whether a connection may go on cannot wait for the pause to be over."""
+    bucket = Allowance(1)
+    bucket.spend(LEAST_BURST + 1000)
+    theirs, ours = pair()
+    end = MeteredEnd(SocketEnd(theirs, "peer"), bucket)
+    assert end.is_quiet
+    ours.send(b"x")
+    with pytest.raises(BlockingIOError):
+        end.try_read(bytearray(10))
+    assert not end.is_quiet
+    end.close()
+    ours.close()
 
 
 def test_the_bytes_arrive_whole():

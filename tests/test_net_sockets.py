@@ -11,6 +11,7 @@ from localtunnel.net import closing
 from localtunnel.net.sockets import (
     format_address,
     is_shortage,
+    is_silent,
     pending_error,
     plain_host,
     prepare,
@@ -129,3 +130,21 @@ def test_a_failure_that_the_kernel_knows_of_is_told_once():
     wait_until(lambda: pending_error(theirs), what="the reset to arrive")
     assert pending_error(theirs) is False
     closing.close(theirs)
+
+
+@pytest.mark.parametrize("what", ["a byte", "FIN", "RST"])
+def test_a_connection_is_silent_until_anything_comes_and_nothing_is_taken_from_it(what):
+    theirs, ours = pair()
+    assert is_silent(theirs)
+    if what == "a byte":
+        ours.send(b"x")
+    elif what == "FIN":
+        ours.shutdown(socket.SHUT_WR)
+    else:
+        closing.reset(ours)
+    wait_until(lambda: not is_silent(theirs), what="it to arrive")
+    if what == "a byte":
+        assert theirs.recv(2) == b"x"
+        assert is_silent(theirs)
+    closing.close(theirs)
+    ours.close()

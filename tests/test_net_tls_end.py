@@ -119,6 +119,39 @@ def by_hand(context, bufsize=None):
         far.close()
 
 
+@pytest.mark.parametrize(
+    "records",
+    [[chunked(b"more")], [b"\0"], [b"\0\0\0\4"], [b"\0\0\0\4mo"], [END]],
+    ids=["a chunk", "a byte of a length", "a length", "half a chunk", "the mark"],
+)
+@pytest.mark.parametrize("was_read", [False, True], ids=["unread", "read"])
+def test_it_is_quiet_between_two_whole_chunks_and_never_otherwise(context, records, was_read):
+    with by_hand(context) as (end, far):
+        reader = Reader(end)
+        far.send(chunked(b"first"))
+        reader.until(lambda: reader.data == b"first", "the first chunk")
+        reader.read()
+        assert end.is_quiet
+        for record in records:
+            far.send(record)
+        wait_until(lambda: not end.is_quiet, what="it to arrive")
+        if was_read:
+            reader.read()
+            assert end.is_quiet == (reader.data == b"firstmore")
+
+
+def test_what_lies_decrypted_and_unread_is_not_quiet(context):
+    with by_hand(context) as (end, far):
+        far.send(chunked(b"0123456789"))
+        wait_until(lambda: not end.is_quiet, what="it to arrive")
+        assert end.try_read(bytearray(8)) == 4
+        assert not end.is_quiet
+        far.send(chunked(b"ab"))
+        reader = Reader(end)
+        reader.until(lambda: len(reader.data) == 8, "the rest")
+        assert end.is_quiet
+
+
 def test_ten_megabytes_go_either_way_at_once_and_both_ends_are_seen(context):
     chain = Chain(context)
     writers = [gevent.spawn(send_and_finish, sock, BULK) for sock in (chain.visitor, chain.upstream)]

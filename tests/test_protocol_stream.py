@@ -85,3 +85,16 @@ def test_whatever_comes_it_never_gives_more_than_it_got(noise):
         assert len(stream.feed(noise)) <= len(noise)
     except FrameError:
         assert stream.ended
+
+
+@pytest.mark.parametrize("size", range(1, len(chunked(b"hello"))))
+def test_it_is_between_chunks_where_a_whole_one_has_come(size):
+    data = chunked(b"hello")
+    stream = Unchunker()
+    assert stream.is_between_chunks
+    stream.feed(data[:size])
+    assert not stream.is_between_chunks
+    stream.feed(data[size:])
+    assert stream.is_between_chunks
+    stream.feed(END)
+    assert not stream.is_between_chunks

@@ -9,13 +9,17 @@ import pytest
 TESTS = Path(__file__).parent
 TEXT = (TESTS.parent / "docs" / "security.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| (`test_[^|]+`) \|$", TEXT, re.MULTILINE)
-NAMED = sorted({name for *_, cell in ROWS for name in re.findall(r"`([^`]+)`", cell)})
+WAYS = re.findall(r"^\| ([^|]+) \| ([^|]+) \| (`test_[^|]+`) \|$", TEXT, re.MULTILINE)
+"""The ways on which a connection changes visitors."""
+
+NAMED = sorted({name for *_, cell in ROWS + WAYS for name in re.findall(r"`([^`]+)`", cell)})
 
 
-def test_the_table_is_found():
-    assert len(ROWS) >= 20
-    lines = TEXT[TEXT.index("| attacker |") :].partition("\n\n")[0].splitlines()
-    assert len(lines) == len(ROWS) + 2
+@pytest.mark.parametrize(("begun", "rows", "least"), [("| attacker |", ROWS, 20), ("| way |", WAYS, 8)])
+def test_the_tables_are_found(begun, rows, least):
+    assert len(rows) >= least
+    lines = TEXT[TEXT.index(begun) :].partition("\n\n")[0].splitlines()
+    assert len(lines) == len(rows) + 2
 
 
 @pytest.mark.parametrize("name", NAMED)

@@ -76,14 +76,13 @@ def test_bodies_of_pipelined_requests_stay_with_their_own(site: Site) -> None:
     proxies = [site.demo.park() for _ in range(3)]
     visitor = site.visit(request(HOST, "/a", "POST", body=b"GET / HTTP/1.1\r\n\r\n") + chunked + request(HOST, "/c"))
     bodies = []
-    upstream = site.demo.joined(proxies.pop())
     for target in ("/a", "/b"):
+        upstream = site.demo.joined(proxies.pop())
         asked = upstream.message()
         bodies.append((asked.target, asked.body))
         assert asked.target == target
         upstream.send(OK)
-        if target == "/a":
-            upstream = site.demo.joined(proxies.pop())
+    upstream = site.demo.joined(proxies.pop())
     assert bodies == [("/a", b"GET / HTTP/1.1\r\n\r\n"), ("/b", b"abc")]
     assert answer(upstream) == "/c"
     assert [visitor.message().body for _ in range(3)] == [b"ok", b"ok", b"/c"]

@@ -63,13 +63,17 @@ def test_what_follows_the_head_is_held_until_101(site: Site) -> None:
 
 
 def test_an_upgrade_that_is_refused_goes_on_as_http(site: Site) -> None:
+    """On another connection: this one may have been half of a WebSocket to the upstream."""
     visitor, upstream = site.join(UPGRADE + request(HOST, "/next"))
     upstream.message()
+    proxy = site.demo.park()
     upstream.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
     assert visitor.message().status == 403
-    assert upstream.message().target == "/next"
-    upstream.send(OK)
+    fresh = site.demo.joined(proxy)
+    assert fresh.message().target == "/next"
+    fresh.send(OK)
     assert visitor.message().body == b"ok"
+    assert upstream.rest() == b""
 
 
 def test_interim_responses_come_before_the_101(site: Site) -> None:

@@ -1,9 +1,10 @@
 """Where a body ends: scanners that are shown the bytes of a message as they pass, and move none of them.
 
-Every scanner has the same three things. ``feed(data)`` takes the next bytes and returns how many of them belong to the
+Every scanner has the same four things. ``feed(data)`` takes the next bytes and returns how many of them belong to the
 body: all of them, or those up to its end. ``done`` tells that the end has been seen. ``until_close`` tells that it is
-the end of the connection, which the caller sees and the scanner does not. The work is linear in the bytes, however
-finely they arrive.
+the end of the connection, which the caller sees and the scanner does not. ``is_plain`` tells that nothing has come but
+content and what counts it: no extension of a chunk, no trailer field. The work is linear in the bytes, however finely
+they arrive.
 """
 
 import re
@@ -13,10 +14,11 @@ from localtunnel.http import refusal
 from localtunnel.http.authority import shown
 from localtunnel.http.claims import is_claim
 from localtunnel.http.fields import parse_fields, plain_name
-from localtunnel.http.refusal import Kind
+from localtunnel.http.refusal import REQUEST, RESPONSE, Kind
 
 MAX_CHUNK_EXTENSION = 256
-"""Bytes of the extensions of one chunk: hardly anybody sends any, and those that are known take up to 100."""
+"""Bytes of the extensions of a response's chunk: hardly any server sends them, and those that are known take up to 100.
+A request must not have any: readers that skip them up to different line ends see two requests in the bytes of one."""
 
 MAX_TRAILER = 16 * 1024
 """Bytes of a trailer section, its empty line included: real ones carry a checksum or a status, below 1 KiB."""
@@ -24,14 +26,22 @@ MAX_TRAILER = 16 * 1024
 _CHUNK_DIGITS = 15
 """Hexadecimal digits of a chunk's size: 2^60 bytes, which no signed 64-bit counter of an upstream overflows at."""
 
-_SIZE = rb"[0-9A-Fa-f]{1,%d}" % _CHUNK_DIGITS
-_EXTENSION = rb"(?:;[\t\x20-\x7e\x80-\xff]{0,%d})?" % (MAX_CHUNK_EXTENSION - 1)
-"""RFC 9112, section 7.1.1. White space before the first semicolon is valid there, but readers differ on it."""
+_SIZE = rb"([0-9A-Fa-f]{1,%d})" % _CHUNK_DIGITS
+_EXTENSION = rb"(;[\x21-\x7e\x80-\xff]{0,%d})?" % (MAX_CHUNK_EXTENSION - 1)
+"""RFC 9112, section 7.1.1. White space around the semicolon is valid there, but readers differ on it."""
 
-_FIRST_SIZE = re.compile(rb"(%b)%b\r\n" % (_SIZE, _EXTENSION))
-_FIRST_SIZE_BEGUN = re.compile(rb"(?:%b%b\r?)?" % (_SIZE, _EXTENSION))
-_NEXT_SIZE = re.compile(rb"\r\n(%b)%b\r\n" % (_SIZE, _EXTENSION))
-_NEXT_SIZE_BEGUN = re.compile(rb"\r?|\r\n(?:%b%b\r?)?" % (_SIZE, _EXTENSION))
+
+class _SizeLine:
+    """The line of a chunk's size, as the first one and as each that follows has to begin; what has come of one."""
+
+    def __init__(self, extension: bytes) -> None:
+        self.first = re.compile(rb"%b%b\r\n" % (_SIZE, extension))
+        self.first_begun = re.compile(rb"(?:%b%b\r?)?" % (_SIZE, extension))
+        self.next = re.compile(rb"\r\n%b%b\r\n" % (_SIZE, extension))
+        self.next_begun = re.compile(rb"\r?|\r\n(?:%b%b\r?)?" % (_SIZE, extension))
+
+
+_SIZE_LINES = {REQUEST: _SizeLine(rb"()"), RESPONSE: _SizeLine(_EXTENSION)}
 _MAX_SIZE_LINE = len(b"\r\n") + _CHUNK_DIGITS + MAX_CHUNK_EXTENSION + len(b"\r\n")
 _BARE_LINE_END = re.compile(rb"\r(?=[^\n])|(?<!\r)\n")
 
@@ -50,6 +60,7 @@ class Counted:
     """A body of a known length. ``remaining`` is how many of its bytes have not passed yet."""
 
     __slots__ = ("done", "remaining")
+    is_plain = True
     until_close = False
 
     def __init__(self, length: int) -> None:
@@ -81,6 +92,7 @@ class UntilClose:
     """The body of a response that ends with its connection (RFC 9112, section 6.3)."""
 
     __slots__ = ()
+    is_plain = True
     until_close = True
     done = False
     unseen = 1 << 62
@@ -98,6 +110,7 @@ class NoBody:
     """The body of a message that has none. ``NO_BODY`` is the only one that is needed."""
 
     __slots__ = ()
+    is_plain = True
     until_close = False
     done = True
     unseen = 0
@@ -121,16 +134,29 @@ class Chunked:
     ``remaining`` is how many bytes of the present chunk's data have not passed yet: those hold nothing to look at.
     """
 
-    __slots__ = ("_announced", "_begun", "_in_trailer", "_kind", "_line", "_line_begun", "done", "remaining")
+    __slots__ = (
+        "_announced",
+        "_begun",
+        "_in_trailer",
+        "_kind",
+        "_line",
+        "_line_begun",
+        "_lines",
+        "done",
+        "is_plain",
+        "remaining",
+    )
     until_close = False
 
     def __init__(self, kind: Kind) -> None:
         self.done = False
+        self.is_plain = True
         self.remaining = 0
         self._announced = 0
         self._kind = kind
-        self._line = _FIRST_SIZE
-        self._line_begun = _FIRST_SIZE_BEGUN
+        self._lines = lines = _SIZE_LINES[kind]
+        self._line = lines.first
+        self._line_begun = lines.first_begun
         self._in_trailer = False
         self._begun = bytearray()
         """What has passed of a size line, or of the trailer section, whose end has not."""
@@ -191,15 +217,17 @@ class Chunked:
             end = line.end()
         self.remaining = int(line[1], 16)
         self._announced += self.remaining
+        if line[2]:
+            self.is_plain = False
         self._in_trailer = not self.remaining
-        self._line = _NEXT_SIZE
-        self._line_begun = _NEXT_SIZE_BEGUN
+        self._line = self._lines.next
+        self._line_begun = self._lines.next_begun
         begun.clear()
         return end
 
     def _refuse_size(self) -> NoReturn:
         begun = bytes(self._begun)
-        if self._line is _NEXT_SIZE and not (begun + b"\n").startswith(b"\r\n"):
+        if self._line is self._lines.next and not (begun + b"\n").startswith(b"\r\n"):
             self._kind.refuse(
                 f"A chunk of the {self._kind.noun}'s body has other bytes after its data than a line end (CRLF); its "
                 "size is wrong."
@@ -232,7 +260,10 @@ class Chunked:
         return position + size - known
 
     def _check_trailer(self, section: bytes) -> None:
-        for name, _, _ in parse_fields(section, self._kind, "trailer"):
+        fields = parse_fields(section, self._kind, "trailer")
+        if fields:
+            self.is_plain = False
+        for name, _, _ in fields:
             if plain_name(name) in _NOT_IN_A_TRAILER or is_claim(name):
                 self._kind.refuse(f"The {self._kind.noun}'s trailer carries {shown(name)}, which belongs in the head.")
 

@@ -19,6 +19,7 @@ from localtunnel.http.collecting import Collector, Repeated
 from localtunnel.http.fields import Field, parse_fields, values_of
 from localtunnel.http.framing import FRAMING, NO_OPTIONS, keeps_alive, offers_websocket, read_length, read_options
 from localtunnel.http.refusal import REQUEST
+from localtunnel.http.sharing import LOGIN_FIELDS, has_intermediary, logs_in
 from localtunnel.protocol import limits
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\"$-~\x80-\xff]+) HTTP/1\.([01])\r\n")
@@ -26,7 +27,7 @@ _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\"$-~\x80-\xff]+
 
 _ABSOLUTE_FORM = re.compile(rb"(https?)://([^/?]*)(?:[/?].*)?", re.IGNORECASE)
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
-_WATCHED = FRAMING | {b"host"}
+_WATCHED = FRAMING | LOGIN_FIELDS | {b"expect", b"host"}
 
 _MAX_KEPT_HOST = 255
 """Bytes of a Host field whose parsed form is kept for the next request: a name of 253 (RFC 1035) is among them."""
@@ -62,6 +63,10 @@ class RequestHead(Struct, frozen=True, gc=False):
     """Whether the visitor would send another request on this connection."""
     upgrade: bool = False
     """Whether this offers a WebSocket (RFC 6455, section 4.1). Any other Upgrade is an offer that may be ignored."""
+    expects: bool = False
+    """Whether it has an Expect field (RFC 9110, section 10.1.1)."""
+    logs_in: bool = False
+    """Whether it brings a login of its connection, which is not one of the request alone."""
 
     @property
     def target(self) -> str:
@@ -82,12 +87,9 @@ class RequestHead(Struct, frozen=True, gc=False):
         return b", ".join(value for name, value, _ in self.fields if name == b"accept").decode("latin-1")
 
     @property
-    def authenticates_connection(self) -> bool:
-        """Whether NTLM or Negotiate is in play, which vouch for a connection and not for a request (RFC 4559, 6)."""
-        for name, value, _ in self.fields:
-            if name == b"authorization":
-                return value[:9].lower().startswith((b"ntlm", b"negotiate"))
-        return False
+    def has_intermediary(self) -> bool:
+        """Whether it shows any sign of a proxy on its way."""
+        return has_intermediary(self.version, self.raw_target, self.fields)
 
     def body(self) -> Body:
         """Return a fresh scanner for the body that follows the head; it raises ``errors.BadRequest``."""
@@ -164,6 +166,8 @@ def parse_head(head: bytes) -> RequestHead:
         options,
         keeps_alive(options, version),
         upgrade,
+        b"expect" in found,
+        logs_in(found, LOGIN_FIELDS),
     )
 
 

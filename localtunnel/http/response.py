@@ -15,6 +15,7 @@ from localtunnel.http.collecting import Collector, Repeated
 from localtunnel.http.fields import Field, parse_fields, values_of
 from localtunnel.http.framing import FRAMING, NO_OPTIONS, is_websocket, keeps_alive, read_length, read_options
 from localtunnel.http.refusal import RESPONSE
+from localtunnel.http.sharing import CHALLENGE_FIELDS, logs_in
 from localtunnel.protocol import limits
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
@@ -27,6 +28,7 @@ _LONGEST_LINE_SHOWN = 80
 
 _OK = 200
 _SWITCHING_PROTOCOLS = 101
+_WATCHED = FRAMING | CHALLENGE_FIELDS
 _NOT_MODIFIED = 304
 _WITHOUT_BODY = frozenset({204, _NOT_MODIFIED})
 
@@ -56,6 +58,8 @@ class ResponseHead(Struct, frozen=True, gc=False):
     """Whether the upstream would take another request on this connection, if the body's end can be seen."""
     upgrade: bool = False
     """Whether this is the 101 that turns the connection into a WebSocket."""
+    logs_in: bool = False
+    """Whether it asks for a login of its connection, or is a step of one."""
 
     def body(self, method: str) -> Body:
         """Return a fresh scanner for the body of this answer to ``method`` (RFC 9112, section 6.3).
@@ -144,7 +148,7 @@ def parse_response(head: bytes) -> ResponseHead:
     version = (1, 1) if minor == b"1" else (1, 0)
     status = int(digits)
     fields = parse_fields(head[line.end() :], RESPONSE)
-    found = values_of(fields, FRAMING)
+    found = values_of(fields, _WATCHED)
     options = read_options(found.get(b"connection"))
     keep_alive = keeps_alive(options, version)
     dropped = _misplaced(status, found)
@@ -165,6 +169,7 @@ def parse_response(head: bytes) -> ResponseHead:
         options,
         keep_alive,
         status == _SWITCHING_PROTOCOLS and is_websocket(found, options),
+        logs_in(found, CHALLENGE_FIELDS),
     )
 
 

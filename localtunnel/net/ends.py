@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import gevent
 
 from localtunnel.net import closing
+from localtunnel.net.sockets import is_silent
 
 READ, WRITE = 1, 2
 """What a watcher waits for, as gevent's loop counts."""
@@ -25,6 +26,10 @@ class End(Protocol):
     @property
     def has_pending(self) -> bool:
         """Whether bytes lie ready to be read that no watcher will tell of: those of a record already decrypted."""
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that was not read, not a part of it, and not the end: a system call tells."""
 
     @property
     def descriptor(self) -> int:
@@ -62,6 +67,11 @@ class SocketEnd:
         self.watcher = watcher or gevent.get_hub().loop.io(sock.fileno(), READ)
         self.try_read = sock.recv_into
         self.try_write = sock.send
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that was not read, and not the end."""
+        return is_silent(self.sock)
 
     @property
     def descriptor(self) -> int:

@@ -68,6 +68,11 @@ class MeteredEnd:
         return self._end.has_pending and not self.watcher.paused
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that was not read, limit or not."""
+        return self._end.is_quiet
+
+    @property
     def descriptor(self) -> int:
         """None: what passes has to be counted."""
         return -1

@@ -40,6 +40,20 @@ def prepare(sock: socket.socket, *, loopback: bool = False) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+def is_silent(sock: Socket) -> bool:
+    """Say whether nothing waits to be read from ``sock``, not even its end. Nothing is taken from it.
+
+    Over TLS it is the encrypted bytes that count, of which a part of a record is something as well.
+    """
+    try:
+        Socket.recv(sock, 1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _liveness_options() -> list[tuple[int, int]]:
     wanted = {
         "TCP_KEEPIDLE": KEEPALIVE_IDLE,

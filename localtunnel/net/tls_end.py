@@ -9,7 +9,7 @@ import gevent
 from localtunnel.errors import FrameError
 from localtunnel.net import closing
 from localtunnel.net.ends import WRITE, End, SocketEnd
-from localtunnel.net.sockets import Socket
+from localtunnel.net.sockets import Socket, is_silent
 from localtunnel.net.tls import TlsSocket, is_tls
 from localtunnel.protocol.stream import END, LENGTH_SIZE, MAX_CHUNK, RECORD_SIZE, Unchunker, chunked
 
@@ -57,6 +57,11 @@ class TlsEnd:
         self._marked = False
         self._writer: Any = None
         self._closing: Any = None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that was not read: no record, no part of a chunk, and not the mark."""
+        return self._stream.is_between_chunks and not self.sock.pending() and is_silent(self.sock)
 
     def try_read(self, buffer: bytearray | memoryview) -> int:
         """Read records into ``buffer`` for as long as whole ones fit and come: the number of bytes, 0 at the end."""

@@ -35,13 +35,17 @@ class Unchunker:
         self._head = b""
         self._left = 0
 
+    @property
+    def is_between_chunks(self) -> bool:
+        """Whether all that has come are whole chunks, and not the end."""
+        return not (self._left or self._head or self.ended)
+
     def compact(self, view: memoryview, size: int) -> int:
         """Move what ``view[:size]`` carries to its beginning, and return how many bytes that is.
 
         Raises FrameError for bytes behind the end. In place, because this is on the way of every byte.
         """
-        between = not (self._left or self._head or self.ended)
-        if between and int.from_bytes(view[:LENGTH_SIZE], "big") == size - LENGTH_SIZE > 0:
+        if self.is_between_chunks and int.from_bytes(view[:LENGTH_SIZE], "big") == size - LENGTH_SIZE > 0:
             # A record with one chunk, as our own side sends them.
             view[: size - LENGTH_SIZE] = view[LENGTH_SIZE:size]
             return size - LENGTH_SIZE

@@ -19,7 +19,17 @@ class Answer:
     Its methods raise UpstreamInvalid for what is not HTTP/1.x as RFC 9112 has it.
     """
 
-    __slots__ = ("_interim", "_keeps_alive", "_reader", "body", "has_begun", "head", "is_clean", "unchunks")
+    __slots__ = (
+        "_keeps_alive",
+        "_reader",
+        "body",
+        "has_begun",
+        "head",
+        "interim",
+        "is_clean",
+        "is_early",
+        "unchunks",
+    )
 
     def __init__(self) -> None:
         self.head: ResponseHead | None = None
@@ -31,8 +41,11 @@ class Answer:
         """Whether the chunks are to be taken out of a chunked body."""
         self.has_begun = False
         """Whether any of it has come."""
+        self.interim = 0
+        """Heads that have come before the final one."""
+        self.is_early = False
+        """Whether it began before all of the request had been sent: it is hardly an answer to that, then."""
         self._reader: ResponseReader | None = None
-        self._interim = 0
         self._keeps_alive = True
         """Whether every head so far lets the connection go on."""
 
@@ -61,8 +74,8 @@ class Answer:
     def _note(self, head: ResponseHead) -> None:
         self._keeps_alive = self._keeps_alive and head.keep_alive
         if head.status < _OK:
-            self._interim += 1
-            if self._interim > MAX_INTERIM:
+            self.interim += 1
+            if self.interim > MAX_INTERIM:
                 RESPONSE.refuse(
                     f"More than {MAX_INTERIM} interim responses (with a status below 200) came before the final one."
                 )

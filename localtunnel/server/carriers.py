@@ -1,7 +1,8 @@
 """Joined proxy connections between two exchanges: kept for a moment, and used again for the same tunnel.
 
 A visitor who comes while one is kept needs no assignment and no new connection at the upstream. Which exchange may use
-one, and which may leave one behind, is ``exchange``'s to say; how long they are kept, and when they go, is said here.
+one is ``exchange``'s to say, and which may leave one behind ``lending``'s; how long they are kept, and when they go, is
+said here.
 """
 
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from localtunnel.net.deadline import Expiry
 from localtunnel.net.ends import End
 from localtunnel.net.pump import Side
+from localtunnel.server import lending
 
 if TYPE_CHECKING:
     from localtunnel.server.exchange import Exchange
@@ -58,12 +60,17 @@ class Carriers:
         return Carrier(end, self)
 
     def take(self) -> Carrier | None:
-        """Return the connection that was kept last, which is the caller's then, or None."""
-        if not self._kept:
-            return None
-        carrier, _ = self._kept.popitem()
-        self._idle.discard(carrier)
-        return carrier
+        """Return the connection that was kept last and may go on, which is the caller's then, or None.
+
+        Those that may not are closed.
+        """
+        while self._kept:
+            carrier, _ = self._kept.popitem()
+            self._idle.discard(carrier)
+            if lending.may_go_on(carrier):
+                return carrier
+            carrier.close(reset=False)
+        return None
 
     def keep(self, carrier: Carrier) -> None:
         """Take ``carrier`` over, with nothing in flight on it."""

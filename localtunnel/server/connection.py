@@ -12,6 +12,7 @@ from localtunnel.http.request import HeadReader, RequestHead, read_head
 from localtunnel.net.ends import SocketEnd
 from localtunnel.net.pump import Side, buffer, view
 from localtunnel.net.sockets import Socket
+from localtunnel.server import lending
 from localtunnel.server.admission import Place
 from localtunnel.server.carriers import Carrier, Carriers
 
@@ -32,14 +33,19 @@ class Connection:
         "closed",
         "forwarding",
         "host",
+        "is_shared",
         "place",
         "port",
         "side",
     )
 
-    def __init__(self, edge: "Edge", sock: Socket, host: str, port: int, forwarding: Forwarding) -> None:
+    def __init__(
+        self, edge: "Edge", sock: Socket, host: str, port: int, forwarding: Forwarding, *, is_shared: bool
+    ) -> None:
         self.host = host
         self.port = port
+        self.is_shared = is_shared
+        """Whether it is a proxy's, and so that of many visitors."""
         self.forwarding = forwarding
         self.busy = False
         self.closed = False
@@ -161,11 +167,17 @@ class Connection:
         self._pinned = (carriers, carrier)
         carrier.watch_for(self._unpin)
 
-    def take_pinned(self, carriers: Carriers) -> Carrier | None:
-        """Return the connection that was pinned for the tunnel of ``carriers``; one of another tunnel stays."""
+    def take_pinned(self, carriers: Carriers, request: RequestHead) -> Carrier | None:
+        """Return the connection that was pinned for the tunnel of ``carriers``; one of another tunnel stays.
+
+        One that may not go on, or not with ``request``, which a proxy may have sent for somebody else, is closed.
+        """
         if self._pinned is None or self._pinned[0] is not carriers:
             return None
         carrier = self._pinned[1]
+        if request.has_intermediary or not lending.may_go_on(carrier):
+            self._unpin()
+            return None
         self._pinned = None
         return carrier
 

@@ -60,7 +60,8 @@ class Edge:
 
     def accept(self, sock: Socket, host: str, port: int, received: bytes = b"") -> None:
         """Take over a visitor's connection, from which ``received`` was read already."""
-        connection = Connection(self, sock, host, port, Forwarding(host, self._proto))
+        is_shared = bool(self._trusted) and host in self._trusted
+        connection = Connection(self, sock, host, port, Forwarding(host, self._proto), is_shared=is_shared)
         now = time.monotonic()
         try:
             connection.place = self._admission.enter(host, connection, now)
@@ -126,7 +127,7 @@ class Edge:
     def _admit(self, connection: Connection, head: RequestHead, now: float) -> str:
         """Count the request where it belongs, and return the visitor's address. Raises TooManyRequests."""
         host = connection.host
-        if not self._trusted or host not in self._trusted:
+        if not connection.is_shared:
             if connection.place is not None:
                 connection.place.request(now)
             return host

@@ -20,9 +20,11 @@ from localtunnel.net.metered import MeteredEnd
 from localtunnel.net.pump import Side
 from localtunnel.net.relay import Relay
 from localtunnel.protocol.messages import Assignment
+from localtunnel.server import lending
 from localtunnel.server.answer import Answer
 from localtunnel.server.carriers import Carrier, Carriers
 from localtunnel.server.join import Joining
+from localtunnel.server.lending import Fate
 from localtunnel.server.progress import Progress
 
 if TYPE_CHECKING:
@@ -237,6 +239,7 @@ class Exchange(Joining):
             self._unanswered()
         else:
             side.backlog = b""
+            self._answer.is_early = True
             self._close = True
             self._connection.side.discarding = True
             self._connection.side.watch()
@@ -263,6 +266,8 @@ class Exchange(Joining):
                     # The last chunk was taken out, so that no write will tell of the end.
                     self._finish()
             return passed
+        if not answer.has_begun:
+            answer.is_early = bool(carrier.backlog) or not self._request_body.done
         out = b""
         found = answer.next_head(data)
         while found is not None:
@@ -316,7 +321,7 @@ class Exchange(Joining):
 
     def take_carrier(self, carriers: Carriers) -> Carrier | None:
         """Return a connection that is already joined, where this exchange may use one."""
-        carrier = self._connection.take_pinned(carriers)
+        carrier = self._connection.take_pinned(carriers, self._request)
         if carrier is None and self.repeatable:
             carrier = carriers.take()
         return carrier
@@ -391,18 +396,21 @@ class Exchange(Joining):
         if carrier is None:
             return
         is_whole = self._request_body.done and not carrier.backlog
-        is_reusable = is_whole and self._answer.is_reusable
+        connection = self._connection
+        fate = lending.fate(
+            self._request, self._answer, sent=is_whole, pinned=carrier.personal, shared=connection.is_shared
+        )
         self._ended("answered")
         self._carrier = None
-        if not is_reusable:
+        if fate is Fate.CLOSED:
             carrier.close(reset=not is_whole)
-        elif carrier.personal or self._request.authenticates_connection:
-            carrier.unbind()
-            self._connection.pin(self._tunnel.carriers, carrier)
         else:
             carrier.unbind()
-            self._tunnel.carriers.keep(carrier)
-        self._connection.exchange_ended(close=self._close, whole=is_whole)
+            if fate is Fate.PINNED:
+                connection.pin(self._tunnel.carriers, carrier)
+            else:
+                self._tunnel.carriers.keep(carrier)
+        connection.exchange_ended(close=self._close, whole=is_whole)
 
     def _relay_ended(self, reason: str) -> None:
         self._connection.gone()

@@ -36,10 +36,11 @@ class Asked(msgspec.Struct):
 class Wire:
     """One connection of an upstream. What is wrong about an upstream is which of these methods it calls, and when."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, seen: Callable[[Asked], None]) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = sock
         self._data = bytearray()
+        self._seen = seen
 
     def heads(self) -> Iterator[Asked]:
         """Yield the head of one request after the other, until the connection ends or says that it does.
@@ -48,6 +49,7 @@ class Wire:
         """
         while (asked := self._head()) is not None:
             yield asked
+            self._seen(asked)
             if asked.fields.get("connection", "").lower() == "close":
                 return
 
@@ -349,12 +351,12 @@ def logs_connections_in(wire: Wire) -> None:
         wire.answer(asked)
 
 
-def serving(upstream: Upstream) -> AbstractContextManager[int]:
-    """Run ``upstream`` for every connection; yields the port."""
+def serving(upstream: Upstream, seen: Callable[[Asked], None] = lambda asked: None) -> AbstractContextManager[int]:
+    """Run ``upstream`` for every connection; yields the port. ``seen`` is shown each request that was answered."""
 
     def serve(sock: socket.socket) -> None:
         try:
-            upstream(Wire(sock))
+            upstream(Wire(sock, seen))
         except EOFError:
             return
 

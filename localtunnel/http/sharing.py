@@ -1,0 +1,60 @@
+"""Whether a connection is one person's: logins that vouch for a whole connection, and signs that it carries several.
+
+NTLM and Negotiate log in a connection and not a request (RFC 4559, section 6): whoever
+sends the next request on it is taken for the one who logged in. A proxy on the way may
+send requests of many people on one connection, and a trusted one is known to. Any
+other gives itself away by what it adds, as far as it adds anything.
+"""
+
+import re
+
+from localtunnel.http.claims import is_claim
+from localtunnel.http.fields import Field, plain_name
+
+LOGIN_FIELDS = frozenset({b"authorization", b"proxy-authorization"})
+CHALLENGE_FIELDS = frozenset({b"www-authenticate", b"proxy-authenticate", b"authentication-info"})
+"""Where a request and a response name a scheme."""
+
+_SCHEME = re.compile(rb"\b(?:ntlm|negotiate|kerberos|credssp)\b", re.IGNORECASE)
+"""The schemes that log in a connection. They count wherever they stand in a value: an upstream may look further than
+the first word, as far as the second element of a list, say."""
+
+_SIGNS = frozenset(
+    {
+        # RFC 9110, sections 7.6.2 and 7.6.3; RFC 8586; and what a request to a proxy carries.
+        b"max-forwards",
+        b"via",
+        b"cdn-loop",
+        b"proxy-authorization",
+        b"proxy-connection",
+        # What proxies, balancers and networks mark requests with, beside the claims of who the visitor is.
+        b"akamai-origin-hop",
+        b"cf-ray",
+        b"fastly-ff",
+        b"surrogate-capability",
+        b"x-amz-cf-id",
+        b"x-amzn-trace-id",
+        b"x-arr-log-id",
+        b"x-azure-ref",
+        b"x-bluecoat-via",
+        b"x-cloud-trace-context",
+        b"x-request-start",
+        b"x-varnish",
+    }
+)
+
+
+def logs_in(found: dict[bytes, list[bytes]], names: frozenset[bytes]) -> bool:
+    """Say whether any value of the fields ``names`` in ``found`` has a scheme that logs in the connection."""
+    return any(_SCHEME.search(value) for name in names for value in found.get(name, ()))
+
+
+def has_intermediary(version: tuple[int, int], target: bytes, fields: list[Field]) -> bool:
+    """Say whether a request with this version, target and ``fields`` shows any sign of a proxy on its way.
+
+    HTTP/1.0 counts as one: programs that people use have not sent it for long, and proxies do. So does a target in
+    absolute form, which is for proxies (RFC 9112, section 3.2.2).
+    """
+    if version == (1, 0) or not target.startswith((b"/", b"*")):
+        return True
+    return any(plain_name(name) in _SIGNS or is_claim(name) for name, _, _ in fields)
