@@ -120,15 +120,17 @@ def test_a_request_that_meets_its_closing_is_repeated_once(site: Site, how: str)
         assert visitor.message().body == b"ok"
 
 
-@pytest.mark.parametrize("begun", [b"H", b"HTTP/1.1 100 Continue\r\n\r\n"])
-def test_a_request_is_not_repeated_once_an_answer_has_begun(site: Site, begun: bytes) -> None:
+@pytest.mark.parametrize(
+    ("begun", "error"), [(b"H", b"upstream_invalid"), (b"HTTP/1.1 100 Continue\r\n\r\n", b"upstream_closed")]
+)
+def test_a_request_is_not_repeated_once_an_answer_has_begun(site: Site, begun: bytes, error: bytes) -> None:
     visitor, upstream = keep(site)
     spare = site.demo.park()
     visitor.send(GET)
     upstream.message()
     upstream.send(begun)
     upstream.close()
-    assert b"upstream_closed" in visitor.rest()
+    assert error in visitor.rest()
     assert Stream(spare).waiting() == b""
 
 
