@@ -51,6 +51,7 @@ def have(site: Site, asked: bytes, answer: bytes, *, head_only: bool = False) ->
 LENT = {
     "GET": (GET, OK),
     "GET, length 0": (request(HOST, fields="Content-Length: 0\r\n"), OK),
+    "HTTP/1.0": (GET.replace(b"HTTP/1.1", b"HTTP/1.0"), OK),
     "DELETE": (request(HOST, method="DELETE"), OK),
     "OPTIONS": (request(HOST, method="OPTIONS"), OK),
     "TRACE": (request(HOST, method="TRACE"), OK),
