@@ -24,6 +24,10 @@ class End(Protocol):
     """gevent's io watcher for it, which whoever owns the end starts and stops; closed with the end."""
 
     @property
+    def sock(self) -> socket.socket:
+        """The connection, for options and for what the kernel knows of it; bytes go through the end only."""
+
+    @property
     def has_pending(self) -> bool:
         """Whether bytes lie ready to be read that no watcher will tell of: those of a record already decrypted."""
 

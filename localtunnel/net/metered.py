@@ -54,10 +54,11 @@ class Allowance:
 class MeteredEnd:
     """``end`` under a limit: what is read from it and written to it is taken from ``bucket``. It owns ``end``."""
 
-    __slots__ = ("_bucket", "_end", "label", "watcher")
+    __slots__ = ("_bucket", "_end", "label", "sock", "watcher")
 
     def __init__(self, end: End, bucket: Allowance) -> None:
         self.label = end.label
+        self.sock = end.sock
         self.watcher = _Gate(end.watcher)
         self._end = end
         self._bucket = bucket

@@ -19,8 +19,9 @@ KEEPALIVE_COUNT = 3
 USER_TIMEOUT_MS = 60_000
 """How long sent bytes may stay unacknowledged (RFC 5482): keepalive is silent while data is outstanding."""
 
-_TCP_INFO_RTT, _TCP_INFO_SIZE = 68, 72
-"""Where Linux keeps ``tcpi_rtt``, in microseconds, within ``struct tcp_info`` (linux/tcp.h)."""
+_TCP_INFO_UNACKED, _TCP_INFO_RTT, _TCP_INFO_SIZE = 24, 68, 72
+"""Where Linux keeps ``tcpi_unacked``, in segments, and ``tcpi_rtt``, in microseconds, within ``struct tcp_info``
+(linux/tcp.h)."""
 
 _CLOSED = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN, errno.ESHUTDOWN))
 _SHORTAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -78,11 +79,20 @@ def translate(error: OSError, doing: str) -> NetworkError:
 
 def smoothed_round_trip(sock: socket.socket) -> float:
     """Return the kernel's smoothed round trip of ``sock`` in seconds (RFC 6298), 0 where it does not tell."""
+    return _tcp_info(sock, _TCP_INFO_RTT) / 1_000_000
+
+
+def is_acknowledged(sock: socket.socket) -> bool:
+    """Say whether the peer's machine has acknowledged all that was sent on ``sock``; where nobody tells, it has."""
+    return _tcp_info(sock, _TCP_INFO_UNACKED) == 0
+
+
+def _tcp_info(sock: socket.socket, offset: int) -> int:
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
     except (OSError, AttributeError):
-        return 0.0
-    return int.from_bytes(info[_TCP_INFO_RTT : _TCP_INFO_RTT + 4], sys.byteorder) / 1_000_000
+        return 0
+    return int.from_bytes(info[offset : offset + 4], sys.byteorder)
 
 
 def source_towards(family: int, sockaddr: tuple[Any, ...]) -> str | None:

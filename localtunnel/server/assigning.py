@@ -226,11 +226,14 @@ class Assigning03(Assigning):
             self._no_got()
 
     def _no_got(self) -> None:
-        """Nobody answered in time: try more connections, unless time is up or the client has it already."""
+        """Nobody answered in time: try more connections, unless time is up or the client has it already.
+
+        Where the tunnel has ended meanwhile there are none, and what does not answer now will not.
+        """
         self._missed = True
         self._pool.suspect_all()
-        if not self._deadline.remaining():
-            self._exhausted(PoolExhausted("The tunnel's client does not answer; try again in a moment."))
+        if not self._deadline.remaining() or (self._pool.closed and not self._seen):
+            self._give_up(PoolExhausted("The tunnel's client does not answer; try again in a moment."))
         elif self._seen:
             self._arm(self._deadline.remaining() or 0.0, self._no_got)
         else:
@@ -254,8 +257,10 @@ class Assigning03(Assigning):
 
     def _exhausted(self, error: PoolExhausted) -> None:
         """No connection was parked in time; an answer may still come on one that was assigned before."""
-        if self._attempts and self._deadline.remaining():
-            return
+        if not self._attempts or not self._deadline.remaining():
+            self._give_up(error)
+
+    def _give_up(self, error: PoolExhausted) -> None:
         if self._seen:
             self._refuse(UpstreamClosed())
         else:

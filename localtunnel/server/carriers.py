@@ -5,11 +5,14 @@ one is ``exchange``'s to say, and which may leave one behind ``lending``'s; how 
 said here.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from localtunnel.net.deadline import Expiry
 from localtunnel.net.ends import End
 from localtunnel.net.pump import Side
+from localtunnel.net.sockets import is_acknowledged, smoothed_round_trip
+from localtunnel.protocol.limits import GOT_ROUND_TRIPS, GOT_TIMEOUT
 from localtunnel.server import lending
 
 if TYPE_CHECKING:
@@ -35,6 +38,18 @@ class Carrier(Side):
         self.personal = False
         """Whether a visitor has logged in on it: then it is that visitor's until it is closed."""
 
+    def is_lost(self, seconds: float) -> bool | None:
+        """Say whether what was sent ``seconds`` ago never arrived, None where it is too early to tell.
+
+        As long is waited for the acknowledgement as for ``got``, and for GOT_TIMEOUT
+        more: the kernel sends a lost segment again after 200 ms at the earliest.
+        """
+        sock = self.end.sock
+        if not self.backlog and is_acknowledged(sock):
+            return False
+        patience = GOT_TIMEOUT + max(GOT_TIMEOUT, GOT_ROUND_TRIPS * smoothed_round_trip(sock))
+        return True if seconds >= patience else None
+
     def became_readable(self) -> None:
         """While it is kept, an upstream that says anything has closed or is confused: either way this is the end."""
         self._carriers.drop(self)
@@ -47,13 +62,21 @@ class Carriers:
         self._kept: dict[Carrier, None] = {}
         self._idle: Expiry[Carrier] = Expiry(KEPT_IDLE, self.drop)
         self._unanswered: Expiry[Exchange] = Expiry(OVERDUE, self._overdue)
+        self._unheard: Expiry[Exchange] = Expiry(GOT_TIMEOUT, self._look)
         self._closed = False
+        self.personal: dict[Carrier, Callable[[], None]] = {}
+        """Those that are idle in the hands of one visitor each, and what takes them away."""
         self._late: set[Exchange] = set()
         self._owed = False
         """Whether the next one is to be let go instead of kept, for one of the late ones."""
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the tunnel has ended, and with it everything that was kept for it."""
+        return self._closed
 
     def carry(self, end: End) -> Carrier:
         """Return a fresh carrier for ``end``; it is the caller's."""
@@ -102,18 +125,29 @@ class Carriers:
         """Look after ``exchange``, on a fresh connection, until ``answered``."""
         self._unanswered.add(exchange)
 
+    def await_acknowledgement(self, exchange: "Exchange") -> None:
+        """Look after ``exchange``, on a connection that was kept, until ``answered``: it may be dead in silence."""
+        self._unheard.add(exchange)
+
     def answered(self, exchange: "Exchange") -> None:
         """Forget ``exchange``: its answer has begun, or will never come. May be called twice."""
         self._unanswered.discard(exchange)
+        self._unheard.discard(exchange)
         self._late.discard(exchange)
 
     def close(self) -> None:
-        """Let everything go, now and later. May be called twice."""
+        """Let everything go, now and later, but for what is on its way. May be called twice."""
         self._closed = True
         self.release()
+        for unpin in list(self.personal.values()):
+            unpin()
         self._idle.close()
         self._unanswered.close()
         self._late.clear()
+
+    def _look(self, exchange: "Exchange") -> None:
+        if exchange.is_lost() is None:
+            self._unheard.add(exchange)
 
     def _overdue(self, exchange: "Exchange") -> None:
         """The answer on a fresh connection is late: what is kept idle may be what it waits for.

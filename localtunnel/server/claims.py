@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from localtunnel.protocol.messages import Kind
 from localtunnel.server.quotas import Place
+from localtunnel.server.succession import Succession
 from localtunnel.server.tunnel import Tunnel
 
 SESSION_BYTES = 16
@@ -105,6 +106,8 @@ class Claim:
     timer: Any = None
     place: Place | None = None
     encrypted: bool = False
+    succession: Succession = field(default_factory=Succession)
+    """For those who were on their way through its tunnel when that ended."""
     barred: Owner | None = None
     """Who had the name before the owner of this server closed it for a while; None in any other claim."""
 

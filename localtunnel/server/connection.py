@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from localtunnel.errors import RequestTimeout, VisitorError
 from localtunnel.http.forward import Forwarding
 from localtunnel.http.request import HeadReader, RequestHead, read_head
+from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import SocketEnd
 from localtunnel.net.pump import Side, buffer, view
 from localtunnel.net.sockets import Socket
@@ -144,6 +145,14 @@ class Connection:
         except VisitorError as error:
             self.answer(error, head)
 
+    def begin_again(self, head: RequestHead, rest: bytes, deadline: Deadline) -> None:
+        """Ask anew for what the name has by now, with the request's body ``rest``: its tunnel has ended before it."""
+        self.side.unbind()
+        try:
+            self._edge.requested(self, head, memoryview(rest), deadline)
+        except VisitorError as error:
+            self.answer(error, head)
+
     # What an exchange asks for.
 
     @property
@@ -163,8 +172,12 @@ class Connection:
     def pin(self, carriers: Carriers, carrier: Carrier) -> None:
         """Keep ``carrier``, with nothing in flight on it, for this visitor alone: it has logged in on it."""
         self._unpin()
+        if carriers.closed:
+            carrier.close(reset=False)
+            return
         carrier.personal = True
         self._pinned = (carriers, carrier)
+        carriers.personal[carrier] = self._unpin
         carrier.watch_for(self._unpin)
 
     def take_pinned(self, carriers: Carriers, request: RequestHead) -> Carrier | None:
@@ -179,6 +192,7 @@ class Connection:
             self._unpin()
             return None
         self._pinned = None
+        carriers.personal.pop(carrier)
         return carrier
 
     # Ends.
@@ -238,7 +252,9 @@ class Connection:
         self._unpin()
 
     def _unpin(self) -> None:
-        """Close what was pinned: its upstream has closed it, or the visitor has gone, or logged in elsewhere."""
+        """Close what was pinned: its upstream or its tunnel ended, or the visitor has gone, or logged in elsewhere."""
         if self._pinned is not None:
-            self._pinned[1].close(reset=False)
+            carriers, carrier = self._pinned
             self._pinned = None
+            carriers.personal.pop(carrier)
+            carrier.close(reset=False)

@@ -81,10 +81,13 @@ class Edge:
         self.heads.close()
         self.idle.close()
 
-    def requested(self, connection: Connection, head: RequestHead, rest: memoryview) -> None:
+    def requested(
+        self, connection: Connection, head: RequestHead, rest: memoryview, deadline: Deadline | None = None
+    ) -> None:
         """Let a tunnel answer the request ``head``, of which ``rest`` has come as well, or answer it here.
 
-        Raises VisitorError where it is refused.
+        ``deadline`` is that of a request that has been here before. Raises VisitorError
+        where it is refused.
         """
         now = time.monotonic()
         address = self._admit(connection, head, now)
@@ -105,7 +108,7 @@ class Edge:
             head,
             rest,
             lambda: Assignment(next(self._ids), format_address((address, connection.port)), "http"),
-            Deadline(self._pool_wait),
+            deadline or Deadline(self._pool_wait),
         )
         if delay:
             self._later(delay, exchange.start)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from localtunnel.errors import BadRequest, RequestTimeout, UpstreamInvalid, VisitorError
+from localtunnel.errors import BadRequest, PoolExhausted, RequestTimeout, UpstreamInvalid, VisitorError
 from localtunnel.http import forward
 from localtunnel.http.request import RequestHead
 from localtunnel.http.response import ResponseHead
@@ -58,6 +58,7 @@ class Exchange(Joining):
         "_deadline",
         "_forwarding",
         "_fresh",
+        "_head_size",
         "_joined_at",
         "_progress",
         "_relay",
@@ -88,6 +89,7 @@ class Exchange(Joining):
             connection.hold(rest[used:])
         head = forward.request_head(request, connection.forwarding, tunnel.rules)
         super().__init__(head + rest[:used] if used else head)
+        self._head_size = len(head)
         self._assign = assign
         self._assignment: Assignment | None = None
         self.repeatable = body.done and request.method in REPEATABLE and not request.upgrade
@@ -156,6 +158,8 @@ class Exchange(Joining):
         """Begin on a connection that has carried others before."""
         self._fresh = False
         self._begin(carrier, self.first)
+        if self._carrier is carrier:
+            self._tunnel.carriers.await_acknowledgement(self)
 
     def _begin(self, carrier: Carrier, to_upstream: bytes) -> None:
         visitor = self._connection.side
@@ -173,8 +177,13 @@ class Exchange(Joining):
         visitor.watch()
 
     def refuse(self, error: VisitorError) -> None:
-        """End before it began: the visitor is answered with ``error``."""
-        if self.pending:
+        """End before it began: the visitor is answered with ``error``, unless another tunnel may have the request."""
+        if not self.pending:
+            return
+        may_go_on = self._tunnel.ended and (self.repeatable or not self.assigned)
+        if may_go_on and isinstance(error, PoolExhausted) and self._deadline.remaining():
+            self._await_tunnel()
+        else:
             self._refuse(error)
 
     # What the pump tells.
@@ -361,10 +370,49 @@ class Exchange(Joining):
         if fresh_and_known or self._retried or not self.repeatable or self._answer.has_begun:
             self._refuse(self._answer.cut_short())
             return
+        self._go_again(reset=False)
+
+    def is_lost(self) -> bool | None:
+        """Say whether the request has not reached the client, None where it is too early to tell.
+
+        What was sent on a kept connection and never acknowledged goes out again, where
+        it may be repeated: the acknowledgement alone may have been lost.
+        """
+        carrier = self._carrier
+        if carrier is None or self._answer.has_begun:
+            return False
+        lost = carrier.is_lost(time.monotonic() - self._joined_at)
+        if lost:
+            self._tunnel.suspect()
+            if self.repeatable and not self._retried:
+                self._go_again(reset=True)
+        return lost
+
+    def _go_again(self, *, reset: bool) -> None:
+        """Go out on a fresh connection, and have all the time for that: how long the old one took is nobody's fault."""
         self._retried = True
-        self._let_go(reset=False)
+        self._deadline = Deadline(self._deadline.seconds)
+        self._let_go(reset=reset)
         self._connection.side.unbind()
         self._tunnel.assign(self, self._deadline)
+
+    def _await_tunnel(self) -> None:
+        """Wait for the tunnel that takes this one's place.
+
+        It may have other rules, so that the request begins anew there.
+        """
+
+        def in_vain() -> None:
+            self._refuse(PoolExhausted("The tunnel's client has gone; try again in a moment."))
+
+        waiting = self._tunnel.succession.wait(self._deadline, self._move, in_vain)
+        self.cancel = None if waiting is None else waiting.cancel
+
+    def _move(self) -> None:
+        arrived = self.first[self._head_size :]
+        self._ended("moved")
+        self._let_go(reset=True)
+        self._connection.begin_again(self._request, arrived, self._deadline)
 
     def _invalid(self, error: BadRequest | UpstreamInvalid, whose: str) -> None:
         if self._answer.body is None:

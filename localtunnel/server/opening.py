@@ -100,6 +100,7 @@ class Openings:
         tunnel.is_encrypted = is_tls(channel.sock)
         tunnel.meter = self._gate.meter(grant)
         tunnel.admit = lambda: self._joined.take(host, claim.owner.id, most=self._gate.most_connections(grant))
+        tunnel.succession = claim.succession
         claim.tunnel = tunnel
         claim.cors = asked.cors
         opened = Opened(tunnel, claim, grant, request, asked)
@@ -113,6 +114,7 @@ class Openings:
             raise
         log.info("tunnel opened", extra={"tunnel": tunnel.name, "client": request.client, "peer": host})
         self._opened[tunnel] = opened
+        claim.succession.opened()
         return opened
 
     def close(self, opened: Opened, reason: str) -> None:

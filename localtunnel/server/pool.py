@@ -109,6 +109,11 @@ class Pool:
         return f"<Pool parked={len(self)} dead={self._dead} waiting={self.waiting}>"
 
     @property
+    def closed(self) -> bool:
+        """Whether no connection will come any more."""
+        return self._closed
+
+    @property
     def waiting(self) -> int:
         """How many wait for a connection."""
         return len(self._waiters) + len(self._missed)

@@ -103,6 +103,7 @@ class Registry:
         """Give the name up. A claim that was replaced leaves its successor alone. May be called twice."""
         if self._forget(claim):
             self._drop(claim)
+            claim.succession.settle()
 
     def lease(self, claim: Claim, seconds: float) -> None:
         """Keep the name for its client, which has gone without a word, and give it up after ``seconds``.
@@ -214,6 +215,8 @@ class Registry:
             if holder.encrypted == claim.encrypted:
                 claim.adopt(resume)
             claim.port, holder.port = holder.port, None
+        if holder.name == claim.name:
+            claim.succession.before = holder.succession
         if self._forget(holder) and not (holder.name == claim.name and claim.owner.kept):
             self._drop(holder)
         if holder.tunnel is not None:

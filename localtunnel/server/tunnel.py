@@ -19,6 +19,7 @@ from localtunnel.server.join import Joining, Joins
 from localtunnel.server.pool import Pool
 from localtunnel.server.quotas import Place
 from localtunnel.server.rates import Bucket
+from localtunnel.server.succession import Succession
 from localtunnel.server.turns import Line
 
 log = logging.getLogger("localtunnel.server")
@@ -57,6 +58,8 @@ class Tunnel:
         self.round_trip = 0.0
         """Seconds to the client and back, as measured last."""
         self.ended: str | None = None
+        self.succession = Succession()
+        """Tells when its name has the next tunnel, or none."""
         self.verdict: RefusedError | None = None
         """Why the server ended the tunnel against its client's will, where it did."""
         self.meter: Allowance | None = None
@@ -73,7 +76,7 @@ class Tunnel:
         self.on_refusal: Callable[[str, str], None] = lambda code, sentence: None
         self._carriers: Carriers | None = None
         self._pool = Pool(max_waiting)
-        self._pool.on_suspect = lambda: self.on_suspect()
+        self._pool.on_suspect = self._suspected
         self._all_joins = joins
         self._demand = Demand(shares, lambda size: self.on_size(size)) if version != LTP_0_2 else None
 
@@ -135,6 +138,10 @@ class Tunnel:
             self._demand.arrived()
             Assigning03(join, self._pool, deadline).start()
 
+    def suspect(self) -> None:
+        """Note that a joined connection was found dead: others may be as well."""
+        self._pool.suspect_all()
+
     def outdate(self) -> None:
         """Note that the client is asked to replace all the connections that are parked now."""
         self._pool.outdate()
@@ -169,6 +176,12 @@ class Tunnel:
             self.verdict = verdict
             self.end(verdict.code)
             self.joins.abort_all(verdict.code)
+
+    def _suspected(self) -> None:
+        """A connection was dead in silence: those that are kept may be as well, and nothing tells of it."""
+        if self._carriers is not None:
+            self._carriers.release()
+        self.on_suspect()
 
     def _join_ended(self, join: Joining) -> None:
         self.joins.discard(join)
