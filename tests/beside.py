@@ -93,12 +93,22 @@ class Nginx:
 
 
 @contextmanager
-def running(command: list[str], port: int, log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server until the block has ended; it takes connections on ``port`` when the block begins."""
+def running(
+    command: list[str], port: int, log: Path, env: dict[str, str] | None = None, **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server until the block has ended; it takes connections on ``port`` when the block begins.
+
+    ``env`` is added to the environment.
+    """
     command = [installed(command[0]), *command[1:]]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options
+            command,
+            env={**environment(), **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            **options,
         )
     try:
         with gevent.Timeout(START_TIMEOUT, AssertionError(f"{command[0]} does not listen: {log.read_text()}")):
