@@ -217,9 +217,16 @@ class TlsRequired(AuthError):
 
 
 class NotAllowed(RefusedError):
-    """The token does not cover the name or the kind of tunnel that was asked for."""
+    """The token does not cover the name or the kind of tunnel that was asked for.
+
+    Where it was the name, ``names`` are those that it covers, as names and globs.
+    """
 
     code = "not_allowed"
+
+    def __init__(self, message: str = "", names: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.names = names
 
 
 class RequestInvalid(RefusedError):

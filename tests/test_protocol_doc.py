@@ -105,6 +105,7 @@ LIMITS = {
     "any other text of a request": limits.MAX_TEXT,
     "one message of a login": limits.MAX_SCRAM,
     "the banner of a control reply": limits.MAX_BANNER,
+    "names in an error that tells which ones a token covers": limits.MAX_PATTERNS,
     "field lines, names or networks in one option of a tunnel": limits.MAX_OPTION_ITEMS,
     "one of them": limits.MAX_OPTION_TEXT,
     "bytes of the visitor that go out with an assignment of 0.3": limits.MAX_FIRST,
@@ -251,7 +252,7 @@ SECTIONS = {
     "Proxy request": ("Proxy request", {"session"}),
     "Assigned and assignment": ("Assignment", {"id", "peer", "kind"}),
     "Got, ready and failed (LTP/0.3)": ("Failed", {"id", "error"}),
-    "Error": ("Error", set()),
+    "Error": ("Error", {"names"}),
 }
 """Which message a section's table of fields is of, and which of the fields LTP/0.3 alone has."""
 

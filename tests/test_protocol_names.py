@@ -1,6 +1,7 @@
 """Which names a tunnel may have (RFC 1123 2.1, RFC 1035 2.3.4, RFC 5891 4.2.3.1), and that generated ones are such."""
 
 import re
+from fnmatch import fnmatchcase
 
 import coolname.data
 import pytest
@@ -134,6 +135,43 @@ def test_generated_names_are_allowed_and_distinct() -> None:
 def test_generated_names_are_words_with_hyphens() -> None:
     for _ in range(100):
         assert re.fullmatch(r"[a-z]+(-[a-z]+){2,}", names.generate())
+
+
+@pytest.mark.parametrize(
+    ("patterns", "shape"),
+    [
+        (["ann-*"], r"ann-[a-z]+(-[a-z]+){2,}"),
+        (["*-ann"], r"[a-z]+(-[a-z]+){2,}-ann"),
+        (["*"], r"[a-z]+(-[a-z]+){2,}"),
+        (["a*b*c"], r"a[a-z]+(-[a-z]+){2,}bc"),
+        (["ann-??"], r"ann-[a-z0-9]{2}"),
+        (["ann-[0-9]"], r"ann-[0-9]"),
+        (["ann-[!a-z0-8]"], r"ann-9"),
+        (["demo"], r"demo"),
+        (["demo", "ann-*"], r"ann-[a-z]+(-[a-z]+){2,}"),
+        (["*.example.org", "-*", "demo"], r"demo"),
+        (["shop", "demo"], r"shop"),
+    ],
+)
+def test_a_name_for_patterns_is_one_that_they_cover(patterns: list[str], shape: str) -> None:
+    for _ in range(20):
+        name = names.generate_for(patterns)
+        assert name is not None
+        assert re.fullmatch(shape, name)
+        assert any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+@pytest.mark.parametrize(
+    "patterns", [[], ["*.example.org"], ["-*"], ["ann-[A-Z]"], ["a" * 60 + "*"], ["xn--*"], ["["], [""]]
+)
+def test_patterns_that_no_generated_name_can_meet(patterns: list[str]) -> None:
+    assert names.generate_for(patterns) is None
+
+
+@given(st.lists(st.text("ab-*?[]!.", max_size=255), max_size=4))
+def test_whatever_a_server_sends_as_patterns_makes_a_name_or_none(patterns: list[str]) -> None:
+    name = names.generate_for(patterns)
+    assert name is None or names.check(name) == name
 
 
 def test_generated_names_come_from_the_system_s_randomness(monkeypatch: pytest.MonkeyPatch) -> None:

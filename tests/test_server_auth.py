@@ -1,5 +1,6 @@
 """localtunnel.server.auth: who is admitted, on real connections, and how an address that fails is slowed down."""
 
+import re
 import time
 
 import gevent
@@ -65,6 +66,56 @@ def test_a_token_opens_a_tunnel(token, server):
         peer.login.verify(reply["auth"])
         assert reply["host"].startswith("demo.")
         assert server.registry.find("demo").owner.id == f"token:{token.id}"
+
+
+def test_a_client_without_a_name_gets_one_that_its_token_covers(directory, server):
+    token = new_token(directory, names=("ann-*",))
+    with running_client(frontend(server), 9, token=token) as client:
+        name = client.wait_for(TunnelOpened).name
+        assert re.fullmatch(r"ann-[a-z]+(-[a-z]+){2,}", name)
+        assert server.registry.find(name).owner.id == f"token:{token.id}"
+    assert client.seen(TunnelLost) == []
+
+
+def test_a_name_that_was_chosen_is_not_given_up_for_another(directory, server):
+    token = new_token(directory, names=("ann-*",))
+    with running_client(frontend(server), 9, token=token, name="bob", opened=False) as client:
+        assert isinstance(client.ended(), NotAllowed)
+
+
+def test_a_token_for_no_name_that_can_be_made_up_ends_the_client_with_what_it_covers(directory, server):
+    token = new_token(directory, names=("*.example.org",))
+    with running_client(frontend(server), 9, token=token, opened=False) as client:
+        error = client.ended()
+    assert isinstance(error, NotAllowed)
+    assert "it covers *.example.org." in str(error)
+
+
+def test_one_name_after_the_other_that_a_token_covers_is_tried(directory, server):
+    token = new_token(directory, names=("one", "two"))
+    with (
+        running_client(frontend(server), 9, token=token, name="one"),
+        running_client(frontend(server), 9, token=token) as second,
+    ):
+        assert second.wait_for(TunnelOpened).name == "two"
+
+
+def test_what_a_token_covers_is_told_to_its_holder_alone(directory, server):
+    token = new_token(directory, names=("ann-*",), reserved=("shop",))
+    with RawLogin(backend(server), token, name="bob") as peer:
+        answer = peer.prove()
+        assert (answer["error"], answer["names"]) == ("not_allowed", ["ann-*", "shop"])
+    with RawLogin(backend(server), wrong(token), name="bob") as peer:
+        assert peer.prove().keys() == {"error", "message"}
+    with encrypt(connect(backend(server))) as sock:
+        sock.sendall(control_request("bob"))
+        assert read_message(sock).keys() == {"error", "message"}
+
+
+def test_a_token_for_many_names_tells_as_many_as_a_message_may_have(directory, server):
+    token = new_token(directory, names=tuple(f"name-{number}" for number in range(100)))
+    with running_client(frontend(server), 9, token=token) as client:
+        assert client.wait_for(TunnelOpened).name == "name-0"
 
 
 def test_a_client_with_a_token_opens_a_tunnel(token, server):

@@ -174,6 +174,7 @@ def test_who_asks_for_too_much_is_told_what_to_ask_for(tmp_path, name, host, tak
     assert str(caught.value) == (
         f"This token is not for the name {taken!r}; it covers ann-*. Ask for a name that it covers, with {option}."
     )
+    assert caught.value.names == (("ann-*",) if option == "--name" else ())
 
 
 def test_the_file_can_be_read_by_people(tmp_path):

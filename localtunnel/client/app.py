@@ -109,6 +109,8 @@ class Client:
         self._visits = Visits(self._upstream, report)
         self._chosen = config.name is not None
         self._name = names.check(config.name) if config.name is not None else names.generate()
+        self._patterns: tuple[str, ...] = ()
+        """The names that the token covers, once the server has refused another one."""
         self._options = from_config(config)
         self._user = user_at_host()
         self._instance = new_instance()
@@ -168,9 +170,14 @@ class Client:
             except NameUnavailable as error:
                 if self._may_be_own_ghost(version):
                     continue
-                if self._is_new_name_worth_a_try(tries):
+                if self._has_another_name(tries):
                     tries += 1
-                    self._name = names.generate()
+                    continue
+                self._wait_to_retry(session, error)
+            except NotAllowed as error:
+                self._patterns = error.names
+                if self._patterns and self._has_another_name(tries):
+                    tries += 1
                     continue
                 self._wait_to_retry(session, error)
             except (NetworkError, ProtocolError, RefusedError) as error:
@@ -258,8 +265,16 @@ class Client:
         self._old_server = False
         return True
 
-    def _is_new_name_worth_a_try(self, tries: int) -> bool:
-        return not self._chosen and not self._ever_opened and tries < GENERATED_TRIES
+    def _has_another_name(self, tries: int) -> bool:
+        """Make up another name where that is worth a try, one that the token covers as far as the server has told."""
+        if self._chosen or self._ever_opened or tries >= GENERATED_TRIES:
+            return False
+        fitting = [pattern for pattern in self._patterns if pattern != self._name]
+        name = names.generate_for(fitting) if self._patterns else names.generate()
+        if name is None:
+            return False
+        self._name = name
+        return True
 
     def _backend(self) -> HostPort:
         if self._config.backend is not None:

@@ -137,7 +137,6 @@ _REFUSALS: dict[str, Any] = {
         TokenExpired,
         AuthThrottled,
         TlsRequired,
-        NotAllowed,
         LimitReached,
         ClientKicked,
         RequestInvalid,
@@ -153,5 +152,7 @@ def refusal(reply: ErrorReply) -> RefusedError | VersionError | Flooded:
         return VersionError(text)
     if reply.error == messages.FLOODED:
         return Flooded(text)
+    if reply.error == messages.NOT_ALLOWED:
+        return NotAllowed(text, reply.names or ())
     error: RefusedError = _REFUSALS.get(reply.error, RemoteFailure)(text)
     return error

@@ -34,6 +34,7 @@ from localtunnel.protocol.messages import (
     Id,
     Message,
     Notice,
+    Patterns,
     Ping,
     Pong,
     Proof,
@@ -66,6 +67,7 @@ class _ServerEnvelope(Struct):
     notice: str | UnsetType = UNSET
     error: str | UnsetType = UNSET
     message: str = ""
+    names: Patterns | None = None
 
 
 class _ControlRequest02(Struct):
@@ -148,7 +150,7 @@ def decode_from_server(payload: bytes, version: bytes = LTP_0_3) -> FromServer:
     """
     envelope = _decode(_server_decoders[version], payload)
     if envelope.error is not UNSET:
-        return ErrorReply(envelope.error, envelope.message)
+        return ErrorReply(envelope.error, envelope.message, getattr(envelope, "names", None))
     message: FromServer | None
     match _only_one(envelope):
         case "proxy", Assignment() as message:
@@ -230,17 +232,20 @@ def _wire_form(message: Message) -> object:
         case Release():
             return {"release": True}
         case ErrorReply():
-            return message
+            return _without_none(message)
 
 
 def _without_none(message: Struct) -> dict[str, object]:
     return {key: value for key, value in msgspec.structs.asdict(message).items() if value is not None}
 
 
+_BESIDE_ERROR = ("message", "names")
+
+
 def _only_one(envelope: Struct) -> tuple[str, Any]:
     """Return the one message key that ``envelope`` has, with its value; an object with several is no message."""
     found = [(key, value) for key in envelope.__struct_fields__ if (value := getattr(envelope, key)) is not UNSET]
-    found = [pair for pair in found if pair[0] != "message"]
+    found = [pair for pair in found if pair[0] not in _BESIDE_ERROR]
     return found[0] if len(found) == 1 else ("", None)
 
 

@@ -137,6 +137,9 @@ MAX_CLIENT_ID = 256
 MAX_TEXT = 255
 """Any other text of a request: a host name has 253 characters at most, and an error that repeats it stays small."""
 
+MAX_PATTERNS = 32
+"""Names and globs in an error that says what a token covers: a client needs one that it can make a name of."""
+
 MAX_OPTION_ITEMS = 32
 """Networks or field lines in one option of a tunnel: a head stays readable, and longer lists are a firewall's."""
 

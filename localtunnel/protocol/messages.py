@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
-from localtunnel.protocol.limits import MAX_CLIENT_ID, MAX_SCRAM, MAX_TEXT
+from localtunnel.protocol.limits import MAX_CLIENT_ID, MAX_PATTERNS, MAX_SCRAM, MAX_TEXT
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """A name or any other short text of a request."""
@@ -22,6 +22,7 @@ Key = Annotated[str, Meta(min_length=64, max_length=64)]
 Scram = Annotated[str, Meta(min_length=1, max_length=MAX_SCRAM)]
 """One message of a SCRAM exchange, as RFC 5802 writes it; ``scram`` reads and makes them."""
 
+Patterns = Annotated[tuple[Text, ...], Meta(max_length=MAX_PATTERNS)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Id = Annotated[int, Meta(ge=1, lt=1 << 53)]
 Kind = Literal["http", "tcp"]
@@ -159,10 +160,14 @@ class Release(Struct, frozen=True):
 
 
 class ErrorReply(Struct, frozen=True):
-    """The server refuses or fails, and closes. ``error`` is one of the codes below, ``message`` a sentence."""
+    """The server refuses or fails, and closes. ``error`` is one of the codes below, ``message`` a sentence.
+
+    LTP/0.3: ``names`` are the names and globs that the client's token covers, where it was refused for its name.
+    """
 
     error: str
     message: str = ""
+    names: Patterns | None = None
 
 
 UNAVAILABLE: Final = "unavailable"

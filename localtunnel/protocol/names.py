@@ -6,12 +6,17 @@ Case does not matter to DNS, so names are kept in lower case.
 
 import re
 import secrets
+import string
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from localtunnel.errors import NameInvalid
 from localtunnel.protocol.limits import MAX_NAME
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
+_WILD = re.compile(r"[*?]|\[!?[^\]]+\]")
+_CHARACTERS = string.ascii_lowercase + string.digits
 _MAX_HOST = 253
 _WORDS = 3
 
@@ -51,3 +56,38 @@ def generate() -> str:
 
     coolname.replace_random(secrets.SystemRandom())
     return check("-".join(coolname.generate(_WORDS)))
+
+
+def generate_for(patterns: Sequence[str]) -> str | None:
+    """Return a new name that one of ``patterns`` covers, None where none of them can be met.
+
+    A pattern is a name or a glob, such as ``ann-*``, which becomes ``ann-brave-amber-otter``. Globs come first: what
+    they leave open is made up, as a name would be.
+    """
+    globs = [pattern for pattern in patterns if _WILD.search(pattern)]
+    for pattern in (*globs, *(pattern for pattern in patterns if pattern not in globs)):
+        name = _filled(pattern)
+        if fnmatchcase(name, pattern) and _is_name(name):
+            return name
+    return None
+
+
+def _filled(pattern: str) -> str:
+    """Return ``pattern`` with words for its first ``*``, nothing for the others, and a character for any other wild."""
+    words = [generate()] if "*" in pattern else []
+
+    def fill(match: re.Match[str]) -> str:
+        wild = match[0]
+        if wild == "*":
+            return words.pop() if words else ""
+        return secrets.choice([character for character in _CHARACTERS if fnmatchcase(character, wild)] or [""])
+
+    return _WILD.sub(fill, pattern)
+
+
+def _is_name(text: str) -> bool:
+    try:
+        check(text)
+    except NameInvalid:
+        return False
+    return True

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Sequence
 from typing import NoReturn
 
 from localtunnel.errors import (
@@ -82,7 +83,7 @@ class Control:
         try:
             opened = self._openings.open(channel, request, host, stranger)
         except (RefusedError, StorageError, ProtocolError, DeadlineExceeded) as error:
-            self.answer_error(channel, code_of(error, channel.version), str(error))
+            self.answer_error(channel, code_of(error, channel.version), str(error), getattr(error, "names", ()))
             return
         except NetworkError:
             channel.close()
@@ -96,13 +97,15 @@ class Control:
         finally:
             self._openings.close(opened, reason)
 
-    def answer_error(self, channel: Conversation, code: str, text: str, *, read: bool = True) -> None:
+    def answer_error(
+        self, channel: Conversation, code: str, text: str, names: Sequence[str] = (), *, read: bool = True
+    ) -> None:
         """Send an error reply, and close a while later: the client of 2013 redials at once on any error.
 
         What still comes in the meantime is dropped, or not even read.
         """
         try:
-            channel.send(ErrorReply(code, text))
+            channel.send(ErrorReply(code, text, tuple(names[: limits.MAX_PATTERNS]) or None))
         except LocaltunnelError:
             channel.close()
         else:

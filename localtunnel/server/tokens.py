@@ -63,10 +63,11 @@ class TokenRecord(Struct, frozen=True, kw_only=True):
             raise NotAllowed(f"This token is not for {kind} tunnels, only for {' and '.join(self.kinds)}.")
         for option, wanted in (("--name", name.lower()), ("--domain", host and host.lower().rstrip("."))):
             if wanted and wanted not in self.reserved and not any(fnmatchcase(wanted, glob) for glob in self.names):
-                allowed = ", ".join((*self.names, *self.reserved))
+                allowed = (*self.names, *self.reserved)
                 raise NotAllowed(
-                    f"This token is not for the name {wanted!r}; it covers {allowed}. Ask for a name that it covers, "
-                    f"with {option}."
+                    f"This token is not for the name {wanted!r}; it covers {', '.join(allowed)}. Ask for a name that "
+                    f"it covers, with {option}.",
+                    allowed if wanted == name.lower() else (),
                 )
 
 
