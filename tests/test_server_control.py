@@ -93,10 +93,10 @@ def test_each_session_has_a_secret_of_its_own(server):
         ({"domain": "www.example.net"}, "option_refused", "does not allow"),
         ({"domain": "other.localhost"}, "unavailable", "own domain"),
         ({"kind": "tcp"}, "port_refused", "no TCP tunnels"),
-        ({"kind": "udp"}, "exception", "wrong shape"),
-        ({"port": 0}, "exception", "wrong shape"),
-        ({"instance": ""}, "exception", "wrong shape"),
-        ({"resume": "short"}, "exception", "wrong shape"),
+        ({"kind": "udp"}, "invalid_request", "wrong shape"),
+        ({"port": 0}, "invalid_request", "wrong shape"),
+        ({"instance": ""}, "invalid_request", "wrong shape"),
+        ({"resume": "short"}, "invalid_request", "wrong shape"),
     ],
 )
 def test_requests_that_are_refused(server, fields, code, text):
@@ -110,7 +110,7 @@ def test_requests_that_are_refused(server, fields, code, text):
 
 def test_a_request_of_0_3_needs_an_instance(server):
     request = {"control": {"name": "demo", "client": "me@here;Linux"}}
-    assert ask(backend(server), HEADER_0_3 + frame(request))["error"] == "exception"
+    assert ask(backend(server), HEADER_0_3 + frame(request))["error"] == "invalid_request"
     assert "control" in ask(backend(server), HEADER_0_2 + frame(request))
 
 
