@@ -135,8 +135,8 @@ def test_a_request_without_an_answer_is_502(site: Site, begun: bytes, how: str) 
 def test_an_answer_that_ends_within_its_head_is_502_and_shown(
     site: Site, before: bytes, begun: bytes, first_line: str, how: str
 ) -> None:
-    told_client: list[tuple[str, str]] = []
-    site.demo.tunnel.on_refusal = lambda code, sentence: told_client.append((code, sentence))
+    told_client: list[str] = []
+    site.demo.tunnel.on_refusal = lambda: told_client.append(site.demo.tunnel.refusals.take())
     visitor, upstream = site.join(GET)
     upstream.message()
     upstream.send(before + begun)
@@ -145,9 +145,9 @@ def test_an_answer_that_ends_within_its_head_is_502_and_shown(
     wait_until(lambda: awaited_head(site), what="the beginning has arrived")
     end(upstream.sock, how)
     assert told(visitor) == (502, "upstream_invalid")
-    ((code, sentence),) = told_client
-    assert code == "upstream_invalid"
-    assert f'begins with "{first_line}"' in sentence
+    (notice,) = told_client
+    assert notice.startswith("The server refused a request: 502 upstream_invalid. ")
+    assert f'begins with "{first_line}"' in notice
 
 
 def test_an_upstream_of_another_protocol_is_told_by_its_first_line() -> None:
@@ -158,7 +158,7 @@ def test_an_upstream_of_another_protocol_is_told_by_its_first_line() -> None:
         upstream.send(b"SSH-2.0-OpenSSH_9.2\r\n")
         assert told(visitor) == (502, "upstream_invalid")
         (notice,) = wait_until(lambda: site.demo.peer.said("notice"), what="the client is told")
-        assert "(upstream_invalid)" in notice
+        assert "502 upstream_invalid" in notice
         assert '"SSH-2.0-OpenSSH_9.2"' in notice
 
 

@@ -33,7 +33,7 @@ class Bench:
         self.refusals = []
         self.tunnel.on_end = self.ends.append
         self.tunnel.on_size = self.sizes.append
-        self.tunnel.on_refusal = lambda code, sentence: self.refusals.append(code)
+        self.tunnel.on_refusal = lambda: self.refusals.append(self.tunnel.refusals.take())
         self.proxies = []
         self.visitors = []
         self.refused = []
@@ -225,4 +225,4 @@ def test_a_tick_lets_go_of_what_is_old_in_0_3_alone(bench, bench_0_3, monkeypatc
 def test_a_client_hears_of_visitors_that_were_turned_away(either):
     either.visit(0.05)
     wait_until(lambda: either.refused)
-    assert either.refusals == ["pool_exhausted"]
+    assert either.refusals == ["The server refused a request: 503 pool_exhausted. No connection was free in time."]

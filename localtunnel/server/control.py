@@ -45,7 +45,7 @@ from localtunnel.server.tunnel import Tunnel
 log = logging.getLogger("localtunnel.server")
 
 NOTICE_INTERVAL = 10.0
-"""Seconds between two notices to one client about visitors that were turned away for the same reason."""
+"""Seconds between two notices to one client about requests that were refused; each tells of all since the last."""
 
 Conversation = Channel[FromClient]
 
@@ -199,14 +199,13 @@ class Control:
 
     def _keep_alive(self, channel: Conversation, tunnel: Tunnel) -> NoReturn:
         """LTP/0.3: any traffic counts; ends with an exception only."""
-        last_renewal = -math.inf
-        last_notices: dict[str, float] = {}
+        last_renewal = last_notice = -math.inf
 
-        def refused(code: str, sentence: str) -> None:
-            now = time.monotonic()
-            if now - last_notices.get(code, -math.inf) >= NOTICE_INTERVAL:
-                last_notices[code] = now
-                _tell(tunnel, channel, Notice(f"A visitor was turned away ({code}). {sentence}"))
+        def refused() -> None:
+            nonlocal last_notice
+            if time.monotonic() - last_notice >= NOTICE_INTERVAL:
+                last_notice = time.monotonic()
+                _tell(tunnel, channel, Notice(tunnel.refusals.take()))
 
         def renew() -> None:
             """The client cannot know that its parked connections died: let it drop them all and park fresh ones.

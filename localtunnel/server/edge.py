@@ -90,26 +90,34 @@ class Edge:
         where it is refused.
         """
         now = time.monotonic()
-        address = self._admit(connection, head, now)
+        try:
+            address = self._admit(connection, head, now)
+        except VisitorError as error:
+            self._routes.refused(head, error)
+            raise
         found = self._routes.find(head, address)
         if isinstance(found, bytes):
             connection.send_last(found)
             return
-        if found.rules is not None:
-            found.rules.check(head, address)
-            preflight = found.rules.preflight_answer(head, close=True)
-            if preflight is not None:
-                connection.send_last(preflight)
-                return
-        delay = 0.0 if found.requests is None else found.requests.reserve(now, LONGEST_DELAY)
-        exchange = Exchange(
-            connection,
-            found,
-            head,
-            rest,
-            lambda: Assignment(next(self._ids), format_address((address, connection.port)), "http"),
-            deadline or Deadline(self._pool_wait),
-        )
+        try:
+            if found.rules is not None:
+                found.rules.check(head, address)
+                preflight = found.rules.preflight_answer(head, close=True)
+                if preflight is not None:
+                    connection.send_last(preflight)
+                    return
+            delay = 0.0 if found.requests is None else found.requests.reserve(now, LONGEST_DELAY)
+            exchange = Exchange(
+                connection,
+                found,
+                head,
+                rest,
+                lambda: Assignment(next(self._ids), format_address((address, connection.port)), "http"),
+                deadline or Deadline(self._pool_wait),
+            )
+        except VisitorError as error:
+            found.refused(error)
+            raise
         if delay:
             self._later(delay, exchange.start)
         else:

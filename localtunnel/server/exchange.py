@@ -37,6 +37,9 @@ REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 MAX_PIPELINED = 64 * 1024
 """Bytes of further requests that are held while one is answered; then the visitor is not read any more."""
 
+_UNKNOWN_TO_THE_CLIENT = (UpstreamInvalid, RequestTimeout, BadRequest)
+"""Why the server ends an exchange that was begun. What the client finds out at its upstream it reports by itself."""
+
 STALLED = 60.0
 """Seconds in which a visitor has to send a byte of its body, or take one of its answer: nginx allows the same. As long
 is waited for a byte for a visitor who has closed at least its own direction, and may be gone."""
@@ -422,8 +425,8 @@ class Exchange(Joining):
 
     def _refuse(self, error: VisitorError) -> None:
         """Answer the visitor ourselves; what was begun at the upstream is cut."""
-        if isinstance(error, UpstreamInvalid):
-            self._tunnel.on_refusal(error.code, str(error))
+        if isinstance(error, _UNKNOWN_TO_THE_CLIENT):
+            self._tunnel.refused(error)
         self._ended(error.code)
         self._let_go(reset=True)
         self._connection.answer(error, self._request)

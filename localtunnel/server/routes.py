@@ -2,7 +2,7 @@
 
 import secrets
 
-from localtunnel.errors import ClientOffline, TunnelNotFound
+from localtunnel.errors import ClientOffline, TunnelNotFound, VisitorError
 from localtunnel.http.request import RequestHead
 from localtunnel.http.warning import KEY_BYTES, WarningPage
 from localtunnel.server.meta import Meta
@@ -45,6 +45,12 @@ class Routes:
         """Say whether scripts of any origin may read what is answered for ``host``."""
         claim = self._registry.route(host)
         return claim is not None and claim.cors
+
+    def refused(self, head: RequestHead, error: VisitorError) -> None:
+        """Count a request that was refused before anybody looked where it goes."""
+        claim = self._registry.route(head.host)
+        if claim is not None and claim.tunnel is not None:
+            claim.tunnel.refused(error)
 
     def _warn(self, head: RequestHead, address: str) -> bytes | None:
         """Return what stands before a tunnel for this visitor, if anything does."""

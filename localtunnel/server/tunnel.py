@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from localtunnel.errors import LimitReached, PoolExhausted, RefusedError
+from localtunnel.errors import LimitReached, PoolExhausted, RefusedError, VisitorError
 from localtunnel.http.rules import Rules
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import SocketEnd
@@ -19,6 +19,7 @@ from localtunnel.server.join import Joining, Joins
 from localtunnel.server.pool import Pool
 from localtunnel.server.quotas import Place
 from localtunnel.server.rates import Bucket
+from localtunnel.server.refusals import Refusals
 from localtunnel.server.succession import Succession
 from localtunnel.server.turns import Line
 
@@ -30,7 +31,7 @@ class Tunnel:
 
     ``on_end(reason)`` is called once, when the tunnel ends from the outside, for its control connection to close;
     ``on_size(size)`` whenever an LTP/0.3 pool is to have another size; ``on_suspect()`` when its connections may be
-    dead in silence; ``on_refusal(code, sentence)`` for a visitor turned away.
+    dead in silence; ``on_refusal()`` while there are ``refusals``.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class Tunnel:
         self.on_end: Callable[[str], None] = lambda reason: None
         self.on_size: Callable[[int], None] = lambda size: None
         self.on_suspect: Callable[[], None] = lambda: None
-        self.on_refusal: Callable[[str, str], None] = lambda code, sentence: None
+        self.on_refusal: Callable[[], None] = lambda: None
+        self.refusals = Refusals()
+        """The requests that the server has refused, and the client has not been told of."""
         self._carriers: Carriers | None = None
         self._pool = Pool(max_waiting)
         self._pool.on_suspect = self._suspected
@@ -114,7 +117,9 @@ class Tunnel:
         try:
             place = self.admit()
         except LimitReached:
-            join.refuse(PoolExhausted("The tunnel has as many visitors as it may; try again in a moment."))
+            error = PoolExhausted("The tunnel has as many visitors as it may; try again in a moment.")
+            join.refuse(error)
+            self.refused(error)
             return
         if place is not None:
             self._places[join] = place
@@ -146,6 +151,11 @@ class Tunnel:
         """Note that the client is asked to replace all the connections that are parked now."""
         self._pool.outdate()
 
+    def refused(self, error: VisitorError) -> None:
+        """Count a request that the server has answered with ``error``, and that the client does not know of."""
+        self.refusals.add(error)
+        self.on_refusal()
+
     def measured(self, seconds: float) -> None:
         """Note how long it takes to the client and back."""
         self.round_trip = seconds
@@ -155,6 +165,8 @@ class Tunnel:
         if self._demand is not None and self.ended is None:
             self._demand.tick()
             self._pool.expire()
+        if self.refusals and self.ended is None:
+            self.on_refusal()
 
     def end(self, reason: str) -> None:
         """Close the pool and turn visitors away who wait. May be called twice; only the first reason counts."""
@@ -190,7 +202,7 @@ class Tunnel:
         if place is not None:
             place.release()
         if join.reason == PoolExhausted.code:
-            self.on_refusal(join.reason, "No connection was free in time.")
+            self.refused(PoolExhausted("No connection was free in time."))
         if not log.isEnabledFor(logging.DEBUG):
             return
         log.debug(
