@@ -42,7 +42,7 @@ def test_piped_stdout_is_the_url_alone() -> None:
     ):
         wait_until(lambda: client.stdout.endswith("\n"), what="the URL")
         assert fetch(server.frontend, request("demo.localhost", "/a/path")).body == b"hello"
-        wait_until(lambda: "GET /a/path HTTP/1.1" in client.stderr, what="the line of the visitor")
+        wait_until(lambda: "127.0.0.1  GET /a/path  200  " in client.stderr, what="the line of the visitor")
         assert client.stop() == 0
 
         assert client.stdout == f"http://demo.localhost:{server.frontend[1]}\n"
