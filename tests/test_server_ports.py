@@ -8,6 +8,7 @@ from harness import LOOPBACK, unused_port
 
 from localtunnel.errors import ConfigError, PortRefused
 from localtunnel.protocol.framing import LTP_0_3
+from localtunnel.server.claims import Owner
 from localtunnel.server.demand import Shares
 from localtunnel.server.join import Joins
 from localtunnel.server.ports import Ports, parse_range
@@ -55,8 +56,13 @@ def make(text="20000-20002"):
     return Ports(parse_range(text), LOOPBACK, loopback=True, wait=1.0)
 
 
-def claim(name="demo"):
-    return Claim(name, "me", "one", "tcp")
+def claim(name="demo", owner=None, **fields):
+    """Return a claim of the owner with that id: by default an owner of its own for each name."""
+    return Claim(name, Owner(owner or name, kept=True), "one", "tcp", **fields)
+
+
+def tunnel():
+    return Tunnel("demo", "tcp", LTP_0_3, 10, Shares(10, 10), Joins())
 
 
 def test_each_claim_gets_a_port_of_its_own_in_turn():
@@ -111,7 +117,7 @@ def test_freeing_twice_or_by_somebody_else_takes_nothing():
     ports, holder, heir = make(), claim(), claim()
     ports.reserve(holder, None)
     ports.free(claim("other"))
-    heir.port = holder.port
+    heir.port, holder.port = holder.port, None
     ports.inherit(heir)
     ports.free(holder)
     ports.free(holder)
@@ -131,6 +137,58 @@ def test_a_claim_without_a_port_inherits_and_frees_none():
 def test_a_port_that_another_program_has():
     port = unused_port()
     ports = make(f"{port}-{port}")
-    tunnel = Tunnel("demo", "tcp", LTP_0_3, 10, Shares(10, 10), Joins())
     with socket.create_server((LOOPBACK, port)), pytest.raises(PortRefused, match="another program"):
-        ports.open(port, tunnel, itertools.count(1))
+        ports.open(port, tunnel(), itertools.count(1))
+
+
+def test_a_port_that_is_only_leased_goes_to_whatever_its_owner_opens():
+    ports, lost = make(), []
+    ports.lost = lost.append
+    leased, heir = claim("old", "ann"), claim("new", "ann")
+    ports.reserve(leased, 20001)
+    with pytest.raises(PortRefused, match="belongs to another tunnel"):
+        ports.reserve(claim("other"), 20001)
+    assert ports.reserve(heir, 20001) == 20001
+    assert lost == [leased]
+    ports.free(leased)
+    with pytest.raises(PortRefused):
+        ports.reserve(claim("other"), 20001)
+
+
+def test_a_port_whose_tunnel_is_open_goes_to_its_owner_by_takeover_only():
+    ports, holder = make(), claim("old", "ann", tunnel=tunnel())
+    ports.reserve(holder, 20001)
+    with pytest.raises(PortRefused, match="--takeover"):
+        ports.reserve(claim("new", "ann"), 20001)
+    with pytest.raises(PortRefused, match="belongs to another tunnel"):
+        ports.reserve(claim("other"), 20001, takeover=True)
+    assert holder.tunnel.ended is None
+    assert ports.reserve(claim("new", "ann"), 20001, takeover=True) == 20001
+    assert holder.tunnel.ended == "replaced"
+
+
+def test_what_was_leased_over_tls_is_not_moved_in_the_clear():
+    ports = make("20000-20000")
+    ports.reserve(claim("old", "ann", encrypted=True), 20000)
+    for wanted in (20000, None):
+        with pytest.raises(PortRefused):
+            ports.reserve(claim("new", "ann"), wanted)
+    assert ports.reserve(claim("new", "ann", encrypted=True), 20000) == 20000
+
+
+def test_where_no_port_is_free_one_that_is_leased_to_the_owner_is_given():
+    """Whoever starts a client again and again, under generated names, does not use all ports up."""
+    ports = make()
+    for number in range(3):
+        ports.reserve(claim(f"old-{number}", "ann"), None)
+    with pytest.raises(PortRefused, match="Every TCP port"):
+        ports.reserve(claim("other"), None)
+    assert ports.reserve(claim("new", "ann"), None) in range(20000, 20003)
+
+
+def test_of_two_claims_that_were_written_down_with_one_port_the_second_has_none():
+    ports, first, second = make(), claim("first"), claim("second")
+    for each in (first, second):
+        each.port = 20001
+        ports.inherit(each)
+    assert (first.port, second.port) == (20001, None)

@@ -3,6 +3,7 @@
 import errno
 import os
 import pwd
+import signal
 import socket as plain_socket
 from contextlib import contextmanager
 
@@ -26,6 +27,7 @@ from harness import (
     wait_until,
 )
 from harness.link import Link
+from harness.tls import tls_connect
 from harness.v3 import Peer, ask, control_request, failed, park
 
 from localtunnel.client.events import TunnelOpened, UpstreamFailed
@@ -62,6 +64,11 @@ def offering(ports):
     return {"tcp_ports": f"{ports}-{ports + 2}", "timeouts": {"error_hold": 0.0, "pool_wait": 1.0}}
 
 
+def offered(ports):
+    """Return the same as the text of a file."""
+    return f'tcp_ports = "{ports}-{ports + 2}"\n'
+
+
 def greet_and_echo(sock):
     """Speak first, then echo until the visitor ends its direction."""
     sock.sendall(GREETING)
@@ -78,7 +85,7 @@ def port_of(reply):
 def tunnelled(target, ports):
     """Run ``lt-server`` and ``lt-client tcp`` for the program on ``target``; yields the public port."""
     with (
-        ServerProcess(config=f'tcp_ports = "{ports}-{ports + 2}"\n') as server,
+        ServerProcess(config=offered(ports)) as server,
         ClientProcess(target, "tcp", server=server.frontend, name="demo") as client,
     ):
         scheme, _, address = client.wait_until_open().partition("://")
@@ -199,12 +206,52 @@ def test_a_port_stays_with_its_session_while_the_client_is_away(ports):
         with Peer(backend(server), kind="tcp") as peer:
             session, port = peer.session, port_of(peer.reply)
         wait_until(lambda: not server.registry.tunnels())
+        stranger = {"client": "stranger@elsewhere;Plan 9", "kind": "tcp"}
         for name in ("second", "third"):
-            assert port_of(ask(backend(server), control_request(name, kind="tcp"))) != port
-        asked = ask(backend(server), control_request("fourth", kind="tcp", port=port))
+            assert port_of(ask(backend(server), control_request(name, **stranger))) != port
+        asked = ask(backend(server), control_request("fourth", **stranger, port=port))
         assert asked["error"] == "port_refused"
         with Peer(backend(server), kind="tcp", resume=session) as heir:
             assert port_of(heir.reply) == port
+
+
+@pytest.mark.parametrize("option", ["--remote-port={port}", "--name=demo"])
+def test_a_client_that_was_killed_gets_its_port_back_at_once(ports, tmp_path, option):
+    """Whether it asks for the port, under whatever name, or for the name: both are its owner's."""
+    same_user = {"XDG_DATA_HOME": str(tmp_path)}
+    arguments = ["tcp", option.format(port=ports + 1)]
+    with running_upstream(greet_and_echo) as target, ServerProcess(config=offered(ports)) as server:
+        with ClientProcess(9, "tcp", server=server.frontend) as other:
+            other.wait_until_open()
+            urls = []
+            for number in range(1, 4):
+                with ClientProcess(target, *arguments, server=server.frontend, env=same_user) as client:
+                    urls.append(client.wait_until_open())
+                    port = int(urls[-1].rpartition(":")[2])
+                    with connect((LOOPBACK, port)) as visitor:
+                        assert read_exactly(visitor, len(GREETING)) == GREETING
+                    client.signal(signal.SIGKILL)
+                    client.wait()
+                    server.wait_for_record("tunnel closed", number, cap=1)
+        assert len(set(urls)) == 1
+        with ClientProcess(target, "tcp", f"--remote-port={port}", server=server.frontend) as stranger:
+            assert stranger.wait() == 5
+            assert "belongs to another tunnel" in stranger.stderr
+
+
+@pytest.mark.usefixtures("no_leaks")
+def test_a_port_that_has_moved_to_another_name_stays_there_after_a_restart(ports, tmp_path):
+    """The name that had it is kept as well, without it."""
+    key = {"owner": "5e" * 32, "kind": "tcp", "connect": tls_connect}
+    settings = {**offering(ports), "data_dir": str(tmp_path)}
+    with running_server(**settings) as server:
+        with Peer(backend(server), "zzz", **key, port=ports):
+            pass
+        wait_until(lambda: not server.registry.tunnels())
+        with Peer(backend(server), "aaa", **key, port=ports) as heir:
+            assert port_of(heir.reply) == ports
+    with running_server(**settings) as server:
+        assert {claim.name: claim.port for claim in server.registry.claims()} == {"aaa": ports, "zzz": None}
 
 
 @pytest.mark.usefixtures("no_leaks")

@@ -72,6 +72,7 @@ class Server:
         self._store = Store(self._directory, (leases.SCHEMA, bans.SCHEMA))
         self._bans = bans.Bans(self._store)
         self.registry = Registry(config.domain, ports.free, policy, leases.Leases(self._store))
+        ports.lost = self.registry.lose_port
         self._admin = Admin(self._directory, self.registry, self._bans)
         gate = Gate(self.tokens, legacy=config.legacy in (True, "only"), timeout=config.timeouts.preamble)
         self._openings = Openings(config, gate, self.registry, ports, self._joins, quotas.joined, ids)

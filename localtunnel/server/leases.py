@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS leases (
 _PUT = "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)"
 _END = "UPDATE leases SET expires = ? WHERE name = ?"
 _DROP = "DELETE FROM leases WHERE name = ?"
+_LOSE_PORT = "UPDATE leases SET port = NULL WHERE name = ?"
 _ALL = "SELECT name, owner, kind, host, port, session, client, address, expires FROM leases"
 
 
@@ -52,6 +53,11 @@ class Leases:
         """Note that the client has gone, and that its lease ends in ``seconds``."""
         if claim.owner.kept:
             self._store.post(Statement(_END, (time.time() + seconds, claim.name)))
+
+    def lose_port(self, claim: Claim) -> None:
+        """Note that the claim's port has gone to another one of its owner."""
+        if claim.owner.kept:
+            self._store.post(Statement(_LOSE_PORT, (claim.name,)))
 
     def drop(self, claim: Claim) -> None:
         """Note that the name is free."""

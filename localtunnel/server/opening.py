@@ -176,7 +176,8 @@ class Openings:
         """
         claim, tunnel = opened.claim, opened.tunnel
         if claim.kind == "tcp":
-            port = self._ports.reserve(claim, opened.request.port)
+            takeover = opened.request.takeover is True
+            port = self._ports.reserve(claim, opened.request.port, takeover=takeover)
             tunnel.listeners = self._ports.open(port, tunnel, self._ids)
             self._registry.record(claim)
             if tunnel.ended is not None:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Callable
 
 from localtunnel.errors import ConfigError, ListenError, PortRefused, VisitorError
 from localtunnel.net import closing
@@ -31,27 +32,44 @@ def parse_range(text: str) -> range:
 
 
 class Ports:
-    """Which ports are whose. A port stays with its claim until the claim is freed, leases included."""
+    """Which ports are whose. A port stays with its claim until the claim is freed, leases included.
 
-    def __init__(self, ports: range, host: str | None, *, loopback: bool, wait: float) -> None:
+    A claim that is only leased gives way to another one of the same owner: a client that
+    was killed comes back under a name that it generates anew, and asks for its port.
+    ``lost(claim)`` is called for the one that has no port any more.
+    """
+
+    def __init__(
+        self,
+        ports: range,
+        host: str | None,
+        *,
+        loopback: bool,
+        wait: float,
+    ) -> None:
         self._range = ports
         self._host = host
         self._loopback = loopback
         self._wait = wait
+        self.lost: Callable[[Claim], None] = lambda claim: None
         self._holders: dict[int, Claim] = {}
         self._next = 0
 
-    def reserve(self, claim: Claim, wanted: int | None) -> int:
-        """Give ``claim`` the port ``wanted``, the one it had before, or any. Raises PortRefused with the reason."""
+    def reserve(self, claim: Claim, wanted: int | None, *, takeover: bool = False) -> int:
+        """Give ``claim`` the port ``wanted``, the one it had before, or any. Raises PortRefused with the reason.
+
+        ``takeover``: an open tunnel of the same owner that has the port ends with ``replaced``.
+        """
         if not self._range:
             raise PortRefused("This server offers no TCP tunnels; its owner can set tcp_ports to a range of ports.")
         wanted = wanted or claim.port
         if wanted is None:
-            wanted = self._any_free()
+            wanted = self._any_free(claim)
         if wanted not in self._range:
             raise PortRefused(f"Port {wanted} is not offered; choose one of {self._range[0]}-{self._range[-1]}.")
-        if self._holders.get(wanted, claim) is not claim:
-            raise PortRefused(f"Port {wanted} belongs to another tunnel; choose another one, or none to be given one.")
+        holder = self._holders.get(wanted, claim)
+        if holder is not claim:
+            self._take_from(holder, claim, wanted, takeover=takeover)
         self.free(claim)
         self._holders[wanted] = claim
         claim.port = wanted
@@ -59,12 +77,15 @@ class Ports:
 
     def inherit(self, claim: Claim) -> None:
         """Note that ``claim`` has taken over a port, if it is still one of those on offer: that of the claim that it
-        resumed, or its own from before a restart.
+        followed, which has none by now, or its own from before a restart.
         """
-        if claim.port is not None and claim.port in self._range:
-            self._holders[claim.port] = claim
-        else:
+        port = claim.port
+        holder = self._holders.get(port) if port is not None else None
+        is_taken = holder is not None and holder is not claim and holder.port == port
+        if port is None or port not in self._range or is_taken:
             claim.port = None
+        else:
+            self._holders[port] = claim
 
     def free(self, claim: Claim) -> None:
         """Take the port of ``claim`` back. May be called twice."""
@@ -101,11 +122,37 @@ class Ports:
 
         return accept
 
-    def _any_free(self) -> int:
-        """Return a free port, the one that was free the longest first, so that old links do not reach new tunnels."""
+    def _take_from(self, holder: Claim, claim: Claim, port: int, *, takeover: bool) -> None:
+        """Take ``port``, which ``claim`` wants, from ``holder``. Raises PortRefused where that is somebody else's."""
+        if not _may_take_from(claim, holder):
+            raise PortRefused(f"Port {port} belongs to another tunnel; choose another one, or none to be given one.")
+        if holder.tunnel is not None:
+            if not takeover:
+                raise PortRefused(f"Another client of yours has port {port} open; --takeover moves it here.")
+            holder.tunnel.end("replaced")
+        self.free(holder)
+        holder.port = None
+        self.lost(holder)
+
+    def _any_free(self, claim: Claim) -> int:
+        """Return a free port, the one that was free the longest first, so that old links do not reach new tunnels.
+
+        Where there is none, one that is kept for the same owner, and that nobody is connected for, is as good.
+        """
+        kept = None
         for step in range(len(self._range)):
             port = self._range[(self._next + step) % len(self._range)]
-            if port not in self._holders:
+            holder = self._holders.get(port)
+            if holder is None:
                 self._next = (self._next + step + 1) % len(self._range)
                 return port
+            if kept is None and holder.tunnel is None and _may_take_from(claim, holder):
+                kept = port
+        if kept is not None:
+            return kept
         raise PortRefused("Every TCP port of this server is taken; try again later.")
+
+
+def _may_take_from(claim: Claim, holder: Claim) -> bool:
+    """Say whether ``claim`` proves to be of ``holder``'s owner: what was opened over TLS is not moved in the clear."""
+    return holder.owner.id == claim.owner.id and (claim.encrypted or not holder.encrypted)

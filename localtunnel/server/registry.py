@@ -77,9 +77,10 @@ class Registry:
     def claim(self, owner: Owner, instance: str, wish: Wish) -> Claim:
         """Return the claim to the name that is wished for; blocks the greenlet where it is written down.
 
-        The tunnel that was there, if the new one may follow it, ends with ``replaced``. Whoever shows the session of a
-        claim goes on with its session and its port. Raises NameInvalid; NameUnavailable when somebody else has the
-        name or the host; LimitReached; StorageError when it cannot be written, with nothing changed.
+        The tunnel that was there, if the new one may follow it, ends with ``replaced``.
+        Whoever follows goes on with its port, and by showing its session with that too.
+        Raises NameInvalid; NameUnavailable when somebody else has the name or the host;
+        LimitReached; StorageError when it cannot be written, with nothing changed.
         """
         claim = self._new_claim(owner, instance, wish)
         keys = self._keys(claim)
@@ -98,6 +99,11 @@ class Registry:
         """Write down what has become of ``claim`` since: its port. Blocks the greenlet. Raises StorageError."""
         if self._leases is not None:
             self._leases.put(claim)
+
+    def lose_port(self, claim: Claim) -> None:
+        """Write down that ``claim`` has no port any more."""
+        if self._leases is not None:
+            self._leases.lose_port(claim)
 
     def release(self, claim: Claim) -> None:
         """Give the name up. A claim that was replaced leaves its successor alone. May be called twice."""
@@ -209,10 +215,11 @@ class Registry:
     def _follow(self, holder: Claim, claim: Claim, resume: str | None) -> None:
         """Put ``claim`` in the place of ``holder``, whose row is written over where it has one of the same name.
 
-        A session that was made in the clear ends where its client comes back over TLS: others may know it.
+        A session that was made in the clear ends where its client comes back over TLS: others may know it. The port
+        stays with the name, whose owner has proved to be the same or to know the session.
         """
-        if holder.name == claim.name and holder.kind == claim.kind and resume and holder.is_session(resume):
-            if holder.encrypted == claim.encrypted:
+        if holder.name == claim.name and holder.kind == claim.kind:
+            if resume and holder.is_session(resume) and holder.encrypted == claim.encrypted:
                 claim.adopt(resume)
             claim.port, holder.port = holder.port, None
         if holder.name == claim.name:
