@@ -67,9 +67,21 @@ Codes are part of the public interface: in logs, in ``X-Localtunnel-Error``, in 
 
 
 class LocaltunnelError(Exception):
-    """The root of the tree."""
+    """The root of the tree. ``advice`` is what to do about it, for somebody for whom nothing has worked so far."""
 
     code = "internal_error"
+
+    def __init__(self, message: str = "", *, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
+
+    @property
+    def fact(self) -> str:
+        """What went wrong, without the advice."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return f"{self.fact} {self.advice}" if self.advice else self.fact
 
 
 class UsageError(LocaltunnelError):

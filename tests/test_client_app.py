@@ -91,7 +91,7 @@ def test_a_burst_over_the_pools_size_is_served_whole(settings):
     with (
         running_upstream(answer_hello) as port,
         running_server(**settings) as server,
-        running_client(frontend(server), port, name="foo"),
+        running_client(frontend(server), port, name="foo", legacy=True),
     ):
         visitors = [gevent.spawn(fetch, frontend(server), request("foo.localhost")) for _ in range(40)]
         with at_most(10):

@@ -173,7 +173,7 @@ def test_a_token_and_no_encryption_do_not_go_together(server):
 
 def test_a_client_with_a_token_never_falls_back_to_0_2(server):
     """What closes without a word looks like a server of 2013, or is somebody who wants to be taken for one."""
-    with client_of(server, retry=False) as client:
+    with client_of(server, retry=False, legacy=True) as client:
         raw, _ = server.listener.accept()
         raw.close()
         assert isinstance(client.ended(), errors.NetworkError | errors.TlsError)

@@ -272,7 +272,8 @@ def old_server(raw, connections):
         sock.close()
 
 
-def test_a_server_that_was_met_is_not_spoken_to_at_0_2_or_in_the_clear(upstream, tmp_path):
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_server_that_was_met_is_not_spoken_to_at_0_2_or_in_the_clear(upstream, tmp_path, legacy):
     """An attacker who cuts the handshake short, as an old server would, gets another handshake and nothing else."""
     with running_server() as server:
         with running_client(frontend(server), upstream, name="demo", data_dir=str(tmp_path)):
@@ -281,7 +282,7 @@ def test_a_server_that_was_met_is_not_spoken_to_at_0_2_or_in_the_clear(upstream,
             starts = []
             attacker = gevent.spawn(old_server, raw, starts)
             settings = {"backend": raw.port, "data_dir": str(tmp_path), "timeouts": SOON, "name": "demo"}
-            with running_client(frontend(server), upstream, opened=False, **settings) as client:
+            with running_client(frontend(server), upstream, opened=False, legacy=legacy, **settings) as client:
                 client.wait_for(TunnelLost, 3)
                 assert not client.seen(ServerNotice)
             attacker.kill()
@@ -291,7 +292,7 @@ def test_a_server_that_was_met_is_not_spoken_to_at_0_2_or_in_the_clear(upstream,
         assert isinstance(error, DowngradeRefused)
 
 
-@pytest.mark.parametrize("settings", [{"fingerprint": "SHA256:" + "A" * 43}, {"kind": "tcp"}])
+@pytest.mark.parametrize("settings", [{"fingerprint": "SHA256:" + "A" * 43, "legacy": True}, {"kind": "tcp"}, {}])
 def test_what_guards_something_has_no_fallback(upstream, settings):
     with RawServer() as raw:
         starts = []
@@ -303,18 +304,11 @@ def test_what_guards_something_has_no_fallback(upstream, settings):
         assert all(start.startswith(b"\x16\x03") for start in starts)
 
 
-def test_a_server_of_2013_that_nobody_knows_is_met_at_0_2_and_that_is_said(upstream):
-    with running_server(legacy="only") as server, running_client(frontend(server), upstream, name="demo") as client:
-        (notice,) = client.seen(ServerNotice)
-        assert "no encryption" in notice.text
-        assert fetch(frontend(server), request("demo.localhost")).body == b"hello"
-
-
 def test_a_server_that_has_shaken_hands_is_never_taken_for_an_old_one(upstream, tmp_path):
     """Cut behind the handshake, by somebody who can cut connections but not read them."""
     path = write_certificate(trustme.CA(), tmp_path, LOOPBACK)
     with running_server() as server, ManInTheMiddle((LOOPBACK, unused_port()), path) as man:
-        settings = {"backend": man.port, "timeouts": SOON, "name": "demo"}
+        settings = {"backend": man.port, "timeouts": SOON, "name": "demo", "legacy": True}
         with running_client(frontend(server), upstream, opened=False, **settings) as client:
             client.wait_for(TunnelLost, 2)
             assert not client.seen(ServerNotice)

@@ -35,7 +35,7 @@ def get(server, path, host="tunnels.example", method="GET", fields=""):
 def test_the_bare_domain_localhost_and_ip_literals_are_the_servers_own(server, host):
     response = get(server, "/meta/version", host)
     assert response.status == 200
-    assert response.body == f"{localtunnel.__version__}\n".encode()
+    assert response.body == localtunnel.__version__.encode()
     assert response.fields["content-type"] == "text/plain; charset=utf-8"
 
 
@@ -48,7 +48,18 @@ def test_other_hosts_are_not(server, host):
 
 
 def test_a_client_learns_the_backends_port(server):
-    assert int(get(server, "/meta/backend").body) == backend(server)[1]
+    assert get(server, "/meta/backend").body == str(backend(server)[1]).encode()
+
+
+def counted(response):
+    return {metric["name"]: metric["value"] for metric in json.loads(response.body)}
+
+
+def test_the_client_of_2013_can_print_the_metrics(server):
+    """``localtunnel -m`` formats each metric of a list like this; one that is no such list ends it with a traceback."""
+    lines = list(map("%(name) -40s %(value)s".__mod__, json.loads(get(server, "/meta/metrics").body)))
+    assert len(lines) == len(set(lines)) >= 5
+    assert f"{'tunnels':40} 0" in lines
 
 
 def test_metrics_count_and_name_nobody(server):
@@ -58,7 +69,7 @@ def test_metrics_count_and_name_nobody(server):
             visitor.sendall(request("secretname.tunnels.example"))
             assert read_message(proxy) == {"proxy": True}
             response = get(server, "/meta/metrics")
-            metrics = json.loads(response.body)
+            metrics = counted(response)
             assert response.fields["content-type"] == "application/json"
             assert metrics["tunnels"] == 1
             assert metrics["joins"] == 1
@@ -66,7 +77,7 @@ def test_metrics_count_and_name_nobody(server):
             assert metrics["uptime_seconds"] >= 0
             assert b"secretname" not in response.body
     wait_until(lambda: not server.joins)
-    metrics = json.loads(get(server, "/meta/metrics").body)
+    metrics = counted(get(server, "/meta/metrics"))
     assert (metrics["tunnels"], metrics["joins"]) == (0, 0)
 
 
@@ -78,7 +89,7 @@ def test_head_has_the_length_and_no_body(server):
     response = get(server, "/meta/version", method="HEAD")
     assert response.status == 200
     assert response.body == b""
-    assert int(response.fields["content-length"]) == len(localtunnel.__version__) + 1
+    assert int(response.fields["content-length"]) == len(localtunnel.__version__)
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])

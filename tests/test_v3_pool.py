@@ -1,6 +1,5 @@
 """Pools with connections that are dead in silence: no visitor is lost, none is delivered twice."""
 
-import json
 import re
 import signal
 import time
@@ -29,6 +28,7 @@ from harness import (
     wait_until,
 )
 from harness.link import Link
+from harness.programs import metrics_of
 from harness.v3 import Peer, failed, got, park, parked, ready
 
 POOL = 10
@@ -108,7 +108,7 @@ def arrived(sock):
 
 def repeated(server):
     """Return how many assignments were repeated, as /meta/metrics counts them."""
-    return json.loads(fetch(frontend(server), request("localhost", "/meta/metrics")).body)["assignments_repeated_total"]
+    return metrics_of(frontend(server))["assignments_repeated_total"]
 
 
 @pytest.mark.usefixtures("no_leaks")

@@ -30,8 +30,8 @@ from harness import (
 )
 from harness.v3 import HEADER_0_3, RawBackend, proxy_request
 
-from localtunnel.client.events import ServerNotice, TunnelLost, TunnelOpened
-from localtunnel.errors import ConnectionClosed, NameUnavailable
+from localtunnel.client.events import ServerNotice, TunnelOpened
+from localtunnel.errors import NameUnavailable
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -111,7 +111,7 @@ def old_client(server, target):
 
 @contextmanager
 def our_client(server, target):
-    with running_client(frontend(server), target, name="demo") as client:
+    with running_client(frontend(server), target, name="demo", legacy=True) as client:
         yield client
 
 
@@ -246,15 +246,6 @@ def test_no_fallback_from_a_server_that_was_met_at_0_3():
         for _ in range(3):
             raw.accept_control()[0].close()
         assert not client.seen(ServerNotice)
-
-
-def test_a_tcp_tunnel_has_no_fallback():
-    with RawBackend() as raw, meeting(raw, kind="tcp", retry=False) as client:
-        sock, message = raw.accept()
-        assert message["control"]["kind"] == "tcp"
-        sock.close()
-        assert isinstance(client.ended(), ConnectionClosed)
-        assert not client.seen(TunnelLost)
 
 
 def test_a_proxy_connection_of_the_other_version_is_not_taken():

@@ -14,6 +14,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket
+from harness.state import own_directory
 from vector_items import fill, load, to_bytes
 
 from localtunnel import Client, ClientConfig, Server, ServerConfig
@@ -340,6 +341,7 @@ def test_client(case: dict[str, Any]) -> None:
             backend=f"127.0.0.1:{fake.backend_port}",
             kind=case.get("kind", "http"),
             insecure=True,
+            data_dir=str(stack.enter_context(own_directory())),
             **case.get("options", {}),
             timeouts=timeouts,
         )

@@ -53,6 +53,7 @@ Options:
   --config=FILE            A TOML file with settings; conf/client.toml explains every key.
   --fingerprint=TEXT       The server's key must be this one. Else its certificate or the first contact decides.
   --insecure               No encryption: only for a server on this machine, or for looking at what is sent.
+  --legacy                 Speak LTP/0.2, without encryption, to a server of 2013 that knows nothing else.
   --token-file=FILE        A file with the token for the server. Else LT_TOKEN, or the one that login has stored.
   --json                   One JSON object per line on stdout for everything that happens.
   --quiet                  Only the URL on stdout, and only errors on stderr.

@@ -135,6 +135,7 @@ CLIENT = Schema(
         Setting("server_timing", ("--server-timing",)),
         Setting("takeover", ("--takeover",)),
         Setting("insecure", ("--insecure",)),
+        Setting("legacy", ("--legacy",)),
         Setting("fingerprint", ("--fingerprint",)),
         Setting("token_file", ("--token-file",), "LT_TOKEN_FILE"),
         Setting("retry", ("--no-retry",), present=False),

@@ -11,11 +11,12 @@ from greenlet import GreenletExit, getcurrent
 
 from localtunnel.client.config import ClientConfig
 from localtunnel.client.discovery import discover_backend
-from localtunnel.client.events import Event, ServerNotice, TunnelLost, TunnelOpened
+from localtunnel.client.events import Event, TunnelLost, TunnelOpened
+from localtunnel.client.fallback import Fallback
 from localtunnel.client.identity import new_instance, owner_key, user_at_host
 from localtunnel.client.known_servers import KnownServers
 from localtunnel.client.link import Link
-from localtunnel.client.options import beyond_0_2, from_config
+from localtunnel.client.options import from_config
 from localtunnel.client.session import Session
 from localtunnel.client.trust import Trust
 from localtunnel.client.upstream import Upstream
@@ -26,7 +27,6 @@ from localtunnel.errors import (
     ClientKicked,
     ClientReplaced,
     ConfigError,
-    ConnectionClosed,
     Flooded,
     LimitReached,
     LocaltunnelError,
@@ -46,7 +46,7 @@ from localtunnel.net.address import HostPort, parse_backend, parse_server, parse
 from localtunnel.net.certificates import parse_fingerprint
 from localtunnel.net.deadline import Deadline
 from localtunnel.protocol import limits, names
-from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
+from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import ControlReply, ControlRequest
 from localtunnel.protocol.options import to_wire
 from localtunnel.protocol.token import Token
@@ -59,8 +59,6 @@ HEALTHY = limits.HEARTBEAT_INTERVAL
 GHOST_PATIENCE = 60.0
 """Seconds for which a reconnecting client that hears ``unavailable`` takes the name's holder for its own ghost: the
 server notices a dead control connection after two heartbeat intervals at most."""
-
-FALLING_BACK = "The server does not speak LTP/0.3; falling back to LTP/0.2, which has no encryption."
 
 MAX_ALSO = 4
 """Further URLs of a tunnel that are reported: our server has one, and more would push the first off the screen."""
@@ -107,19 +105,18 @@ class Client:
         self._upstream = Upstream(parse_target(config.target), config.timeouts.upstream)
         self._link = Link(_trust(config, str(self._server), token))
         self._visits = Visits(self._upstream, report)
+        self._options = from_config(config)
+        self._fallback = Fallback(config, self._options, self._link, report)
         self._chosen = config.name is not None
         self._name = names.check(config.name) if config.name is not None else names.generate()
         self._patterns: tuple[str, ...] = ()
         """The names that the token covers, once the server has refused another one."""
-        self._options = from_config(config)
         self._user = user_at_host()
         self._instance = new_instance()
         self._key = self._own_key()
         self._session: str | None = None
-        """The secret of the last LTP/0.3 session: with it the name is ours again at once, and LTP/0.2 is out."""
-        self._old_server = False
+        """The secret of the last LTP/0.3 session: with it the name is ours again at once."""
         self._was_refused_at_0_2 = False
-        self._told_of_old_server = False
         self._failures = 0
         self._ever_opened = False
         self._ghost = Deadline(0)
@@ -160,33 +157,29 @@ class Client:
     def _run_sessions(self) -> NoReturn:
         tries = 1
         while True:
-            version = LTP_0_2 if self._old_server else LTP_0_3
+            version = self._fallback.version
             session = self._new_session(version)
+            backend: HostPort | None = None
+            failure: LocaltunnelError | None
             try:
                 backend = self._backend()
                 if self._adopt_token(backend):
                     session = self._new_session(version)
                 session.run(backend, self._opened)
-            except NameUnavailable as error:
-                if self._may_be_own_ghost(version):
-                    continue
-                if self._has_another_name(tries):
-                    tries += 1
-                    continue
-                self._wait_to_retry(session, error)
-            except NotAllowed as error:
-                self._patterns = error.names
-                if self._patterns and self._has_another_name(tries):
-                    tries += 1
-                    continue
-                self._wait_to_retry(session, error)
             except (NetworkError, ProtocolError, RefusedError) as error:
-                if self._is_of_an_old_server(session, version, error):
-                    self._old_server = True
-                    self._report(ServerNotice(FALLING_BACK))
-                    continue
-                self._wait_to_retry(session, error)
-            self._old_server = False
+                failure = error if backend is None else self._fallback.explain(session, backend, error)
+            if failure is None:
+                continue
+            self._fallback.reset()
+            if isinstance(failure, NameUnavailable) and self._may_be_own_ghost(version):
+                continue
+            if isinstance(failure, NotAllowed):
+                self._patterns = failure.names
+            if _is_about_its_name(failure) and self._has_another_name(tries):
+                tries += 1
+                self._fallback.version = version
+                continue
+            self._wait_to_retry(session, failure)
 
     def _new_session(self, version: bytes) -> Session:
         request = self._request(version)
@@ -206,7 +199,10 @@ class Client:
     def _request(self, version: bytes) -> ControlRequest:
         config = self._config
         if version == LTP_0_2:
-            return ControlRequest(self._name, f"{self._user};{self._instance}", config.protect, config.domain)
+            if not self._chosen:
+                # Servers of 2013 take a hyphen for the end of a name.
+                self._name = self._name.replace("-", "")
+            return ControlRequest(self._name, f"{self._user};{self._instance}")
         return ControlRequest(
             self._name,
             self._user,
@@ -230,29 +226,6 @@ class Client:
             log.warning("names are not kept for long, for there is no key to own them by", extra={"detail": str(error)})
             return None
 
-    def _is_of_an_old_server(self, session: Session, version: bytes, error: LocaltunnelError) -> bool:
-        """Say whether to fall back: the opening was closed without an answer, by a server never met at LTP/0.3.
-
-        A TCP tunnel has no fallback, for LTP/0.2 has none to offer, and neither has one with options that it lacks. Nor
-        has a server that is known by a certificate or a key, or is to be: LTP/0.2 has no encryption. One that has
-        answered over TLS is none of those old ones.
-        """
-        if version == LTP_0_2 or self._session is not None or self._config.kind == "tcp":
-            return False
-        if self._link.trust.is_bound:
-            return False
-        unanswered = isinstance(error, ConnectionClosed) and session.connected and not session.answered
-        if not unanswered and not (isinstance(error, VersionError) and self._config.insecure):
-            return False
-        lost = beyond_0_2(self._options)
-        if self._options.protect and not self._config.insecure:
-            # LTP/0.2 has a field for the password, and no encryption for it.
-            lost = [*lost, "protect"]
-        if lost and not self._told_of_old_server:
-            self._told_of_old_server = True
-            self._report(ServerNotice(f"The server seems not to speak LTP/0.3, which {' and '.join(lost)} needs."))
-        return not lost
-
     def _may_be_own_ghost(self, version: bytes) -> bool:
         """Say whether to go back to LTP/0.3 once, for the name that a fallback was refused may be our own.
 
@@ -262,7 +235,6 @@ class Client:
         if version != LTP_0_2 or self._was_refused_at_0_2:
             return False
         self._was_refused_at_0_2 = True
-        self._old_server = False
         return True
 
     def _has_another_name(self, tries: int) -> bool:
@@ -314,6 +286,10 @@ class Client:
         if isinstance(error, AuthThrottled):
             return not self._config.retry
         return isinstance(error, FINAL) or not self._config.retry
+
+
+def _is_about_its_name(failure: LocaltunnelError) -> bool:
+    return isinstance(failure, NameUnavailable) or (isinstance(failure, NotAllowed) and bool(failure.names))
 
 
 def _trust(config: ClientConfig, server: str, token: Token | None) -> Trust:

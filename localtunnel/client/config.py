@@ -39,6 +39,7 @@ class ClientConfig(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     kind: Literal["http", "tcp"] = "http"
     remote_port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     insecure: bool = False
+    legacy: bool = False
     fingerprint: str | None = None
     data_dir: str = ""
     token_file: str = ""

@@ -1,7 +1,8 @@
 """The servers that this user's clients have met, and by what each is known again: a file that people can edit.
 
-One line for each: the server as it was named, how it was verified (``pin`` or ``roots``), the fingerprint of a pinned
-key (``-`` without one), and the oldest version of LTP that is spoken to it from then on.
+One line for each: the server as it was named, how it was verified (``pin``, ``roots``, or
+``clear`` for one that was met without encryption), the fingerprint of a pinned key (``-``
+without one), and the oldest version of LTP that is spoken to it from then on.
 """
 
 from pathlib import Path
@@ -14,7 +15,7 @@ from localtunnel.net.certificates import parse_fingerprint
 FILE = "known-servers"
 
 OLDEST_VERSION = "0.3"
-"""What a server that was met over TLS is never spoken to below: LTP/0.2 has no encryption."""
+"""What a server that has spoken it once is never spoken to below: LTP/0.2 has neither sessions nor encryption."""
 
 NO_FINGERPRINT = "-"
 
@@ -23,7 +24,7 @@ _HEADING = b"""\
 # Remove a line to meet that server anew, for example when its owner has told you that its key was replaced.
 """
 
-Mode = Literal["pin", "roots"]
+Mode = Literal["pin", "roots", "clear"]
 
 
 class Known(NamedTuple):
@@ -70,8 +71,9 @@ class KnownServers:
         words = line.split()
         if len(words) != 4 or words[1] not in get_args(Mode) or words[3] != OLDEST_VERSION:
             raise ConfigError(f"{self.path}, line {number}: expected NAME MODE FINGERPRINT {OLDEST_VERSION}.")
-        if words[1] == "roots":
-            return words[0], Known("roots", None, number)
+        mode: Mode = words[1]  # type: ignore[assignment]
+        if mode != "pin":
+            return words[0], Known(mode, None, number)
         try:
             return words[0], Known("pin", parse_fingerprint(words[2]), number)
         except ConfigError as error:

@@ -12,6 +12,7 @@ from localtunnel.net.dial import Address, Dial, Dialler, Done, dial, resolve, wa
 from localtunnel.net.secure_dial import SecureDial
 from localtunnel.net.sockets import Socket
 from localtunnel.net.tls import Context, Ticket, certificate_of, client_context, is_tls, session_of
+from localtunnel.protocol.framing import LTP_0_2
 
 TICKET_AGE = 600.0
 """Seconds after which a fresh ticket is kept instead of the last one: a server forgets its keys when it is restarted,
@@ -77,9 +78,14 @@ class Link:
             check=lambda sock: self.trust.check(certificate_of(sock), by_roots=by_roots),
         )
 
-    def accepted(self, control: Socket) -> str | None:
-        """The server has opened the tunnel. Remember it; return its fingerprint if it is known by that from now on."""
+    def accepted(self, control: Socket, version: bytes) -> str | None:
+        """The server has opened the tunnel in ``version``. Remember it, and that it speaks LTP/0.3.
+
+        Returns its fingerprint if it is known by that from now on.
+        """
         if not is_tls(control):
+            if version != LTP_0_2:
+                self.trust.remember_plain()
             return None
         self.keep_session(control)
         return self.trust.remember(certificate_of(control), by_roots=self._by_roots)

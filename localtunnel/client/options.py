@@ -5,9 +5,6 @@ from localtunnel.http.option_values import PRESERVE, REWRITE
 from localtunnel.net.address import parse_target
 from localtunnel.protocol.options import Options
 
-IN_0_2 = frozenset({"protect"})
-"""What LTP/0.2 has a field for; with any other option there is no falling back."""
-
 
 def from_config(config: ClientConfig) -> Options:
     """Return what to ask the server for. ``rewrite`` becomes the target's own address, which only this side knows."""
@@ -26,8 +23,3 @@ def from_config(config: ClientConfig) -> Options:
         cors=config.cors,
         server_timing=config.server_timing,
     )
-
-
-def beyond_0_2(options: Options) -> list[str]:
-    """Return the names of the options for which LTP/0.2 has no field."""
-    return [name for name in options.names if name not in IN_0_2]

@@ -67,7 +67,7 @@ class Session:
     ) -> None:
         self._config = config
         self._link = link
-        self._version = version
+        self.version = version
         self._request = request
         self._opening = Opening(version, request, token, config.timeouts.reply)
         self._visits = visits
@@ -78,6 +78,11 @@ class Session:
         self._stall = Stall()
         self.connected = False
         """Whether the backend was reached."""
+
+    @property
+    def name(self) -> str:
+        """The name that was asked for."""
+        return self._request.name
 
     @property
     def answered(self) -> bool:
@@ -102,7 +107,7 @@ class Session:
         """
         deadline = Deadline(self._config.timeouts.connect)
         try:
-            encrypted = self._version != LTP_0_2 and not self._config.insecure
+            encrypted = self.version != LTP_0_2 and not self._config.insecure
             sock, address = self._link.connect(backend, deadline, encrypted=encrypted)
         except ConnectionClosed:
             self.connected = True
@@ -112,14 +117,14 @@ class Session:
                 raise
             raise TlsError(f"{str(error).removesuffix('.')}; check --backend.") from error
         self.connected = True
-        channel = client_channel(sock, self._version, f"the server at {backend}")
+        channel = client_channel(sock, self.version, f"the server at {backend}")
         proxies: Proxies | None = None
         timer = gevent.get_hub().loop.timer(TICK, TICK)
         try:
             reply = self._opening.run(channel)
             channel.limit(limits.MAX_HEARTBEAT)
             self._opened_at = time.monotonic()
-            fingerprint = self._link.accepted(sock)
+            fingerprint = self._link.accepted(sock, self.version)
             if fingerprint is not None:
                 self._report(ServerPinned(self._link.server, fingerprint, str(self._link.known_servers)))
             opened(reply)
@@ -150,11 +155,11 @@ class Session:
             self._link.keep_session(sock)
             self._take(channel, sock, assignment, first, real_ip=reply.real_ip is True)
 
-        client = self._request.client if self._version == LTP_0_2 else None
+        client = self._request.client if self.version == LTP_0_2 else None
         request = ProxyRequest(self._request.name, client, reply.session)
         timeout = self._config.timeouts.connect
         dial = self._link.dialler(channel.sock)
-        return Proxies(address, self._version, request, reply.concurrency, timeout, taken, refused, dial)
+        return Proxies(address, self.version, request, reply.concurrency, timeout, taken, refused, dial)
 
     def _take(
         self,
@@ -205,7 +210,7 @@ class Session:
         return bool(seconds)
 
     def _converse(self, channel: Channel[FromServer], proxies: Proxies, reply: ControlReply) -> NoReturn:
-        if self._version == LTP_0_2:
+        if self.version == LTP_0_2:
             channel.limit_pace(limits.HEARTBEAT_INTERVAL)
             self._answer_pings(channel)
         shortest, longest = limits.HEARTBEAT_BOUNDS
@@ -243,5 +248,5 @@ class Session:
             self._report(RoundTripMeasured(seconds))
 
     def _release(self, channel: Channel[FromServer]) -> None:
-        if self._version != LTP_0_2 and self.opened:
+        if self.version != LTP_0_2 and self.opened:
             say_goodbye(channel)

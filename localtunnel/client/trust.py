@@ -30,6 +30,8 @@ class Trust:
         self._pinned = pinned
         self._introduced = introduced
         self._known: Known | None = None
+        self._met: Known | None = None
+        """Known without encryption: enough to hold it to its version, and nothing to verify it by."""
         self._checked = b""
         self._looked_up = False
         self._complaint = ""
@@ -42,14 +44,19 @@ class Trust:
         """
         self._checked = b""
         try:
-            self._known = self._known_servers.find(self.server) or self._known
+            found = self._known_servers.find(self.server)
         except ConfigError as error:
             if not self._looked_up:
                 raise
             if str(error) != self._complaint:
                 self._complaint = str(error)
                 log.warning("known servers not read again", extra={"server": self.server, "detail": self._complaint})
+            return
         self._looked_up = True
+        if found is not None and found.mode == "clear":
+            self._met = found
+        else:
+            self._known = found or self._known
 
     def introduce(self, fingerprint: str) -> bool:
         """Let the fingerprint of a token that was found later count as one that came with it.
@@ -67,6 +74,17 @@ class Trust:
     def is_bound(self) -> bool:
         """Whether the server can be told from another one, so that it is never to be used without encryption."""
         return not (self._known is None and self._pinned is None and self._introduced is None)
+
+    @property
+    def was_met(self) -> bool:
+        """Whether the server has ever opened a tunnel in LTP/0.3 for a client of this user, encrypted or not."""
+        return self._met is not None or self._known is not None
+
+    @property
+    def line(self) -> str:
+        """Where it is written down that the server was met."""
+        known = self._known or self._met
+        return f"its line in {self.path}" if known is None else self._where(known)
 
     @property
     def by_roots(self) -> bool:
@@ -130,11 +148,20 @@ class Trust:
         if self._known is not None and (self._known.mode, self._known.fingerprint) == (mode, key):
             return None
         self._known = Known(mode, key, 0)
+        self._write_down(mode, key)
+        return key
+
+    def remember_plain(self) -> None:
+        """The server has opened a tunnel in LTP/0.3 without encryption: it is never spoken to below that again."""
+        if not self.was_met:
+            self._met = Known("clear", None, 0)
+            self._write_down("clear", None)
+
+    def _write_down(self, mode: Mode, key: str | None) -> None:
         try:
             self._known_servers.remember(self.server, mode, key)
         except ConfigError as error:
             log.warning("server not remembered", extra={"server": self.server, "detail": str(error)})
-        return key
 
     def _where(self, known: Known) -> str:
         return f"line {known.line} of {self.path}" if known.line else f"its line in {self.path}"

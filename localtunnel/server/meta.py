@@ -57,13 +57,15 @@ class Meta:
         return pages.meta_answer(text, content_type, head.method == "HEAD")
 
     def _version(self) -> tuple[str, str]:
-        return f"{__version__}\n", TEXT
+        # As in 2013, without a line feed, and so is the next one: a client of that time prints what it gets in the
+        # middle of a line, and others read all of it as a number.
+        return __version__, TEXT
 
     def _backend(self) -> tuple[str, str]:
-        return f"{self._backend_port}\n", TEXT
+        return str(self._backend_port), TEXT
 
     def _metrics(self) -> tuple[str, str]:
-        """Counts only: names of tunnels are nobody else's business."""
+        """Counts only: names of tunnels are nobody else's business. The list is what ``localtunnel -m`` prints."""
         metrics = {
             "uptime_seconds": round(time.monotonic() - self._started, 3),
             "tunnels": len(self._registry.tunnels()),
@@ -71,7 +73,7 @@ class Meta:
             "requests_total": self.requests,
             "assignments_repeated_total": self._joins.repeated,
         }
-        return json.dumps(metrics) + "\n", JSON
+        return json.dumps([{"name": name, "value": value} for name, value in metrics.items()]) + "\n", JSON
 
 
 def _is_ip(host: str) -> bool:

@@ -133,9 +133,7 @@ class ServerProcess(Program):
 
     def metrics(self) -> dict[str, Any]:
         """Return what /meta/metrics says."""
-        response = fetch(self.frontend, request("localhost", "/meta/metrics"))
-        metrics: dict[str, Any] = json.loads(response.body)
-        return metrics
+        return metrics_of(self.frontend)
 
 
 class ClientProcess(Program):
@@ -172,6 +170,12 @@ class ClientProcess(Program):
         """Return the URL of the tunnel, once it is open."""
         url: str = self.wait_for_event("tunnel_opened", cap=cap)["url"]
         return url
+
+
+def metrics_of(frontend: Address) -> dict[str, Any]:
+    """Return what the server there counts, by name."""
+    response = fetch(frontend, request("localhost", "/meta/metrics"))
+    return {metric["name"]: metric["value"] for metric in json.loads(response.body)}
 
 
 def _clean_environment() -> dict[str, str]:
