@@ -185,6 +185,20 @@ def test_an_endless_answer_is_read_no_further_than_the_limit():
     assert sent < 200 * MAX_ANSWER
 
 
+@pytest.mark.parametrize(
+    "again", [b"HTTP/1.1 100 Continue\r\n\r\n", b"X-More: and more\r\n"], ids=["interim", "fields"]
+)
+def test_a_head_without_end_is_not_read_to_the_deadline(again):
+    def handler(sock):
+        read_head(sock)
+        sock.sendall(b"HTTP/1.1 100 Continue\r\n" + b"\r\n" * again.startswith(b"HTTP"))
+        while True:
+            sock.sendall(again * 100)
+
+    with running_upstream(handler) as port, at_most(5), pytest.raises(Unreachable):
+        discover_backend(ServerAddress(LOOPBACK, port), Deadline(60))
+
+
 def test_nobody_there_is_unreachable():
     port = unused_port()
     with pytest.raises(ConnectionRefused) as caught:
@@ -245,7 +259,7 @@ def test_https_is_verified_and_asked_as_http_is(tmp_path):
 
 
 def test_an_answer_of_many_records_is_read_to_its_end(tmp_path):
-    body = b"8001" + b" " * (MAX_ANSWER - 8)
+    body = b"8001" + b" " * (MAX_ANSWER - 1024)
     with answering_https(tmp_path, ok(body)) as (server, _):
         assert discover(server).port == 8001
 

@@ -1,13 +1,15 @@
 """localtunnel.net.pump: two sides, and the owner that decides what passes and how it ends."""
 
 import os
+import time
 
 import gevent
 import pytest
-from harness import pair, read_exactly, wait_until
+from harness import at_most, pair, read_exactly, wait_until
 
 from localtunnel.net.ends import READ, WRITE, SocketEnd
-from localtunnel.net.pump import BUFFER_SIZE, Side
+from localtunnel.net.pump import BUFFER_SIZE, FIRST_PIECE, LEAST_PIECE, Side
+from localtunnel.net.splice import PIPE_SIZE, Pipe
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -92,7 +94,8 @@ def test_who_does_not_read_stops_the_other(bound):
     counted = bound.side_a.count
     gevent.idle()
     assert bound.side_a.count == counted
-    assert len(bound.side_b.backlog) <= BUFFER_SIZE
+    # By then the flow may have been large for long enough to have a pipe.
+    assert len(bound.side_b.backlog) <= (PIPE_SIZE if isinstance(bound.side_b.backlog, Pipe) else BUFFER_SIZE)
     assert bound.side_b._watcher.events == READ | WRITE
     assert not bound.side_a._watcher.active
     bound.b.sendall(b"the other way is free")
@@ -227,3 +230,84 @@ def test_a_side_may_serve_one_owner_after_the_other():
     assert second.told == []
     first.close_all()
     second.close_all()
+
+
+class Endless:
+    """``end`` with more at hand than one read takes: there is always something pending."""
+
+    descriptor = -1
+
+    def __init__(self, end):
+        self.end, self.label, self.watcher = end, end.label, end.watcher
+        self.has_pending = True
+        self.reads = 0
+        self.close, self.reset, self.try_write = end.close, end.reset, end.try_write
+        self.shutdown_write = end.shutdown_write
+
+    def try_read(self, buffer):
+        self.reads += 1
+        buffer[:1] = b"x"
+        return 1
+
+
+def test_an_end_that_always_has_more_lets_others_have_their_turn():
+    sock_a, a = pair()
+    sock_b, b = pair()
+    owner = Bound()
+    endless = Endless(SocketEnd(sock_a, "a"))
+    side_a, side_b = Side(endless), Side(SocketEnd(sock_b, "b"))
+    owner.names.update({side_a: "a", side_b: "b"})
+    side_a.bind(owner, side_b, filtered=False)
+    side_b.bind(owner, side_a, filtered=False)
+    side_a.watch()
+    side_b.watch()
+    neighbour = gevent.spawn(read_exactly, owner.b, 8)
+    reads = []
+    for _ in range(8):
+        owner.a.sendall(b"n")
+        gevent.sleep(0.001)
+        reads.append(endless.reads)
+    with at_most(5, "the neighbour's turns"):
+        neighbour.join()
+    assert reads == sorted(set(reads)), "it is read on, in turns of its own"
+    side_a.close(reset=True)
+    side_b.close(reset=True)
+    owner.close_all()
+    a.close()
+    b.close()
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+def test_pieces_that_are_slow_to_go_through_become_small_and_large_again(filtered):
+    """A filter that takes 20 microseconds for each byte, as for a chunk of one byte."""
+    made = Bound(filtered=True)
+    if not filtered:
+        made.side_a.filtered = made.side_b.filtered = False
+    sizes = []
+
+    def slow(side, data):
+        sizes.append(len(data))
+        began = time.perf_counter()
+        while time.perf_counter() - began < len(data) * 20e-6:
+            pass
+        return data
+
+    made.passes = slow
+    data = os.urandom(200_000)
+    sending = gevent.spawn(made.a.sendall, data)
+    if filtered:
+        assert read_exactly(made.b, 100_000) == data[:100_000]
+        assert max(sizes[1:]) <= LEAST_PIECE
+        assert max(sizes) <= FIRST_PIECE
+        made.passes = lambda side, data: sizes.append(len(data)) or data
+        del sizes[:]
+        assert read_exactly(made.b, 100_000) == data[100_000:]
+        sending.get()
+        made.a.sendall(os.urandom(1_000_000))
+        read_exactly(made.b, 1_000_000)
+        assert max(sizes) > FIRST_PIECE
+    else:
+        assert read_exactly(made.b, len(data)) == data
+        assert sizes == []
+    sending.get()
+    made.close_all()

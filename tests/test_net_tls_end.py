@@ -7,12 +7,13 @@ import socket
 import gevent
 import pytest
 from gevent.event import AsyncResult
-from harness import CAP, at_most, is_reset, pair, read_exactly, read_to_end, wait_until
+from harness import CAP, at_most, frame, is_reset, pair, read_exactly, read_to_end, wait_until
 from harness.relays import BULK, DIGEST, digest_to_end, send_and_finish
 from harness.state import server_key
 
 from localtunnel.errors import FrameError
 from localtunnel.net import closing, tls
+from localtunnel.net.channel import READS_AT_A_TIME, server_channel
 from localtunnel.net.ends import SocketEnd
 from localtunnel.net.relay import Relay
 from localtunnel.net.tls_end import TlsEnd, begin_stream, stream_end, to_stream
@@ -257,6 +258,34 @@ def test_several_records_are_read_at_once(context):
             far.send(chunked(bytes(16380)))
         gevent.sleep(0.05)
         assert end.try_read(bytearray(256 * 1024)) == 8 * 16380
+
+
+def test_a_record_of_many_chunks_is_read_by_itself(context):
+    """A thousand chunks of one byte take as long to put together as megabytes in one: others have their turn."""
+    with by_hand(context) as (end, far):
+        record = (chunked(b"x") * 4096)[:16384]
+        for _ in range(4):
+            far.send(record)
+        gevent.sleep(0.05)
+        assert 3000 < end.try_read(bytearray(256 * 1024)) < 4000
+        far.send(chunked(bytes(16380)))
+
+
+def test_a_message_in_records_of_one_byte_gives_others_their_turn(context):
+    near, far = tls_pair(context)
+    channel = server_channel(near, "the client")
+    data = b"LTP/0.3" + frame({"control": {"name": "demo", "client": "c", "instance": "i"}})
+    for byte in data:
+        far.send(bytes([byte]))
+    gevent.sleep(0.05)
+    message, looks = None, 0
+    while message is None:
+        message = channel.receive_ready()
+        looks += 1
+    assert message.name == "demo"
+    assert looks >= len(data) // READS_AT_A_TIME
+    channel.close()
+    far.close()
 
 
 @pytest.mark.parametrize("behind", [chunked(b"more"), END, b"\0"])

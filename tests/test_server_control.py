@@ -219,6 +219,6 @@ def test_a_client_that_uses_its_burst_up_again_and_again_at_the_rate_is_served(s
 
 def test_a_client_of_0_2_has_one_word_for_each_ping(server):
     with RawClient(backend(server), "old") as old:
-        old.control.sendall(frame({"control": "pong"}) * 1000)
+        old.control.sendall(frame({"control": "pong"}) * 2)
         assert read_message(old.control) == {"control": "ping"}
         assert_error_and_close(old.control, "exception")

@@ -90,11 +90,13 @@ def _connect(server: ServerAddress, deadline: Deadline) -> Socket:
 
 def _exchange(sock: Socket, server: ServerAddress, path: str, deadline: Deadline) -> str:
     answer = _Answer()
+    received = 0
     parser = httptools.HttpResponseParser(answer)
     request = f"GET {path} HTTP/1.1\r\nHost: {server.authority}\r\nAccept: text/plain\r\nConnection: close\r\n\r\n"
     try:
         sock.send(request.encode("ascii"))
-        while not answer.complete and len(answer.body) < MAX_ANSWER:
+        # The head counts as well: it may be without end, or one interim response after the other.
+        while not answer.complete and received < MAX_ANSWER:
             wait_readable(sock, deadline)
             try:
                 data = sock.recv(_READ_SIZE)
@@ -103,6 +105,7 @@ def _exchange(sock: Socket, server: ServerAddress, path: str, deadline: Deadline
                 continue
             if not data:
                 break
+            received += len(data)
             parser.feed_data(data)
     except OSError as error:
         raise translate(error, f"asking {server}") from error
@@ -110,7 +113,9 @@ def _exchange(sock: Socket, server: ServerAddress, path: str, deadline: Deadline
         raise Unreachable(
             f"{server} does not answer in HTTP; check --server, which is the frontend's address."
         ) from error
-    if answer.has_length and not answer.complete and len(answer.body) < MAX_ANSWER:
+    if received >= MAX_ANSWER and not answer.headed:
+        raise Unreachable(f"{server} answers without end; check --server, which is the frontend's address.")
+    if answer.has_length and not answer.complete and received < MAX_ANSWER:
         raise ConnectionClosed(f"{server} closed the connection in the middle of its answer.")
     if not answer.headed:
         raise ConnectionClosed(f"{server} closed the connection without an answer.")

@@ -14,7 +14,9 @@ from localtunnel.protocol.messages import ControlRequest, FromClient, FromServer
 from localtunnel.protocol.pace import Pace
 from localtunnel.protocol.states import State
 
-READ_SIZE = 64 * 1024
+READ_SIZE = 16 * 1024
+"""Bytes of one read: the messages of an opening and the beginning of a stream, which all has to be looked at in one go.
+A TLS record has no more, so that nothing decrypted is left behind."""
 
 READS_AT_A_TIME = 16
 """Reads for one message before the hub has a turn: over TLS each brings one record, which may carry a single byte."""

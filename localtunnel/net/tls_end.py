@@ -13,6 +13,9 @@ from localtunnel.net.sockets import Socket, is_silent
 from localtunnel.net.tls import TlsSocket, is_tls
 from localtunnel.protocol.stream import END, LENGTH_SIZE, MAX_CHUNK, RECORD_SIZE, Unchunker, chunked
 
+FEW_CHUNKS = 64
+"""Chunks in one record: our side sends one in each, and 64 cost no more to read than 16 KiB without any."""
+
 
 def to_stream(sock: Socket, data: bytes) -> bytes:
     """Return ``data`` as it begins a stream on ``sock``: in chunks over TLS, else as it is."""
@@ -33,6 +36,11 @@ def begin_stream(sock: Socket, received: bytes) -> tuple[Unchunker | None, bytes
 def stream_end(end: SocketEnd, stream: Unchunker | None) -> End:
     """Return what relays the stream that has begun on ``end``'s connection; it has ``end``'s place from here on."""
     return end if stream is None else TlsEnd(end.sock, end.label, end.watcher, stream)
+
+
+def _is_large(size: int, taken: int) -> bool:
+    """Say whether a record was full, and of few chunks; one of many takes milliseconds, and comes by itself."""
+    return size == RECORD_SIZE and size - taken <= FEW_CHUNKS * LENGTH_SIZE
 
 
 class TlsEnd:
@@ -73,10 +81,12 @@ class TlsEnd:
         room = len(view)
         size = self.sock.read_record(view)
         filled = self._take(view, size)
-        while not stream.ended and (not filled or (size == RECORD_SIZE and room - filled >= RECORD_SIZE)):
+        taken = filled
+        while not stream.ended and (not filled or (_is_large(size, taken) and room - filled >= RECORD_SIZE)):
             try:
                 size = self.sock.read_record(view[filled:])
-                filled += self._take(view[filled:], size)
+                taken = self._take(view[filled:], size)
+                filled += taken
             except OSError:
                 if not filled:
                     raise

@@ -11,7 +11,7 @@ from localtunnel.http.forward import Forwarding
 from localtunnel.http.request import HeadReader, RequestHead, read_head
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import SocketEnd
-from localtunnel.net.pump import Side, buffer, view
+from localtunnel.net.pump import FIRST_PIECE, Side, buffer, view
 from localtunnel.net.sockets import Socket
 from localtunnel.server import lending
 from localtunnel.server.admission import Place
@@ -19,6 +19,10 @@ from localtunnel.server.carriers import Carrier, Carriers
 
 if TYPE_CHECKING:
     from localtunnel.server.edge import Edge
+
+
+_head_piece = view[:FIRST_PIECE]
+"""What heads are read into: what has come of the body behind one is looked at in one go."""
 
 
 class Connection:
@@ -100,7 +104,7 @@ class Connection:
 
     def _read(self) -> None:
         try:
-            size = self._end.try_read(buffer)
+            size = self._end.try_read(_head_piece)
         except BlockingIOError:
             return
         except OSError:
