@@ -22,6 +22,7 @@ from localtunnel.http.cors import preflight_answer
 from localtunnel.http.document import Document, Hint
 from localtunnel.http.forward import Forwarding, request_head, response_head
 from localtunnel.http.networks import Networks
+from localtunnel.http.observer import Exchange, Observer
 from localtunnel.http.proxy_header import ProxyHeader
 from localtunnel.http.refusal import REQUEST, RESPONSE
 from localtunnel.http.request import HeadReader, RequestHead, parse_head
@@ -95,6 +96,8 @@ SHAPES = [
     b"text/html;q=0.1;",
     b"text/html,",
     b"basic ",
+    b"ntlm",
+    b"negotiate, ",
     b"http://",
     b"url=http://",
     b"*, ",
@@ -127,7 +130,7 @@ def serve(head: RequestHead) -> None:
     preflight_answer(head, close=True)
     pages.meta_not_found(head)
     pages.landing("example.com", head)
-    assert head.authenticates_connection in (True, False)
+    assert head.has_intermediary in (True, False)
     for rules in RULES:
         request_head(head, FORWARDING, rules)
         if rules is not None:
@@ -148,6 +151,24 @@ def fed(make: Callable[[], Any], data: bytes, step: int) -> None:
         reader.feed(data[start : start + step])
         if getattr(reader, "done", False):
             return
+
+
+class Watched(Observer[Exchange]):
+    """What a client makes of a connection, where nobody wants to know it."""
+
+    def begun(self, request: RequestHead) -> Exchange:
+        return Exchange(request)
+
+
+def observed(data: bytes, step: int, asked: int = 1) -> None:
+    """Show an observer ``asked`` requests, and ``data`` as their answers; then ``data`` as what visitors send."""
+    observer = Watched()
+    observer.feed_request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * asked)
+    visitor = Watched()
+    for start in range(0, len(data), step):
+        piece = memoryview(data)[start : start + step]
+        observer.feed_answer(piece)
+        visitor.feed_request(piece)
 
 
 def decode(payload: bytes) -> None:
@@ -284,6 +305,32 @@ STREAMS: dict[str, tuple[Callable[[bytes, int], object], Callable[[int], bytes],
     "chunks with extensions": (
         lambda data, step: fed(lambda: Chunked(RESPONSE), data[2:], step),
         repeated(b"\r\n1;" + b"a=b;" * 20 + b"\r\na"),
+        (1, 7, 1 << 20),
+    ),
+    "tiny chunks that are taken out": (
+        lambda data, step: Chunked(RESPONSE).feed(data[2:], []),
+        repeated(b"\r\n1\r\na"),
+        (1,),
+    ),
+    "an answer in chunks, from beside": (
+        lambda data, step: observed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + data, step),
+        repeated(b"\r\n1\r\na"),
+        (1, 7, 1 << 20),
+    ),
+    "many answers, from beside": (
+        lambda data, step: observed(data, step, asked=60),
+        repeated(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"),
+        (1, 7, 1 << 20),
+    ),
+    "interim responses, from beside": (
+        lambda data, step: observed(data, step),
+        repeated(b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (1, 7, 1 << 20),
+    ),
+    "a head, from beside": (observed, fields(b"GET / HTTP/1.1\r\nHost: a\r\nA: "), (1, 7, 1 << 20)),
+    "many requests, from beside": (
+        observed,
+        repeated(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na"),
         (1, 7, 1 << 20),
     ),
     "trailer": (
