@@ -1,11 +1,18 @@
 """How large a pool is: the pure rule, and one tunnel's demand with a clock of the test's own."""
 
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
 import pytest
+from harness import nothing_left_over, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
 from localtunnel.protocol.limits import FIRST_CONCURRENCY, TOTAL_CONCURRENCY, TUNNEL_CONCURRENCY
-from localtunnel.server.demand import DECAY_AFTER, WINDOW, Demand, Shares, next_size
+from localtunnel.server import demand
+from localtunnel.server.demand import DECAY_AFTER, WINDOW, Announcing, Demand, Shares, next_size
 
 CEILING = 256
 
@@ -26,8 +33,8 @@ class Clock:
 class Tunnel:
     """A demand, and every size that it asked for."""
 
-    def __init__(self, shares: Shares | None = None, clock: Clock | None = None) -> None:
-        self.clock = clock or Clock()
+    def __init__(self, shares: Shares | None = None, clock: Callable[[], float] | None = None) -> None:
+        self.clock: Any = clock or Clock()
         self.asked: list[int] = []
         self.demand = Demand(shares or Shares(CEILING, TOTAL_CONCURRENCY), self.asked.append, self.clock)
 
@@ -161,6 +168,92 @@ def test_a_pool_decays_after_a_calm_time_to_where_it_began() -> None:
     assert shrunk == sorted(set(shrunk), reverse=True)
 
 
+def test_a_pool_shrinks_by_a_quarter_as_soon_as_it_was_calm_for_long_enough() -> None:
+    """The burst itself does not count: it was before."""
+    tunnel = Tunnel()
+    tunnel.burst(64)
+    grown = tunnel.size
+    for expected in (grown * 3 // 4, grown * 3 // 4 * 3 // 4):
+        tunnel.calm(DECAY_AFTER - 0.001)
+        assert tunnel.size > expected
+        tunnel.calm(0.001)
+        assert tunnel.size == expected
+
+
+def test_what_came_since_the_burst_counts() -> None:
+    tunnel = Tunnel()
+    tunnel.burst(64)
+    grown = tunnel.size
+    tunnel.clock.pass_by(WINDOW)
+    tunnel.burst(grown * 3 // 4 - 1)
+    tunnel.calm()
+    assert grown * 3 // 4 < tunnel.size < grown
+
+
+def test_the_time_is_up_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to look: one timer serves all pools, and is gone with the last of them."""
+    monkeypatch.setattr(demand, "DECAY_AFTER", 0.02)
+    with nothing_left_over():
+        shares = Shares(CEILING, TOTAL_CONCURRENCY)
+        tunnels = [Tunnel(shares, time.monotonic) for _ in range(3)]
+        for tunnel in tunnels:
+            tunnel.burst(16)
+        wait_until(lambda: [tunnel.size for tunnel in tunnels] == [FIRST_CONCURRENCY] * 3)
+        for tunnel in tunnels:
+            tunnel.burst(16)
+            tunnel.demand.close()
+
+
+# Telling the client.
+
+
+def test_a_size_is_told_once_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demand, "GATHER", 0.1)
+    monkeypatch.setattr(demand, "GATHER_LONGEST", 60.0)
+    told: list[int] = []
+    announcing = Announcing(4, told.append)
+    for size in (6, 8, 11):
+        announcing.changed(size)
+    assert told == []
+    wait_until(lambda: told)
+    assert told == [11]
+    announcing.changed(8)
+    announcing.changed(11)
+    announcing.changed(8)
+    wait_until(lambda: len(told) > 1)
+    assert told == [11, 8]
+    announcing.close()
+
+
+def test_a_burst_without_an_end_is_told_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demand, "GATHER", 0.01)
+    monkeypatch.setattr(demand, "GATHER_LONGEST", 0.1)
+    told: list[int] = []
+    announcing = Announcing(4, told.append)
+
+    def grow() -> bool:
+        announcing.changed(announcing._size + 1)
+        return len(told) >= 2
+
+    wait_until(grow)
+    assert told == sorted(set(told))
+    announcing.close()
+
+
+def test_renewing_tells_the_latest_size_and_nothing_is_told_after_the_end() -> None:
+    with nothing_left_over():
+        told: list[int] = []
+        announcing = Announcing(4, told.append)
+        announcing.changed(6)
+        announcing.renew()
+        assert told == [0, 6]
+        announcing.changed(8)
+        announcing.close()
+        announcing.close()
+        gevent.sleep(3 * demand.GATHER)
+        assert told == [0, 6]
+
+
 def test_bursts_near_the_size_keep_it() -> None:
     tunnel = Tunnel()
     tunnel.burst(64)
@@ -187,9 +280,9 @@ def test_a_calm_time_never_grows_the_pool(burst: int) -> None:
 def test_small_bursts_let_a_large_pool_decay_to_their_own_size() -> None:
     tunnel = Tunnel()
     tunnel.burst(64)
-    for _ in range(20):
+    for _ in range(40):
         tunnel.burst(16)
-        tunnel.calm()
+        tunnel.calm(DECAY_AFTER * 0.9)
     assert 16 <= tunnel.size <= 32
 
 

@@ -50,12 +50,13 @@ def visit(server, count, name="demo"):
     return [gevent.spawn(fetch, frontend(server), request(f"{name}.localhost")) for _ in range(count)]
 
 
-def burst(server, gate, count=BURST, name="demo"):
-    """Send ``count`` visitors, let them all in, and wait until all have been served."""
+def burst(server, gate, count=BURST, name="demo", then=lambda: None):
+    """Send ``count`` visitors, let them all in, call ``then``, and wait until all have been served."""
     gate.waiting = 0
     gate.open.clear()
     visitors = visit(server, count, name)
     wait_until(lambda: gate.waiting == count, what=f"{count} visitors are at the upstream")
+    then()
     gate.open.set()
     assert {visitor.get().status for visitor in visitors} == {200}
 
@@ -93,13 +94,12 @@ def test_a_burst_makes_the_pool_larger_than_itself_and_the_next_one_waits_for_no
 
 
 def test_a_pool_shrinks_when_it_is_calm_and_the_client_closes_what_is_too_much(gate, monkeypatch):
-    monkeypatch.setattr("localtunnel.server.demand.DECAY_AFTER", 0.1)
-    monkeypatch.setattr("localtunnel.server.app.TICK", 0.02)
+    monkeypatch.setattr("localtunnel.server.demand.DECAY_AFTER", 0.3)
     with running_server() as server, running_client(frontend(server), gate.port, name="demo", insecure=True):
-        burst(server, gate, 32)
-        assert size_of(server) > 32
         sizes = []
-        while not sizes or sizes[-1] > 4:
+        burst(server, gate, 32, then=lambda: sizes.append(size_of(server)))
+        assert sizes[0] > 32
+        while sizes[-1] > 4:
             sizes.append(size_of(server))
             gevent.sleep(0.01)
         assert sizes == sorted(sizes, reverse=True)
@@ -108,14 +108,22 @@ def test_a_pool_shrinks_when_it_is_calm_and_the_client_closes_what_is_too_much(g
         burst(server, gate, 4)
 
 
-def test_a_client_by_hand_is_told_every_size(gate):
-    """The rule of PROTOCOL.md: a window with more visitors than the pool has makes it that many and a quarter more."""
+def test_a_client_by_hand_is_told_once_of_a_burst(gate, monkeypatch):
+    """The rule of PROTOCOL.md: a window with more visitors than the pool has makes it that many and a quarter more.
+
+    The pool grows by steps while the burst comes: 6, 8, 11 …; the client is told of the last.
+    """
+    monkeypatch.setattr("localtunnel.server.demand.WINDOW", 60.0)
+    monkeypatch.setattr("localtunnel.server.demand.GATHER", 0.5)
+    monkeypatch.setattr("localtunnel.server.demand.GATHER_LONGEST", 60.0)
     with running_server(timeouts={"pool_wait": 0.3}) as server, Peer(backend(server)) as peer:
         assert peer.reply["control"]["concurrency"] == 4
-        visitors = visit(server, 10)
-        wait_until(lambda: len(peer.said("concurrency")) == 3)
-        assert peer.said("concurrency") == [6, 8, 11]
+        visitors = visit(server, BURST)
+        wait_until(lambda: peer.said("concurrency"))
+        assert peer.said("concurrency") == [size_of(server)]
+        assert size_of(server) > BURST
         assert {visitor.get().status for visitor in visitors} == {503}
+        assert len(peer.said("concurrency")) == 1
 
 
 def test_one_tunnel_stays_below_its_ceiling(gate):

@@ -38,6 +38,7 @@ from localtunnel.protocol.messages import (
     Replaced,
 )
 from localtunnel.server.config import ServerConfig
+from localtunnel.server.demand import Announcing
 from localtunnel.server.opening import Opened, Openings
 from localtunnel.server.quotas import Place
 from localtunnel.server.tunnel import Tunnel
@@ -217,17 +218,21 @@ class Control:
             if time.monotonic() - last_renewal >= self._config.timeouts.heartbeat:
                 last_renewal = time.monotonic()
                 tunnel.outdate()
-                _tell(tunnel, channel, Concurrency(0))
-                _tell(tunnel, channel, Concurrency(tunnel.size))
+                announcing.renew()
 
         def handle(message: FromClient) -> None:
             if isinstance(message, Release):
                 raise Released
 
-        tunnel.on_size = lambda size: _tell(tunnel, channel, Concurrency(size))
+        announcing = Announcing(tunnel.size, lambda size: _tell(tunnel, channel, Concurrency(size)))
+        tunnel.on_size = announcing.changed
         tunnel.on_suspect = renew
         tunnel.on_refusal = refused
-        keep_alive(channel, self._config.timeouts.heartbeat, handle, tunnel.measured)
+        try:
+            keep_alive(channel, self._config.timeouts.heartbeat, handle, tunnel.measured)
+        finally:
+            announcing.close()
+            tunnel.on_size = lambda size: None
 
 
 def code_of(error: LocaltunnelError, version: bytes) -> str:

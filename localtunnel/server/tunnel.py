@@ -163,7 +163,6 @@ class Tunnel:
     def tick(self) -> None:
         """Let go of what is old or no longer needed; to be called every few seconds."""
         if self._demand is not None and self.ended is None:
-            self._demand.tick()
             self._pool.expire()
         if self.refusals and self.ended is None:
             self.on_refusal()
