@@ -135,8 +135,12 @@ class Observer(Generic[Seen]):
             self._count_received(body, size)
 
     def _feed_request_body(self, body: Body, data: bytes | memoryview) -> int:
-        used = body.feed(data)
-        self._count_received(body, used)
+        used = 0
+        try:
+            used = body.feed(data)
+        finally:
+            # Of a chunk that turns out to be none, the bytes before it have passed as well.
+            self._count_received(body, used)
         if body.done:
             self._request_body = self._requesting = None
         return used
@@ -213,8 +217,11 @@ class Observer(Generic[Seen]):
             self._count_sent(body, size)
 
     def _feed_answer_body(self, body: Body, data: bytes | memoryview) -> int:
-        used = body.feed(data)
-        self._count_sent(body, used)
+        used = 0
+        try:
+            used = body.feed(data)
+        finally:
+            self._count_sent(body, used)
         if body.done:
             self._end_answer()
         return used

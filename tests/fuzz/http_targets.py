@@ -9,6 +9,7 @@ from fuzz.pieces import arrivals
 from localtunnel.errors import BadRequest, OptionRefused, ProtocolError, UpstreamInvalid, VisitorError
 from localtunnel.http.body import Body
 from localtunnel.http.forward import Forwarding, request_head, response_head
+from localtunnel.http.observer import MAX_HEAD, MAX_WAITING, Exchange, Observer
 from localtunnel.http.proxy_header import Origin, ProxyHeader
 from localtunnel.http.request import HeadReader, RequestHead, parse_head, read_head
 from localtunnel.http.response import ResponseReader, parse_response, read_response
@@ -194,3 +195,58 @@ def options(data: bytes) -> None:
         answer = parse_response(passed)
         assert (answer.status, answer.length, answer.size) == (RESPONSE.status, RESPONSE.length, len(passed))
         assert not answer.keep_alive
+
+
+TURN = b"\x00\n"
+"""What stands in a conversation between what the visitor sends and what the upstream sends, in turns."""
+
+
+class _Account(Observer[Exchange]):
+    """Remembers what it is told, and holds no more than it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[object] = []
+
+    def begun(self, request: RequestHead) -> Exchange:
+        assert len(self._waiting) < MAX_WAITING
+        return Exchange(request)
+
+    def finished(self, exchange: Exchange) -> None:
+        assert min(exchange.received, exchange.sent) >= 0
+        status = exchange.response and exchange.response.status
+        self.told.append((exchange.request.target, status, exchange.received, exchange.sent, exchange.error))
+
+    def lost(self) -> None:
+        self.told.append("lost")
+
+    def hold_to_bounds(self) -> None:
+        for reader in (self._request_reader, self._answer_reader):
+            assert reader is None or len(reader.received) <= MAX_HEAD
+
+
+def conversations(data: bytes) -> None:
+    """Both directions of a connection, seen from beside it: the same account in any cut, and no error."""
+    turns = data.split(TURN)
+    assert _account([[turn] for turn in turns]) == _account([arrivals(turn)[0] for turn in turns])
+    assert _account([[turn] for turn in turns]) == _account([arrivals(turn)[-1] for turn in turns])
+
+
+def _account(turns: list[list[bytes]]) -> list[object]:
+    account = _Account()
+    for number, pieces in enumerate(turns):
+        feed, unseen, skip = (
+            (account.feed_answer, account.unseen_of_answer, account.skip_answer)
+            if number % 2
+            else (account.feed_request, account.unseen_of_request, account.skip_request)
+        )
+        for piece in pieces:
+            # As the pump does: what need not be seen goes past.
+            passing = min(unseen(), len(piece)) if len(piece) > 1 else 0
+            if passing:
+                skip(passing)
+            feed(piece[passing:])
+            account.hold_to_bounds()
+    account.end_answers()
+    account.close()
+    return account.told

@@ -23,6 +23,16 @@ def http(kind: str) -> Iterator[bytes]:
         yield path.read_bytes()
 
 
+def conversations() -> Iterator[bytes]:
+    """Each response of the corpus to a request that is valid, and each request with a response that is."""
+    ask = b"GET / HTTP/1.1\r\nHost: demo.localhost\r\n\r\n"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    for response in http("responses"):
+        yield b"\x00\n".join((ask, response, ask, answer))
+    for request in http("requests"):
+        yield b"\x00\n".join((request, answer, ask, answer))
+
+
 def streams() -> Iterator[bytes]:
     """What clients send in the vectors for decoders and for servers."""
     for case in _cases("framing.json"):

@@ -26,6 +26,7 @@ _TARGETS = {
     "stream": Target(protocol_targets.stream, seeds.frames),
     "requests": Target(http_targets.requests, lambda: seeds.http("requests")),
     "responses": Target(http_targets.responses, lambda: seeds.http("responses")),
+    "conversations": Target(http_targets.conversations, seeds.conversations),
     "proxy_header": Target(http_targets.proxy_header, _none),
     "options": Target(http_targets.options, _none),
     "server_settings": Target(file_targets.server_settings, lambda: seeds.settings("server.toml")),
