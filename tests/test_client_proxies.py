@@ -68,10 +68,10 @@ def make(monkeypatch):
 
 def nobody_else_comes(server):
     """Check that no connection waits to be accepted."""
-    server._listener.settimeout(0.1)
+    server.listener.settimeout(0.1)
     with pytest.raises(TimeoutError):
-        server._listener.accept()
-    server._listener.settimeout(10)
+        server.listener.accept()
+    server.listener.settimeout(10)
 
 
 def test_as_many_are_opened_as_were_asked_for(make):

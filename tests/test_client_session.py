@@ -14,6 +14,7 @@ from harness import (
     wait_until,
 )
 
+from localtunnel.client import session as session_module
 from localtunnel.client.config import ClientConfig, Timeouts
 from localtunnel.client.known_servers import KnownServers
 from localtunnel.client.link import Link
@@ -23,6 +24,8 @@ from localtunnel.client.trust import Trust
 from localtunnel.client.upstream import Upstream
 from localtunnel.client.visits import Visits
 from localtunnel.errors import (
+    AuthFailed,
+    ClientKicked,
     ConnectionClosed,
     DeadlineExceeded,
     FrameError,
@@ -261,13 +264,44 @@ def test_what_may_not_come_on_the_open_connection_is_the_sessions_end(server, ru
     assert isinstance(session.error(), MessageError | FrameError)
 
 
-def test_a_proxy_connection_that_the_tunnel_has_expired_for_ends_the_session(server, running):
+def test_a_tunnel_that_has_expired_ends_the_session_a_moment_later(server, running, monkeypatch):
+    """Until then it answers pings, and opens nothing."""
+    monkeypatch.setattr(session_module, "LAST_WORDS", 0.3)
+    session = running()
+    control = server.open_tunnel(concurrency=3)
+    parked = [server.accept_proxy() for _ in range(3)]
+    for proxy in parked[:2]:
+        proxy.sendall(frame({"error": "expired", "message": "Gone."}))
+        assert read_to_end(proxy) == b""
+    control.sendall(frame({"control": "ping"}))
+    assert read_message(control) == {"control": "pong"}
+    error = session.error()
+    assert (type(error), str(error)) == (TunnelExpired, "Gone.")
+    assert read_to_end(control) == b""
+    assert read_to_end(parked[2]) == b""
+    nothing_more(server)
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"), [("kicked", ClientKicked), ("auth_failed", AuthFailed), ("exception", RemoteFailure)]
+)
+def test_what_the_server_says_after_that_is_why_the_session_ended(server, running, word, kind):
     session = running()
     control = server.open_tunnel()
     proxy = server.accept_proxy()
     proxy.sendall(frame({"error": "expired", "message": "Gone."}))
-    assert isinstance(session.error(), ConnectionClosed)
-    assert read_to_end(control) == b""
+    assert read_to_end(proxy) == b""
+    control.sendall(frame({"error": word, "message": "Because."}))
+    error = session.error()
+    assert (type(error), str(error)) == (kind, "Because.")
+    nothing_more(server)
+
+
+def nothing_more(server):
+    """The session is over, so that whatever it has opened is there to be accepted."""
+    server.listener.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        server.accept_silently()
 
 
 def test_a_session_that_is_killed_closes_everything(server, running):

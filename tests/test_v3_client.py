@@ -28,7 +28,7 @@ from localtunnel.client.events import (
     VisitorJoined,
     VisitorLeft,
 )
-from localtunnel.errors import ClientReplaced, NameUnavailable, PortRefused
+from localtunnel.errors import ClientKicked, ClientReplaced, NameUnavailable, PortRefused
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -170,6 +170,29 @@ def test_words_that_end_the_client(raw, upstream, message, kind):
             control, _ = raw.accept()
         control.sendall(message)
         assert isinstance(client.ended(), kind)
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        (frame({"replaced": "Another run has it."}), ClientReplaced),
+        (frame({"error": "kicked", "message": "Enough."}), ClientKicked),
+    ],
+    ids=["replaced", "kicked"],
+)
+def test_words_that_end_the_client_do_so_behind_expired(raw, upstream, message, kind):
+    """Which comes on another TCP connection, and so before them or after: neither is answered by coming back."""
+    with client_of(raw, upstream.port) as client:
+        control = raw.open_tunnel()
+        proxy = raw.accept_proxy()
+        proxy.sendall(frame({"error": "expired", "message": "Gone."}))
+        assert read_to_end(proxy) == b""
+        control.sendall(message)
+        assert isinstance(client.ended(), kind)
+        assert not client.seen(TunnelLost)
+        raw.listener.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            raw.accept_silently()
 
 
 def test_what_the_server_may_say_at_any_time(raw, upstream):

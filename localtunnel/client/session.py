@@ -51,6 +51,12 @@ log = logging.getLogger("localtunnel.client")
 NOTABLE_CHANGE = 2.0
 """A round trip is worth another word when it is this many times longer or shorter than the one told last."""
 
+LAST_WORDS = 1.0
+"""Seconds for which the control connection is listened to once a proxy connection has heard that
+there is no such tunnel. Two TCP connections keep no order: why the tunnel has ended (``kicked``,
+``replaced``, a revoked token) may arrive after that, and must not be answered by opening it again.
+As long as a server holds an error's close back."""
+
 
 class Session:
     """One control connection, from dialling to its end; the visitors that came through it outlive it."""
@@ -76,6 +82,8 @@ class Session:
         self._round_trip: float | None = None
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._stall = Stall()
+        self._expired: ErrorReply | None = None
+        """What a proxy connection has heard of the tunnel's end."""
         self.connected = False
         """Whether the backend was reached."""
 
@@ -120,6 +128,7 @@ class Session:
         channel = client_channel(sock, self.version, f"the server at {backend}")
         proxies: Proxies | None = None
         timer = gevent.get_hub().loop.timer(TICK, TICK)
+        last_words = gevent.get_hub().loop.timer(LAST_WORDS)
         try:
             reply = self._opening.run(channel)
             channel.limit(limits.MAX_HEARTBEAT)
@@ -130,26 +139,36 @@ class Session:
             opened(reply)
             # Reaching the server may have taken longer than a stall.
             self._stall.tick()
-            proxies = self._proxies(channel, address, reply)
+            proxies = self._proxies(channel, address, reply, lambda: last_words.start(closing.wake, sock))
             proxies.fill()
             timer.start(self._tick, channel, proxies, Path(sock, address))
             self._converse(channel, proxies, reply)
+        except ConnectionClosed as error:
+            raise error if self._expired is None else refusal(self._expired) from error
         except GreenletExit:
             self._release(channel)
             raise
         finally:
             timer.close()
+            last_words.close()
             if proxies is not None:
                 proxies.close()
             channel.close()
 
-    def _proxies(self, channel: Channel[FromServer], address: Address, reply: ControlReply) -> Proxies:
-        """The pool dials the very address that the control connection has: that is where the server knows us."""
+    def _proxies(
+        self, channel: Channel[FromServer], address: Address, reply: ControlReply, expired: Callable[[], None]
+    ) -> Proxies:
+        """The pool dials the very address that the control connection has: that is where the server knows us.
+
+        ``expired`` is called, once, when the server knows no such tunnel any more.
+        """
 
         def refused(error: ErrorReply) -> None:
             log.warning("proxy connection refused", extra={"error": error.error, "detail": error.message})
-            if error.error == messages.EXPIRED:
-                closing.wake(channel.sock)
+            if error.error == messages.EXPIRED and self._expired is None:
+                self._expired = error
+                proxies.drain()
+                expired()
 
         def taken(sock: Socket, assignment: Assignment | None, first: bytes) -> None:
             self._link.keep_session(sock)
@@ -159,7 +178,8 @@ class Session:
         request = ProxyRequest(self._request.name, client, reply.session)
         timeout = self._config.timeouts.connect
         dial = self._link.dialler(channel.sock)
-        return Proxies(address, self.version, request, reply.concurrency, timeout, taken, refused, dial)
+        proxies = Proxies(address, self.version, request, reply.concurrency, timeout, taken, refused, dial)
+        return proxies
 
     def _take(
         self,

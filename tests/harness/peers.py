@@ -96,14 +96,14 @@ class RawServer:
     """
 
     def __init__(self, port: int = 0) -> None:
-        self._listener = listening(port=port)
-        self._listener.settimeout(CAP)
-        self.port: int = self._listener.getsockname()[1]
+        self.listener = listening(port=port)
+        self.listener.settimeout(CAP)
+        self.port: int = self.listener.getsockname()[1]
         self.sockets: list[socket.socket] = []
 
     def accept_silently(self) -> socket.socket:
         """Return the next connection, of which nothing has been read."""
-        sock, _ = self._listener.accept()
+        sock, _ = self.listener.accept()
         sock.settimeout(CAP)
         self.sockets.append(sock)
         return sock
@@ -140,11 +140,11 @@ class RawServer:
 
     def stop_listening(self) -> None:
         """Refuse connections from here on."""
-        self._listener.close()
+        self.listener.close()
 
     def close(self) -> None:
         """Close every connection."""
-        for sock in (self._listener, *self.sockets):
+        for sock in (self.listener, *self.sockets):
             sock.close()
 
     def __enter__(self) -> "RawServer":

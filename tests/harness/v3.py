@@ -137,14 +137,14 @@ class RawBackend:
     """A backend by hand, for a real client: connections one by one, each with its header and its request."""
 
     def __init__(self) -> None:
-        self._listener = listening()
-        self._listener.settimeout(CAP)
-        self.port: int = self._listener.getsockname()[1]
+        self.listener = listening()
+        self.listener.settimeout(CAP)
+        self.port: int = self.listener.getsockname()[1]
         self.sockets: list[socket.socket] = []
 
     def accept_silently(self) -> socket.socket:
         """Return the next connection, of which nothing has been read."""
-        sock, _ = self._listener.accept()
+        sock, _ = self.listener.accept()
         sock.settimeout(CAP)
         self.sockets.append(sock)
         return sock
@@ -179,7 +179,7 @@ class RawBackend:
 
     def close(self) -> None:
         """Close every connection."""
-        for sock in (self._listener, *self.sockets):
+        for sock in (self.listener, *self.sockets):
             sock.close()
 
     def __enter__(self) -> "RawBackend":
