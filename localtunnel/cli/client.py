@@ -151,13 +151,13 @@ def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, q
         # What is loaded now stays: the cyclic collector need not look at it again.
         gc.freeze()
         try:
-            code = _until_signal(client)
+            number = _until_signal(client)
         except LocaltunnelError as error:
             failed(error)
             raise
-        if out.failure is not None and not out.useful:
+        if number is None and out.failure is not None and not out.useful:
             raise program.unwritable(out.failure)
-        return code
+        return exit_codes.INTERRUPTED if number == signal.SIGINT else exit_codes.CLEAN
     finally:
         writer.close()
         if writer.dropped:
@@ -200,25 +200,33 @@ def _nothing(error: LocaltunnelError) -> None:
     """``program.run`` says on stderr why the program ends; there is nothing to add on stdout."""
 
 
-def _until_signal(client: "Client") -> int:
-    """Run the client until it ends or a signal stops it. A second signal ends the process as if it had no handler."""
+def _until_signal(client: "Client") -> int | None:
+    """Run the client until it ends, and return None, or until a signal stops it, and return its number.
+
+    A second signal ends the process as if it had no handler. A second SIGHUP does not: a terminal that closes sends
+    several, and the server is still to be told.
+    """
     import gevent
+
+    from localtunnel.net import signals
 
     received: list[int] = []
 
     def stop(number: int) -> None:
         received.append(number)
         _cancel(watchers)
+        if signals.is_hangup(number):
+            signals.ignore_hangup()
         client.stop()
 
-    watchers = [gevent.signal_handler(number, stop, number) for number in (signal.SIGINT, signal.SIGTERM)]
+    watchers = [gevent.signal_handler(number, stop, number) for number in signals.stopping()]
     try:
         client.run()
     finally:
         _cancel(watchers)
-    return exit_codes.INTERRUPTED if signal.SIGINT in received else exit_codes.CLEAN
+    return received[0] if received else None
 
 
 def _cancel(watchers: list[Any]) -> None:
-    for watcher in watchers:
-        watcher.cancel()
+    while watchers:
+        watchers.pop().cancel()

@@ -3,7 +3,7 @@
 ====  =====================  ==============================================================================
 code  constant               meaning
 ====  =====================  ==============================================================================
-0     CLEAN                  ended as asked: ``--help``, ``--version``, SIGTERM
+0     CLEAN                  ended as asked: ``--help``, ``--version``, SIGTERM, SIGHUP
 1     INTERNAL_ERROR         a fault of localtunnel itself, or its output cannot be written
 2     USAGE                  the command line was not understood
 3     CONFIG                 a setting in a file or in the environment is wrong, or the data directory is of no use
@@ -15,8 +15,9 @@ code  constant               meaning
 130   INTERRUPTED            Ctrl-C (SIGINT), as shells count it: 128 + 2
 ====  =====================  ==============================================================================
 
-Both commands stop gracefully on SIGINT and on SIGTERM; only the exit code tells which it was. A service manager sends
-SIGTERM and has to see success, a script has to see that its user interrupted it.
+Both commands stop gracefully on SIGINT, on SIGTERM, and on the SIGHUP of a terminal that closes, unless that was
+ignored when they were started (nohup); only the exit code tells which it was. A service manager sends SIGTERM and has
+to see success, a script has to see that its user interrupted it.
 """
 
 from localtunnel import errors

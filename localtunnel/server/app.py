@@ -4,7 +4,6 @@ import gc
 import itertools
 import logging
 import os
-import signal
 from collections.abc import Callable
 from ipaddress import ip_address
 
@@ -13,7 +12,7 @@ from gevent.event import Event
 
 from localtunnel.files import data_directory
 from localtunnel.http.networks import Networks
-from localtunnel.net import descriptors
+from localtunnel.net import descriptors, signals
 from localtunnel.net.address import Bind, PublicUrl, parse_bind, parse_public
 from localtunnel.net.closing import Lingering
 from localtunnel.net.listen import Accept, Listener, listen
@@ -155,13 +154,11 @@ class Server:
         log.info("stopped")
 
     def run(self) -> int:
-        """Start, serve until SIGTERM or SIGINT, stop with the configured grace; a second signal ends the grace.
+        """Start, serve until SIGTERM, SIGINT or SIGHUP, stop with the configured grace; a second signal ends the grace.
 
         Returns the first signal's number. Raises what ``start`` raises.
         """
-        handlers = [
-            gevent.signal_handler(number, self._on_signal, number) for number in (signal.SIGTERM, signal.SIGINT)
-        ]
+        handlers = [gevent.signal_handler(number, self._on_signal, number) for number in signals.stopping()]
         try:
             self.start()
             descriptors.reserve()
@@ -175,6 +172,8 @@ class Server:
         finally:
             for handler in handlers:
                 handler.cancel()
+        if self._signal is not None and signals.is_hangup(self._signal):
+            signals.ignore_hangup()
         return self._signal or 0
 
     def _tick(self) -> None:
@@ -196,7 +195,7 @@ class Server:
         return Edge(config, routes, admission, ids, proto, self._lingering)
 
     def _on_signal(self, number: int) -> None:
-        if self._stopping.is_set():
+        if self._stopping.is_set() and not signals.is_hangup(number):
             self._joins.abort_all(STOPPED)
         self._signal = self._signal or number
         self._stopping.set()
