@@ -40,7 +40,7 @@ def test_chunked() -> None:
     ],
 )
 def test_options(values: list[bytes] | None, options: set[bytes]) -> None:
-    assert read_options(values) == options
+    assert read_options(values, REQUEST) == options
 
 
 @pytest.mark.parametrize(

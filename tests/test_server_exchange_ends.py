@@ -1,5 +1,7 @@
 """localtunnel.server.exchange: what was begun and cannot be finished; nothing that is cut looks complete."""
 
+import errno
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +13,7 @@ from harness.exchanges import HOST, OK, VERSIONS, Site, Stream, running_site
 from harness.messages import Message, messages, parameters
 from harness.v3 import end
 
+from localtunnel.net import sockets
 from localtunnel.server import exchange
 from localtunnel.server.app import TICK
 
@@ -302,14 +305,82 @@ def test_an_upstream_that_is_slow_to_take_a_body_is_waited_for(site: Site) -> No
     sending.get()
 
 
-def test_who_has_ended_its_side_is_not_waited_for_without_end(site: Site) -> None:
+def has_ended(going_on: Any) -> bool:
+    """Say whether the server knows that the visitor says nothing more."""
+    return not going_on._connection.side.reading
+
+
+def test_a_visitor_that_has_ended_its_side_gets_its_answer_however_long_that_takes(site: Site) -> None:
     visitor, upstream = site.join(GET)
     visitor.sock.shutdown(1)
     upstream.message()
     going_on = begun(site)
-    wait_until(lambda: going_on._visitor_ended)
-    stand_still(site, exchange.STALLED)
-    assert visitor.was_reset()
+    wait_until(lambda: has_ended(going_on))
+    stand_still(site, 10 * exchange.STALLED)
+    upstream.send(COUNTED)
+    stand_still(site, 10 * exchange.STALLED)
+    upstream.send(b"0123456789")
+    assert visitor.message().body == b"0123456789"
+    assert visitor.rest() == b""
+
+
+def test_a_visitor_that_has_closed_for_good_is_noticed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own kernel tells, once that has forgotten the connection: a minute later as a rule, here after a second."""
+    asking = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3}
+    monkeypatch.setattr(sockets, "_LIVENESS", [(getattr(socket, name), value) for name, value in asking.items()])
+    visitor, upstream = site.join(GET)
+    upstream.message()
+    visitor.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, 1)
+    visitor.close()
+    assert upstream.was_reset()
+    wait_until(lambda: not site.server.joins)
+
+
+def test_a_connection_to_the_client_that_times_out_is_504(site: Site) -> None:
+    visitor, upstream = site.join(POST, b"0123456789")
+    upstream.message()
+    going_on = begun(site)
+    going_on.read_failed(going_on._carrier, OSError(errno.ETIMEDOUT, "timed out"))
+    assert told(visitor) == (504, "upstream_timeout")
+
+
+# A visitor that goes while nobody reads from it.
+
+
+def test_a_visitor_that_is_reset_while_it_waits_for_a_connection_is_noticed(site: Site) -> None:
+    visitor = site.visit(GET)
+    wait_until(lambda: site.server.joins, what="the visitor waits")
+    end(visitor.sock, "RST")
+    with at_most(4.0, "noticing, long before the wait is over,"):
+        wait_until(lambda: not site.server.joins)
+    assert not site.edge.connections
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["with its request", "later"])
+def test_a_visitor_that_is_reset_behind_many_more_requests_is_noticed(site: Site, early: bool) -> None:
+    more = GET * 5000
+    visitor, upstream = site.join(GET + more if early else GET)
+    if not early:
+        visitor.send(more)
+    upstream.message()
+    going_on = begun(site)
+    wait_until(lambda: has_ended(going_on), what="the visitor is not read any more")
+    end(visitor.sock, "RST")
+    assert upstream.was_reset()
+    wait_until(lambda: not site.server.joins)
+
+
+def test_a_visitor_that_is_reset_behind_a_body_that_nobody_takes_is_noticed(site: Site) -> None:
+    body = b"x" * 50_000_000
+    visitor, upstream = site.join(request(HOST, method="POST", fields=f"Content-Length: {len(body)}\r\n"))
+    upstream.head()
+    going_on = begun(site)
+    sending = gevent.spawn(sends, visitor, body)
+    wait_until(lambda: going_on._carrier.backlog, what="the upstream is behind")
+    stand_still(site, TICK)
+    sending.kill()
+    end(visitor.sock, "RST")
+    wait_until(lambda: not site.server.joins)
     assert upstream.was_reset()
 
 
@@ -322,7 +393,7 @@ def test_a_whole_upload_that_nobody_read_may_be_ended_before_its_answer(site: Si
     going_on.write_failed(going_on._carrier)
     visitor.send(body)
     visitor.sock.shutdown(1)
-    wait_until(lambda: going_on._visitor_ended)
+    wait_until(lambda: has_ended(going_on))
     upstream.send(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 3\r\n\r\nbig")
     assert visitor.message().status == 413
 

@@ -38,6 +38,11 @@ class Collector:
         return bytes(self.received)
 
     @property
+    def room(self) -> int:
+        """How many bytes to read at most: a head that is not whole with them is too large."""
+        return max(1, self._max_bytes + 1 - len(self.received))
+
+    @property
     def rest(self) -> bytes:
         """What was received behind the head: the body, or the next head on this connection."""
         return bytes(self.received[self._size :])

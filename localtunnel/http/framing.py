@@ -5,6 +5,7 @@ A message whose end two readers might see in two places is refused, and never re
 
 from localtunnel.http.authority import shown
 from localtunnel.http.refusal import Kind
+from localtunnel.protocol import limits
 
 FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
 """The fields that the functions here look at."""
@@ -53,10 +54,11 @@ def _check_coding(codings: list[bytes], lengths: list[bytes] | None, version: tu
         )
 
 
-def read_options(values: list[bytes] | None) -> frozenset[bytes]:
-    """Return the elements of Connection or Upgrade fields in lower case (RFC 9110, sections 7.6.1 and 7.8).
+def read_options(values: list[bytes] | None, kind: Kind) -> frozenset[bytes]:
+    """Return the options of the Connection fields in lower case (RFC 9110, section 7.6.1).
 
-    One that is not a token names no field, option or protocol that anybody knows, so that it does no harm.
+    One that is not a token names no field and no option that anybody knows, so that it does no harm. Raises the error
+    of ``kind`` for more than a head may have fields: each of them takes fifty times its size in memory.
     """
     if values is None:
         return NO_OPTIONS
@@ -64,6 +66,15 @@ def read_options(values: list[bytes] | None) -> frozenset[bytes]:
         usual = _USUAL_OPTIONS.get(values[0])
         if usual is not None:
             return usual
+    options = _elements(values)
+    if len(options) > limits.MAX_HEAD_FIELDS:
+        kind.refuse(
+            f"The {kind.noun} has {len(options)} options in Connection; at most {limits.MAX_HEAD_FIELDS} are accepted."
+        )
+    return options
+
+
+def _elements(values: list[bytes]) -> frozenset[bytes]:
     elements = b",".join(values).lower().split(b",")
     return frozenset(stripped for element in elements if (stripped := element.strip(b" \t")))
 
@@ -76,7 +87,7 @@ def keeps_alive(options: frozenset[bytes], version: tuple[int, int]) -> bool:
 def offers_websocket(found: dict[bytes, list[bytes]], options: frozenset[bytes]) -> bool:
     """Return whether Connection and Upgrade of a request offer the WebSocket protocol, others beside it or not."""
     upgrades = found.get(b"upgrade")
-    return upgrades is not None and b"upgrade" in options and b"websocket" in read_options(upgrades)
+    return upgrades is not None and b"upgrade" in options and b"websocket" in _elements(upgrades)
 
 
 def is_websocket(found: dict[bytes, list[bytes]], options: frozenset[bytes]) -> bool:

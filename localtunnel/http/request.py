@@ -9,7 +9,7 @@ upstream is what was checked.
 import re
 from functools import lru_cache
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from localtunnel import errors
 from localtunnel.http import refusal
@@ -34,6 +34,13 @@ _MAX_KEPT_HOST = 255
 
 _KEPT_HOSTS = 1024
 """Host fields whose parsed form is kept: a few for each tunnel that is busy, and 0.5 MiB if a hostile one fills it."""
+
+
+_NEEDED = frozenset({b"accept", b"origin"})
+_LONGEST = 256
+_MOST_NEEDED = 4
+_SIGN = (b"via", b"", b"")
+"""What ``slimmed`` leaves: the fields that an answer depends on, in lengths and numbers that programs send."""
 
 
 class RequestHead(Struct, frozen=True, gc=False):
@@ -90,6 +97,18 @@ class RequestHead(Struct, frozen=True, gc=False):
     def has_intermediary(self) -> bool:
         """Whether it shows any sign of a proxy on its way."""
         return has_intermediary(self.version, self.raw_target, self.fields)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the head is as it came, and not ``slimmed``."""
+        return bool(self.line)
+
+    def slimmed(self) -> "RequestHead":
+        """Return what is still needed of the head once it has gone out, for one that is too large to be held."""
+        needed = [(name, value, b"") for name, value, _ in self.fields if name in _NEEDED and len(value) <= _LONGEST]
+        target = self.raw_target[:_LONGEST]
+        fields = needed[:_MOST_NEEDED] + ([_SIGN] if self.has_intermediary else [])
+        return structs.replace(self, raw_target=target, line=b"", fields=fields, options=NO_OPTIONS)
 
     def body(self) -> Body:
         """Return a fresh scanner for the body that follows the head; it raises ``errors.BadRequest``."""
@@ -150,7 +169,7 @@ def parse_head(head: bytes) -> RequestHead:
     found = values_of(fields, _WATCHED)
     length, chunked = read_length(found, version, REQUEST)
     host, port = _identify(method, target, found.get(b"host"))
-    options = read_options(found.get(b"connection"))
+    options = read_options(found.get(b"connection"), REQUEST)
     upgrade = method == b"GET" and version == (1, 1) and not (length or chunked) and offers_websocket(found, options)
     return RequestHead(
         method.decode("ascii"),

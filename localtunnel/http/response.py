@@ -149,7 +149,7 @@ def parse_response(head: bytes) -> ResponseHead:
     status = int(digits)
     fields = parse_fields(head[line.end() :], RESPONSE)
     found = values_of(fields, _WATCHED)
-    options = read_options(found.get(b"connection"))
+    options = read_options(found.get(b"connection"), RESPONSE)
     keep_alive = keeps_alive(options, version)
     dropped = _misplaced(status, found)
     if dropped:

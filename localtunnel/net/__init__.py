@@ -8,6 +8,7 @@ channel     LTP messages on a socket, and handing over what was not read
 ends        what the pump knows of an end, and a socket as one
 relay       the pump: two ends, bytes only, until both directions have ended
 closing     the ways a connection ends: closed, reset, or lingering until the peer has read the last word
+hangups     hearing that a peer has gone while nobody reads from it
 heartbeat   keeping an LTP/0.3 control connection alive
 descriptors the kernel's table of descriptors, grown before visitors come
 sockets     options, and the one place where an OSError becomes an error of ours

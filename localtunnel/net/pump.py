@@ -96,6 +96,7 @@ class Side:
         "filtered",
         "other",
         "owner",
+        "piece",
         "reading",
         "writable",
     )
@@ -125,6 +126,8 @@ class Side:
         self._flows_at = FLOWING
         self._pipe_after = splice.AFTER
         self.discarding = False
+        self.piece: memoryview | None = None
+        """What one read goes to where an owner that holds what it brings wants less at a time."""
         self.reading = self.writable = True
         if not filtered:
             self._room = _piece
@@ -264,7 +267,7 @@ class Side:
 
     def _read(self) -> None:
         began = monotonic()
-        room = self._room
+        room = self._room if self.piece is None else self.piece
         try:
             size = self.end.try_read(buffer if len(room) == PIECE and self.count >= self._flows_at else room)
         except BlockingIOError:
@@ -286,7 +289,7 @@ class Side:
         seconds = monotonic() - began
         if seconds > SLOW and seconds > size * SLOW_BYTE:
             self._room = _least_piece
-        elif size == len(room) and seconds < SLOW / 2:
+        elif size == len(room) and seconds < SLOW / 2 and self.piece is None:
             self._room = _larger[size]
 
     # A flow that stays large.

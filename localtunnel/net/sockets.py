@@ -36,6 +36,11 @@ def prepare(sock: socket.socket, *, loopback: bool = False) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if loopback:
         return
+    keep_asking(sock)
+
+
+def keep_asking(sock: socket.socket) -> None:
+    """Let the kernel ask now and then whether the peer is there, and fail ``sock`` where it is not."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _LIVENESS:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)

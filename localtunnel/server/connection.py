@@ -4,6 +4,7 @@ It reads heads, and lends its side of the pump to one exchange at a time. What c
 request after that.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from localtunnel.errors import RequestTimeout, VisitorError
@@ -12,17 +13,18 @@ from localtunnel.http.request import HeadReader, RequestHead, read_head
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import SocketEnd
 from localtunnel.net.pump import FIRST_PIECE, Side, buffer, view
-from localtunnel.net.sockets import Socket
+from localtunnel.net.sockets import Socket, keep_asking
 from localtunnel.server import lending
 from localtunnel.server.admission import Place
 from localtunnel.server.carriers import Carrier, Carriers
 
 if TYPE_CHECKING:
     from localtunnel.server.edge import Edge
-
+    from localtunnel.server.exchange import Exchange
 
 _head_piece = view[:FIRST_PIECE]
-"""What heads are read into: what has come of the body behind one is looked at in one go."""
+"""What heads are read into: what has come of the body behind one is looked at in one go, and is held together with
+further requests for as long as the request waits for its turn and for a connection."""
 
 
 class Connection:
@@ -32,6 +34,7 @@ class Connection:
         "_edge",
         "_end",
         "_held",
+        "_is_listened_to",
         "_pinned",
         "_reader",
         "busy",
@@ -59,6 +62,7 @@ class Connection:
         self._end = SocketEnd(sock, "visitor")
         self.side = Side(self._end)
         self._held = b""
+        self._is_listened_to = False
         self._reader: HeadReader | None = None
         self._pinned: tuple[Carriers, Carrier] | None = None
         edge.connections.add(self)
@@ -87,6 +91,7 @@ class Connection:
         """
         self.side.unbind()
         self.busy = False
+        self._listen_no_more()
         if not whole or (self._held and (close or self._edge.stopping)):
             self._close_gently()
             return
@@ -104,7 +109,7 @@ class Connection:
 
     def _read(self) -> None:
         try:
-            size = self._end.try_read(_head_piece)
+            size = self._end.try_read(self._room())
         except BlockingIOError:
             return
         except OSError:
@@ -114,6 +119,10 @@ class Connection:
             self._take_in(view[:size])
         else:
             self.close()
+
+    def _room(self) -> memoryview:
+        """Return what is to be read into: head and rest together stay within the size that a head alone may have."""
+        return _head_piece if self._reader is None else view[: min(FIRST_PIECE, self._reader.room)]
 
     def _take_in(self, data: memoryview) -> None:
         """Collect the head of a request. One that has come whole, as nearly all do, is parsed where it lies."""
@@ -152,6 +161,7 @@ class Connection:
     def begin_again(self, head: RequestHead, rest: bytes, deadline: Deadline) -> None:
         """Ask anew for what the name has by now, with the request's body ``rest``: its tunnel has ended before it."""
         self.side.unbind()
+        self._listen_no_more()
         try:
             self._edge.requested(self, head, memoryview(rest), deadline)
         except VisitorError as error:
@@ -168,8 +178,32 @@ class Connection:
         """Hold what belongs to the next request."""
         self._held += data
 
+    def listen(self, gone: Callable[[], None]) -> None:
+        """Call ``gone()`` when the visitor is gone, read from or not, until the exchange has ended."""
+        if not self._is_listened_to:
+            self._is_listened_to = True
+            self._edge.hang_ups.listen(self._end.sock, gone)
+
+    def keep_asking(self) -> None:
+        """Have the visitor's machine asked whether the visitor is still there.
+
+        One that has ended its own direction looks the same to us whether it waits for its answer or has closed the
+        connection for good; its kernel knows, which answers for a while and with a reset after that.
+        """
+        keep_asking(self._end.sock)
+
+    def waits_no_more(self, exchange: "Exchange") -> None:
+        """Note that ``exchange`` has its proxy connection, or needs none."""
+        self._edge.waiting.discard(exchange)
+
+    def _listen_no_more(self) -> None:
+        if self._is_listened_to:
+            self._is_listened_to = False
+            self._edge.hang_ups.forget(self._end.sock)
+
     def lend(self) -> bytes:
-        """Return what is held, which is not ours any more."""
+        """Return what is held, which is not ours any more, and neither is the connection."""
+        self._listen_no_more()
         held, self._held = self._held, b""
         return held
 
@@ -248,6 +282,7 @@ class Connection:
     def _forget(self) -> None:
         edge = self._edge
         self.closed = True
+        self._listen_no_more()
         edge.connections.discard(self)
         edge.heads.discard(self)
         edge.idle.discard(self)

@@ -19,6 +19,7 @@ from localtunnel.http.request import RequestHead
 from localtunnel.http.visitor import identify
 from localtunnel.net.closing import Lingering
 from localtunnel.net.deadline import Deadline, Expiry
+from localtunnel.net.hangups import HangUps
 from localtunnel.net.sockets import Socket, format_address
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.admission import Admission
@@ -28,6 +29,10 @@ from localtunnel.server.exchange import Exchange
 from localtunnel.server.rates import LONGEST_DELAY
 from localtunnel.server.routes import Routes
 from localtunnel.server.turns import Turns
+
+LISTEN_AFTER = 0.2
+"""Seconds that a request waits for its turn and its connection before it is noticed that its visitor has gone. Nearly
+all wait for a round trip and no more, and to listen costs a few system calls."""
 
 
 class Edge:
@@ -44,6 +49,9 @@ class Edge:
     ) -> None:
         self.max_head = config.limits.head_bytes
         self.lingering = lingering
+        self.hang_ups = HangUps()
+        self.waiting: Expiry[Exchange] = Expiry(LISTEN_AFTER, Exchange.listen)
+        """Those that have no proxy connection yet, so that nobody reads from their visitors."""
         self.connections: set[Connection] = set()
         self.heads: Expiry[Connection] = Expiry(config.timeouts.head, Connection.head_overdue)
         self.idle: Expiry[Connection] = Expiry(config.timeouts.keep_alive, Connection.close)
@@ -122,6 +130,8 @@ class Edge:
             self._later(delay, exchange.start)
         else:
             self._turns.begin(found.line, exchange.start, self._loop.now())
+        if exchange.pending:
+            self.waiting.add(exchange)
 
     def answer(self, error: VisitorError, head: RequestHead | None) -> bytes:
         """Return the page that tells a visitor of ``error``, in a form that scripts can read where the tunnel has them.

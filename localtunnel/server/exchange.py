@@ -10,14 +10,22 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from localtunnel.errors import BadRequest, PoolExhausted, RequestTimeout, UpstreamInvalid, VisitorError
+from localtunnel.errors import (
+    BadRequest,
+    PoolExhausted,
+    RequestTimeout,
+    UpstreamError,
+    UpstreamInvalid,
+    UpstreamTimeout,
+    VisitorError,
+)
 from localtunnel.http import forward
 from localtunnel.http.request import RequestHead
 from localtunnel.http.response import ResponseHead
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import End
 from localtunnel.net.metered import MeteredEnd
-from localtunnel.net.pump import Side
+from localtunnel.net.pump import Side, view
 from localtunnel.net.relay import Relay
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server import lending
@@ -34,15 +42,26 @@ if TYPE_CHECKING:
 REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods that may be sent again when a connection fails before the answer (RFC 9110, 9.2.2)."""
 
-MAX_PIPELINED = 64 * 1024
-"""Bytes of further requests that are held while one is answered; then the visitor is not read any more."""
+MAX_PIPELINED = 8 * 1024
+"""Bytes of further requests that are held while one is answered: then the visitor is not read any more, and no read
+brings more than that. Together with MAX_HELD_HEAD it bounds what a visitor can hold by waiting for an answer."""
+
+MAX_HELD_HEAD = 8 * 1024
+"""Bytes of a request that are held until it is answered, so that it can be sent again. A larger one is dropped as soon
+as it has gone out; it goes on fresh connections only, and is not repeated."""
+
+SLIM_HEAD = 1024
+"""Bytes of a head that is cheaper to hold than to make smaller, once it has gone out for good."""
 
 _UNKNOWN_TO_THE_CLIENT = (UpstreamInvalid, RequestTimeout, BadRequest)
 """Why the server ends an exchange that was begun. What the client finds out at its upstream it reports by itself."""
 
 STALLED = 60.0
-"""Seconds in which a visitor has to send a byte of its body, or take one of its answer: nginx allows the same. As long
-is waited for a byte for a visitor who has closed at least its own direction, and may be gone."""
+"""Seconds in which a visitor has to send a byte of its body, or take one of its answer: nginx allows the same."""
+
+_LINK_LOST = "The connection to the tunnel's client was lost before an answer came."
+
+_ahead = view[:MAX_PIPELINED]
 
 
 class Exchange(Joining):
@@ -59,6 +78,7 @@ class Exchange(Joining):
         "_close",
         "_connection",
         "_deadline",
+        "_first_size",
         "_forwarding",
         "_fresh",
         "_head_size",
@@ -69,7 +89,6 @@ class Exchange(Joining):
         "_request_body",
         "_retried",
         "_tunnel",
-        "_visitor_ended",
         "repeatable",
     )
 
@@ -93,9 +112,13 @@ class Exchange(Joining):
         head = forward.request_head(request, connection.forwarding, tunnel.rules)
         super().__init__(head + rest[:used] if used else head)
         self._head_size = len(head)
+        if request.size > MAX_HELD_HEAD:
+            request = request.slimmed()
         self._assign = assign
         self._assignment: Assignment | None = None
-        self.repeatable = body.done and request.method in REPEATABLE and not request.upgrade
+        self._first_size = len(self.first)
+        is_small = self._first_size <= MAX_HELD_HEAD
+        self.repeatable = is_small and body.done and request.method in REPEATABLE and not request.upgrade
         """Whether it may go out on a kept connection, and be sent again when that turns out to be closed."""
         self._connection = connection
         self._tunnel = tunnel
@@ -109,7 +132,6 @@ class Exchange(Joining):
         self._relay: Relay | None = None
         self._answer = Answer()
         self._close = not request.keep_alive
-        self._visitor_ended = False
         self._joined_at = self.started
         self._progress: Progress | None = None
 
@@ -128,7 +150,7 @@ class Exchange(Joining):
     @property
     def received(self) -> int:
         """Bytes from the visitor so far."""
-        return len(self.first) + (self._connection.side.count if self._relay is None else self._relay.from_a)
+        return self._first_size + (self._connection.side.count if self._relay is None else self._relay.from_a)
 
     @property
     def sent(self) -> int:
@@ -152,6 +174,7 @@ class Exchange(Joining):
         carrier = carriers.carry(end)
         carriers.await_answer(self)
         self._fresh = True
+        self._connection.waits_no_more(self)
         self._begin(carrier, to_upstream)
         if to_visitor and self._carrier is carrier:
             carrier.count += len(to_visitor)
@@ -164,13 +187,32 @@ class Exchange(Joining):
         if self._carrier is carrier:
             self._tunnel.carriers.await_acknowledgement(self)
 
+    def _is_known(self) -> bool:
+        """Whether the client has the request for certain: it has acknowledged the assignment that brought it."""
+        return self._fresh and self._tunnel.acknowledges
+
+    def listen(self) -> None:
+        """Hear of it when the visitor is gone, though nothing is read from it."""
+        self._connection.listen(self._visitor_gone)
+
+    def _visitor_gone(self) -> None:
+        self.abort("visitor gone")
+
     def _begin(self, carrier: Carrier, to_upstream: bytes) -> None:
         visitor = self._connection.side
         self.cancel = None
         self._carrier = carrier
         self._joined_at = time.monotonic()
         visitor.bind(self, carrier, filtered=True)
-        visitor.reading = self._connection.held <= MAX_PIPELINED
+        if self._request_body.done:
+            visitor.piece = _ahead
+        if self._connection.held > MAX_PIPELINED:
+            visitor.reading = False
+            self.listen()
+        if not self.repeatable or self._is_known():
+            self.first = b""
+            if self._request.size > SLIM_HEAD:
+                self._request = self._request.slimmed()
         carrier.bind(self, visitor, filtered=True)
         if to_upstream:
             carrier.write(to_upstream)
@@ -183,7 +225,7 @@ class Exchange(Joining):
         """End before it began: the visitor is answered with ``error``, unless another tunnel may have the request."""
         if not self.pending:
             return
-        may_go_on = self._tunnel.ended and (self.repeatable or not self.assigned)
+        may_go_on = self._tunnel.ended and self._request.is_whole and (self.repeatable or not self.assigned)
         if may_go_on and isinstance(error, PoolExhausted) and self._deadline.remaining():
             self._await_tunnel()
         else:
@@ -217,8 +259,10 @@ class Exchange(Joining):
     def read_ended(self, side: Side) -> None:
         """The visitor has nothing more to say, or the upstream has closed."""
         if side is not self._carrier:
-            self._visitor_ended = True
-            if not self._request_body.done and not side.discarding:
+            if self._request_body.done or side.discarding:
+                self._connection.keep_asking()
+                self.listen()
+            else:
                 self.abort("visitor closed early")
         elif self._answer.body is None:
             self._unanswered()
@@ -230,11 +274,12 @@ class Exchange(Joining):
 
     def read_failed(self, side: Side, error: OSError) -> None:
         """One of the two was reset, or timed out."""
-        reason = "timed out" if error.errno == errno.ETIMEDOUT else "reset"
+        has_timed_out = error.errno == errno.ETIMEDOUT
+        reason = "timed out" if has_timed_out else "reset"
         if side is not self._carrier:
             self.abort(f"visitor {reason}")
         elif self._answer.body is None:
-            self._unanswered()
+            self._unanswered(UpstreamTimeout(_LINK_LOST) if has_timed_out else None)
         else:
             self.abort(f"upstream {reason}")
 
@@ -266,6 +311,7 @@ class Exchange(Joining):
             if self._connection.held > MAX_PIPELINED:
                 self._connection.side.reading = False
                 self._connection.side.watch()
+                self.listen()
         return data[:used]
 
     def _from_upstream(self, carrier: Carrier, data: memoryview) -> bytes | memoryview:
@@ -343,8 +389,10 @@ class Exchange(Joining):
         carrier, visitor = self._carrier, self._connection.side
         if carrier is None:
             return
+        if carrier.backlog:
+            self.listen()
         awaits_body = visitor.reading and not carrier.backlog and not self._request_body.done
-        if not (self._visitor_ended or visitor.backlog or awaits_body):
+        if not (visitor.backlog or awaits_body):
             self._progress = None
             return
         if self._progress is None:
@@ -353,7 +401,7 @@ class Exchange(Joining):
             self._give_up()
 
     def _give_up(self) -> None:
-        if self._answer.body is None and not self._visitor_ended:
+        if self._answer.body is None:
             self._refuse(RequestTimeout("The request's body did not arrive in time."))
         else:
             self.abort("visitor stalled")
@@ -367,11 +415,13 @@ class Exchange(Joining):
             self._let_go(reset=True)
             self._connection.reset()
 
-    def _unanswered(self) -> None:
-        """The connection ended before the answer: a kept one may just have been closed, and then a fresh one serves."""
-        fresh_and_known = self._fresh and self._tunnel.acknowledges
-        if fresh_and_known or self._retried or not self.repeatable or self._answer.has_begun:
-            self._refuse(self._answer.cut_short())
+    def _unanswered(self, error: UpstreamError | None = None) -> None:
+        """The connection ended before the answer: a kept one may just have been closed, and then a fresh one serves.
+
+        ``error`` is what the visitor is told if not; without one, what has come of the answer tells.
+        """
+        if self._is_known() or self._retried or not self.repeatable or self._answer.has_begun:
+            self._refuse(error or self._answer.cut_short())
             return
         self._go_again(reset=False)
 
@@ -398,6 +448,8 @@ class Exchange(Joining):
         self._let_go(reset=reset)
         self._connection.side.unbind()
         self._tunnel.assign(self, self._deadline)
+        if self.pending:
+            self.listen()
 
     def _await_tunnel(self) -> None:
         """Wait for the tunnel that takes this one's place.
@@ -436,6 +488,7 @@ class Exchange(Joining):
         if self.cancel is not None:
             self.cancel()
             self.cancel = None
+        self._connection.waits_no_more(self)
         self._tunnel.carriers.answered(self)
         if self._carrier is not None:
             self._carrier.close(reset=reset)

@@ -155,6 +155,7 @@ class Join(Joining):
         self._relay = relay
         # What went out with the assignment has not been through the relay; some of the frame may yet have to.
         self._early = len(self.first) - len(to_upstream)
+        self.first = b""
         relay.start(to_a=to_visitor, to_b=to_upstream)
 
     def refuse(self, error: VisitorError) -> None:

@@ -26,8 +26,6 @@ from localtunnel.server.config import ServerConfig
 from localtunnel.server.join import Join
 from localtunnel.server.routes import Routes
 
-READ_SIZE = 64 * 1024
-
 
 class PlainEdge:
     """Takes each visitor from its first byte to its tunnel, or to an answer of the server's own."""
@@ -97,12 +95,13 @@ class PlainEdge:
         if isinstance(found, bytes):
             self._send_last(visitor, found)
             return
+        asked = head.slimmed()
         assignment = Assignment(next(self._ids), format_address((visitor.host, visitor.port)), "http")
         join = Join(
             assignment,
             SocketEnd(visitor.sock, "visitor"),
-            visitor.reader.data,
-            lambda error: self._answer(visitor, error, head),
+            visitor.take(),
+            lambda error: self._answer(visitor, error, asked),
             visitor.leave,
         )
         found.open(join, Deadline(self._config.timeouts.pool_wait))
@@ -132,7 +131,7 @@ class _Newcomer:
     def read(self) -> RequestHead | None:
         """Read what is there. Raises VisitorError for what is no request, OSError when the visitor has gone."""
         try:
-            data = self.sock.recv(READ_SIZE)
+            data = self.sock.recv(self.reader.room)
         except BlockingIOError:
             return None
         if not data:
@@ -142,6 +141,12 @@ class _Newcomer:
     def feed(self, data: bytes) -> RequestHead | None:
         """Take what was read already."""
         return self.reader.feed(data)
+
+    def take(self) -> bytes:
+        """Return all that was received, and hold it no more."""
+        data = self.reader.data
+        self.reader.received.clear()
+        return data
 
     def close_idle(self) -> bool:
         """Make room for somebody else, unless the request has arrived; say whether there is room now."""

@@ -1,0 +1,91 @@
+"""localtunnel.net.hangups: peers that go while nobody reads from them."""
+
+import socket
+
+import gevent
+import pytest
+from harness import pair, wait_until
+from harness.v3 import end
+
+from localtunnel.net import sockets
+from localtunnel.net.hangups import HangUps
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+UNREAD = b"u" * 100_000
+
+
+@pytest.fixture
+def gone() -> list[str]:
+    return []
+
+
+@pytest.mark.parametrize("unread", [b"", UNREAD], ids=["", "with bytes unread"])
+@pytest.mark.parametrize("half_closed", [False, True], ids=["", "after its end"])
+def test_a_reset_is_heard(gone: list[str], unread: bytes, half_closed: bool) -> None:
+    hang_ups = HangUps()
+    theirs, ours = pair()
+    with theirs:
+        ours.sendall(unread)
+        if half_closed:
+            ours.shutdown(socket.SHUT_WR)
+        hang_ups.listen(theirs, lambda: gone.append("gone"))
+        gevent.idle()
+        assert not gone
+        end(ours, "RST")
+        wait_until(lambda: gone)
+        gevent.idle()
+    assert gone == ["gone"]
+    assert len(hang_ups) == 0
+
+
+def test_a_peer_that_has_ended_its_own_direction_is_still_there(gone: list[str]) -> None:
+    hang_ups = HangUps()
+    theirs, ours = pair()
+    with theirs, ours:
+        hang_ups.listen(theirs, lambda: gone.append("gone"))
+        ours.sendall(UNREAD)
+        ours.shutdown(socket.SHUT_WR)
+        for _ in range(5):
+            gevent.sleep(0.01)
+        assert not gone
+        hang_ups.forget(theirs)
+        hang_ups.forget(theirs)
+        assert len(hang_ups) == 0
+
+
+def test_a_peer_that_has_closed_for_good_is_heard_of_when_its_kernel_has_forgotten(
+    gone: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute later, as a rule: here it forgets, and is asked, after a second."""
+    asking = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3}
+    monkeypatch.setattr(sockets, "_LIVENESS", [(getattr(socket, name), value) for name, value in asking.items()])
+    hang_ups = HangUps()
+    theirs, ours = pair()
+    with theirs:
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, 1)
+        hang_ups.listen(theirs, lambda: gone.append("gone"))
+        sockets.keep_asking(theirs)
+        ours.close()
+        wait_until(lambda: gone)
+
+
+def test_many_that_go_at_once_are_each_heard_of_once(gone: list[str]) -> None:
+    """The first to be heard of lets go of another, which is then not called."""
+    hang_ups = HangUps()
+    pairs = [pair() for _ in range(20)]
+
+    def forget_the_last(name: str) -> None:
+        gone.append(name)
+        hang_ups.forget(pairs[-1][0])
+
+    for number, (theirs, _) in enumerate(pairs):
+        hang_ups.listen(theirs, lambda number=number: forget_the_last(str(number)))
+    hang_ups.forget(pairs[0][0])
+    for _, ours in pairs:
+        end(ours, "RST")
+    wait_until(lambda: len(gone) >= 18 and len(hang_ups) == 0)
+    assert len(set(gone)) == len(gone)
+    assert "0" not in gone
+    for theirs, _ in pairs:
+        theirs.close()
