@@ -24,6 +24,7 @@ from costs import hold, per_connection, tunnel_kib
 from figures import CLIENT_KIB, HELD, IDLE_CPU, SERVER_KIB, TUNNEL_KIB, measure
 from flood import neighbour
 from loads import all_loads, make_bulk
+from pieces import measure_pieces
 from programs import HAPROXY, SSH, SSHD, BenchError, Programs, find, raise_descriptor_limit
 from redials import measure_redials
 from systems import EDGES, HOST, Door, System, Upstreams, haproxy, localtunnel, nginx, sink, ssh
@@ -142,6 +143,7 @@ def compare(scale: Scale, peers: list[System], upstream_port: int | None = None)
         measure(systems, all_loads(bulk, scale.seconds), scale.rounds, _say, results.figures)
     _measure_flood(scale, results)
     measure_redials(scale.pool, scale.rounds, _say, results.figures)
+    measure_pieces(scale.rounds, _say, results.figures)
     return results
 
 

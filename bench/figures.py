@@ -25,6 +25,7 @@ HELD, IDLE_CPU = "connections held", "idle CPU, % of a core"
 TUNNEL_KIB = "KiB per idle tunnel with a pool of 4"
 REDIALS = "pool redials/s"
 REDIAL_SERVER, REDIAL_CLIENT = "server, µs per redial", "client, µs per redial"
+PIECES = "p50 ms, answers in two pieces"
 CALM_P50, CALM_P99 = "p50 ms, calm", "p99 ms, calm"
 FLOODED_P50, FLOODED_P99 = "p50 ms, flooded", "p99 ms, flooded"
 

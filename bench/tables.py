@@ -16,6 +16,7 @@ from figures import (
     FLOODED_P50,
     FLOODED_P99,
     KEEP_ALIVE,
+    PIECES,
     RATES,
     REDIAL_CLIENT,
     REDIAL_SERVER,
@@ -59,6 +60,8 @@ def describe(results: Results) -> str:
         report.table(*_flood(figures)),
         "A pool that is opened again at once, by the client's own dialler:",
         report.table(*_redials(figures)),
+        "A request to Python's http.server on a kept connection; it sends head and body by themselves:",
+        report.table(*_pieces(figures)),
     ]
     return "\n\n".join(parts)
 
@@ -110,6 +113,10 @@ def _redials(figures: Figures) -> tuple[list[str], list[list[str]]]:
     measures = [REDIALS, REDIAL_SERVER, REDIAL_CLIENT]
     names = figures.systems(REDIALS)
     return ["link", *measures], [[name, *(_cell(figures.get(name, each)) for each in measures)] for name in names]
+
+
+def _pieces(figures: Figures) -> tuple[list[str], list[list[str]]]:
+    return ["system", PIECES], [[name, _cell(figures.get(name, PIECES), 1)] for name in figures.systems(PIECES)]
 
 
 def picture(results: Results) -> str:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from figures import RATES, REDIALS
+from figures import PIECES, RATES, REDIALS
 from harness import ROOT
 from programs import find
 from redials import FULL, PLAIN, RESUMED
@@ -35,8 +35,11 @@ def test_the_comparison_measures_every_mode_of_ours_from_end_to_end() -> None:
     for mode in ("join", "http", "join, TLS", "http, TLS"):
         assert all(cell[:1].isdigit() for cell in measured[f"localtunnel, {mode}"])
     redials = next(number for number, row in enumerate(rows) if row[1:2] == [REDIALS])
-    assert [row[0] for row in rows[redials + 2 :]] == [PLAIN, FULL, RESUMED]
-    assert all(float(row[1].replace(",", "")) > 0 for row in rows[redials + 2 :])
+    assert [row[0] for row in rows[redials + 2 : redials + 5]] == [PLAIN, FULL, RESUMED]
+    assert all(float(row[1].replace(",", "")) > 0 for row in rows[redials + 2 : redials + 5])
+    pieces = next(number for number, row in enumerate(rows) if row[1:2] == [PIECES])
+    assert len(rows[pieces + 2 :]) == 3
+    assert all(float(row[1]) > 0 for row in rows[pieces + 2 :])
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from harness import CAP, at_most, is_reset, read_exactly, read_to_end, wait_until
 from harness.relays import BULK, DIGEST, MB, Bound, Recorder, digest_to_end, send_and_finish, upload
 
-from localtunnel.net import closing
+from localtunnel.net import closing, relay, sockets
 from localtunnel.net.ends import SocketEnd
 from localtunnel.net.pump import BUFFER_SIZE
 
@@ -279,3 +279,62 @@ def test_a_tap_is_let_go_of_when_the_relay_has_ended():
     bound.b.close()
     bound.end()
     assert bound.relay._tap is None
+
+
+# An upstream with Nagle's algorithm.
+
+
+@pytest.fixture
+def acknowledged(monkeypatch):
+    """How often the relay has asked the kernel to acknowledge at once."""
+    asked = []
+    monkeypatch.setattr(relay, "acknowledge", lambda sock: (asked.append(sock), sockets.acknowledge(sock)))
+    return asked
+
+
+def answer_in_two(bound):
+    """Ask, and answer in two pieces, the second of which waits until the first one is acknowledged; return how long."""
+    bound.a.sendall(b"question")
+    read_exactly(bound.b, 8)
+    bound.b.sendall(b"head")
+    since = time.monotonic()
+    wait_until(lambda: sockets.is_acknowledged(bound.b))
+    waited = time.monotonic() - since
+    bound.b.sendall(b"body")
+    read_exactly(bound.a, 8)
+    return waited
+
+
+@pytest.mark.alone
+def test_a_prompt_relay_acknowledges_what_comes_from_the_upstream_at_once():
+    """The kernel waits for 40 ms, except on a connection that is new."""
+    late = {}
+    for prompt in (False, True):
+        bound = Bound(prompt=prompt).start()
+        late[prompt] = sum(answer_in_two(bound) >= 0.03 for _ in range(40))
+        bound.relay.abort("enough")
+        bound.end()
+    assert late[False] > 10
+    assert late[True] < late[False] / 4
+
+
+def test_an_answer_that_is_whole_is_not_acknowledged_by_itself(acknowledged):
+    """The next request takes that along, and a system call is saved for most of them."""
+    tap = Recorder()
+    bound = Bound(tap=tap, prompt=True).start()
+    for owed, count in ((False, 0), (True, 1), (False, 1)):
+        tap.is_owed = owed
+        bound.b.sendall(b"answer")
+        read_exactly(bound.a, 6)
+        assert len(acknowledged) == count
+    bound.relay.abort("enough")
+    bound.end()
+
+
+def test_what_the_visitor_sends_is_never_acknowledged_by_itself(acknowledged):
+    bound = Bound(prompt=True).start()
+    bound.a.sendall(b"question")
+    read_exactly(bound.b, 8)
+    assert acknowledged == []
+    bound.relay.abort("enough")
+    bound.end()

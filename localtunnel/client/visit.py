@@ -146,7 +146,8 @@ class Visit:
             return
         server = stream_end(SocketEnd(self._sock, "server"), self._stream)
         self.tap = self._watcher.visit_joined(self)
-        relay = self._relay = Relay(server, SocketEnd(sock, "upstream"), self._ended, tap=self.tap)
+        # Many servers send the head of an answer by itself, and the body waits until that is acknowledged.
+        relay = self._relay = Relay(server, SocketEnd(sock, "upstream"), self._ended, tap=self.tap, prompt=True)
         first, self.first = self.first, b""
         relay.start(to_b=first)
 

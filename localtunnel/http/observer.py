@@ -89,6 +89,11 @@ class Observer(Generic[Seen]):
         self._answer_body: Body | None = None
         self._answering: Seen | None = None
 
+    @property
+    def is_owed(self) -> bool:
+        """Whether an answer has not come to its end."""
+        return bool(self._waiting)
+
     # What a subclass is told.
 
     def begun(self, request: RequestHead) -> Seen:

@@ -15,6 +15,7 @@ import gevent
 from localtunnel.net import closing
 from localtunnel.net.ends import End
 from localtunnel.net.pump import Side
+from localtunnel.net.sockets import acknowledge
 from localtunnel.net.splice import PIPE_SIZE
 
 HELD_EOF_IDLE = 60.0
@@ -46,6 +47,10 @@ class Tap(Protocol):
     def ended(self, *, from_a: bool) -> None:
         """This end has said everything."""
 
+    @property
+    def is_owed(self) -> bool:
+        """Whether ``b`` has more to say before ``a`` has: the rest of an answer, say."""
+
 
 class Relay:
     """Two ends bound together, ``a`` on the visitor's side and ``b`` on the upstream's.
@@ -53,11 +58,14 @@ class Relay:
     It owns both from ``start`` on, and calls ``on_end(reason)`` once, when both are closed.
 
     ``hold_eof`` keeps ``a``'s EOF from ``b`` until ``b`` has ended too: for a peer that takes a FIN as the end of both
-    directions. ``tap`` is shown what passes. Where ``on_unanswered`` is given and ``b`` ends without a single byte,
-    that is called instead of ``on_end``, with ``b`` closed and ``a`` given back untouched.
+    directions. ``tap`` is shown what passes. ``prompt``: what comes from ``b`` is
+    acknowledged at once, unless the tap knows that ``b`` waits for ``a`` now.
+
+    Where ``on_unanswered`` is given and ``b`` ends without a single byte, that is called instead of ``on_end``, with
+    ``b`` closed and ``a`` given back untouched.
     """
 
-    __slots__ = ("_a", "_b", "_hold_eof", "_on_end", "_on_unanswered", "_tap", "_timer")
+    __slots__ = ("_a", "_b", "_hold_eof", "_on_end", "_on_unanswered", "_prompt", "_tap", "_timer")
 
     def __init__(
         self,
@@ -68,12 +76,14 @@ class Relay:
         hold_eof: bool = False,
         on_unanswered: Callable[[], None] | None = None,
         tap: Tap | None = None,
+        prompt: bool = False,
     ) -> None:
         self._a = Side(a)
         self._b = Side(b)
         self._a.bind(self, self._b, filtered=tap is not None)
-        self._b.bind(self, self._a, filtered=tap is not None)
+        self._b.bind(self, self._a, filtered=prompt or tap is not None)
         self._tap = tap
+        self._prompt = prompt
         self._on_end = on_end
         self._hold_eof = hold_eof
         self._on_unanswered = on_unanswered
@@ -119,8 +129,11 @@ class Relay:
 
     def filter(self, side: Side, data: memoryview) -> memoryview:
         """Pass on what came as it is."""
-        if self._tap is not None:
-            self._tap.seen(data, from_a=side is self._a)
+        tap, from_a = self._tap, side is self._a
+        if tap is not None:
+            tap.seen(data, from_a=from_a)
+        if self._prompt and not from_a and (tap is None or tap.is_owed):
+            acknowledge(side.end.sock)
         return data
 
     def unseen(self, side: Side) -> int:

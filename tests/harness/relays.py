@@ -18,12 +18,16 @@ DIGEST = hashlib.sha256(BULK).digest()
 
 
 class Recorder:
-    """A tap that remembers what it was shown, and how much went by unseen: ``unneeded`` bytes at a time may."""
+    """A tap that remembers what it was shown, and how much went by unseen: ``unneeded`` bytes at a time may.
+
+    ``is_owed`` is what it says of the answer that comes from ``b``.
+    """
 
     def __init__(self, unneeded: int = 0) -> None:
         self.seen_from = {True: bytearray(), False: bytearray()}
         self.passed_from = {True: 0, False: 0}
         self.ends: list[bool] = []
+        self.is_owed = False
         self._unneeded = unneeded
 
     def seen(self, data: memoryview, *, from_a: bool) -> None:
@@ -59,6 +63,7 @@ class Bound:
         bufsize: int | None = None,
         answers: bool = False,
         tap: Tap | None = None,
+        prompt: bool = False,
     ) -> None:
         sock_a, self.a = pair()
         sock_b, self.b = pair()
@@ -75,6 +80,7 @@ class Bound:
             hold_eof=hold_eof,
             on_unanswered=self._count_unanswered if answers else None,
             tap=tap,
+            prompt=prompt,
         )
 
     def _count_unanswered(self) -> None:
