@@ -150,7 +150,8 @@ class RequestTap(Observer[Shown]):
 
     def finished(self, exchange: Shown) -> None:
         """Report the request."""
-        self._log.finish(exchange, None if exchange.response is None else exchange.response.status)
+        response = exchange.response
+        self._log.finish(exchange, None if response is None else response.status)
 
     def lost(self) -> None:
         """Report the connection instead."""

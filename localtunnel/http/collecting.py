@@ -85,6 +85,8 @@ class Repeated(Generic[Head]):
     def __init__(self, parse: Callable[[bytes], Head]) -> None:
         self._parse = parse
         self._known: dict[bytes, Head] = {}
+        self.recall: Callable[[bytes], Head | None] = self._known.get
+        """Returns what a head is remembered for, and None for any other bytes."""
 
     def read(self, head: bytes) -> Head:
         """Return what ``parse(head)`` returns, or raise what it raises."""

@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from localtunnel.errors import UpstreamClosed, UpstreamInvalid, VisitorError
 from localtunnel.http.body import UNTIL_CLOSE, Body, Chunked, Counted
-from localtunnel.http.request import HeadReader, RequestHead, read_head
+from localtunnel.http.collecting import MAX_REPEATED
+from localtunnel.http.request import HeadReader, RequestHead, read_head, recall
 from localtunnel.http.response import ResponseHead, ResponseReader, read_response
 from localtunnel.protocol import limits
 
@@ -115,6 +116,13 @@ class Observer(Generic[Seen]):
         """Look at the next bytes of the visitor."""
         received = b""
         position, size = 0, len(data)
+        if self._request_body is None and size <= MAX_REPEATED and self._request_reader is None:
+            # As for most requests of programs: a head that is known, and nothing else.
+            received = bytes(data)
+            head = recall(received)
+            if head is not None:
+                self._begin(head)
+                return
         try:
             while position < size:
                 if self._request_body is not None:

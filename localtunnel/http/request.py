@@ -191,6 +191,7 @@ def parse_head(head: bytes) -> RequestHead:
 
 
 _repeated = Repeated(parse_head)
+recall = _repeated.recall
 
 
 def _identify(method: bytes, target: bytes, hosts: list[bytes] | None) -> tuple[str, int | None]:
