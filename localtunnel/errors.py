@@ -20,7 +20,7 @@ LocaltunnelError
 │   ├── ClientKicked            kicked                the server's owner ended the tunnel
 │   ├── TunnelExpired           expired               a proxy request for a tunnel that is not there
 │   ├── AuthError               (the subclass's)      the server wants a token, or does not take this one
-│   │   ├── AuthRequired        auth_required         it takes nobody without a token
+│   │   ├── AuthRequired        auth_required         the server requires a token
 │   │   ├── AuthFailed          auth_failed           the token is unknown, wrong or revoked
 │   │   ├── TokenExpired        token_expired         the token's time is over
 │   │   ├── AuthThrottled       auth_throttled        too many failures came from this address; later again
@@ -199,7 +199,7 @@ class AuthError(RefusedError):
 
 
 class AuthRequired(AuthError):
-    """The server takes nobody without a token."""
+    """The server requires a token, and none was given."""
 
     code = "auth_required"
 

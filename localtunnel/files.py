@@ -88,13 +88,13 @@ def read(path: Path, *, secret: bool = True) -> bytes | None:
         raise ConfigError(f"The file {path} cannot be read: {error.strerror}.") from error
     if secret and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigError(
-            f"The file {path} holds secrets, and others than its owner have access to it (mode {mode & 0o777:03o}). "
-            f"Run chmod 600 {path}, and replace the secrets in it if somebody may have read them."
+            f"The file {path} holds secrets, and other users than its owner have access to it (mode "
+            f"{mode & 0o777:03o}). Run chmod 600 {path}, and replace the secrets in it if they may have been read."
         )
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(
-            f"The file {path} can be written by others than its owner (mode {mode & 0o777:03o}), so that nothing in it "
-            f"can be relied on. Look through it, then run chmod 600 {path}."
+            f"The file {path} can be written by other users than its owner (mode {mode & 0o777:03o}), so that nothing "
+            f"in it can be relied on. Look through it, then run chmod 600 {path}."
         )
     if len(data) > MAX_FILE:
         raise ConfigError(f"The file {path} has more than {MAX_FILE} bytes; it cannot be the right one.")

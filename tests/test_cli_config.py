@@ -308,7 +308,7 @@ def test_a_wrong_variable_is_a_config_error_that_names_it(variable, value):
         ("trusted_proxies = '10.0.0.1'", "trusted_proxies: expected array, got string"),
         ("trusted_proxies = [1]", "trusted_proxies: in the array, expected string, got whole number"),
         ("trusted_proxies = ['10.0.0.1/8']", "trusted_proxies: '10.0.0.1/8' has bits right of its prefix; write"),
-        ("proxy_protocol = true", "proxy_protocol: nobody could connect, since trusted_proxies names no proxy"),
+        ("proxy_protocol = true", "proxy_protocol: no visitor could connect, since trusted_proxies names no proxy"),
         ("proxy_protocol = 1", "proxy_protocol: expected boolean, got whole number"),
         ("[limits]\nvisitors = -1", "[limits] visitors: expected whole number at least 0, got -1."),
         ("[limits]\naddress_request_rate = -0.5", "[limits] address_request_rate: expected number at least 0 and at"),
@@ -421,7 +421,7 @@ def test_a_list_on_the_command_line_takes_the_place_of_the_files(written):
         ("--request-header-add", ["X-A"], "'X-A' has no colon"),
         ("--request-header-add", ["Host: a"], "Host cannot be changed here; use --host-header."),
         ("--request-header-remove", ["X A"], "'X A' is not the name of a field"),
-        ("--response-header-add", ["Content-Length: 0"], "Content-Length is about the connection"),
+        ("--response-header-add", ["Content-Length: 0"], "Content-Length concerns the connection"),
     ],
 )
 def test_a_malformed_option_is_told_before_anything_is_connected(flag, value, reason, written):

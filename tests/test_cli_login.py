@@ -140,7 +140,7 @@ def test_a_token_is_never_an_argument(capfd):
     ):
         code, _, err = run(capfd, argv, "80")
         assert code == ended
-        assert "others can see" in err
+        assert "ther users can see" in err
         assert STORED.secret not in err
 
 

@@ -42,10 +42,10 @@ def test_create_prints_the_token_alone_on_stdout(run, directory):
     token = parse(out)
     assert out == token.text() + "\n"
     assert token.secret not in err
-    assert "shown this once" in err
+    assert "shown only once" in err
     assert err.endswith(
-        "This is the first token: from now on the server takes nobody without one, and tunnels that were opened without"
-        " one end.\n"
+        "This is the first token: from now on the server requires one, and tunnels that were opened without a token are"
+        " closed.\n"
     )
     assert server.main(["fingerprint"]) == 0
     assert [record.id for record in records(directory)] == [token.id]
@@ -177,7 +177,7 @@ def test_the_settings_file_says_where_the_data_is(run, tmp_path, directory):
         (["create", "--label=a", "--label=b"], "--label was given twice; give it once."),
         (["create", "--name"], "--name needs a value: --name=GLOB."),
         (["revoke"], "The command line was not understood."),
-        (["update", "abc"], "Nothing to change: name at least one of --label, --name and the others."),
+        (["update", "abc"], "Nothing to change: give at least one option, such as --label or --name."),
     ],
 )
 def test_a_line_that_is_not_understood(run, argv, sentence):
@@ -193,13 +193,13 @@ def test_a_line_that_is_not_understood(run, argv, sentence):
         (["create", "--kind=udp"], "--kind: 'udp' is not a kind of tunnel; write http or tcp."),
         (["create", "--name=a/b"], "--name: 'a/b' is not a name, nor a pattern of one"),
         (["create", "--reserve=-x"], "--reserve: "),
-        (["create", "--max-tunnels=many"], "--max-tunnels: 'many' is not a number of them"),
-        (["create", "--max-tunnels=-1"], "--max-tunnels: '-1' is not a number of them"),
+        (["create", "--max-tunnels=many"], "--max-tunnels: 'many' is not a count"),
+        (["create", "--max-tunnels=-1"], "--max-tunnels: '-1' is not a count"),
         (["create", "--bandwidth=fast"], "--bandwidth: 'fast' is not a rate"),
         (["create", "--expires=soon"], "--expires: 'soon' is not a time"),
-        (["create", "--expires=2020-01-01"], "--expires: '2020-01-01' is in the past; write a time to come."),
+        (["create", "--expires=2020-01-01"], "--expires: '2020-01-01' is in the past; write a time in the future."),
         (["create", "--label=a\nb"], "--label: a label is one line of printable characters."),
-        (["revoke", "aaaaaaaa"], "There is no token 'aaaaaaaa'; lt-server token list shows those that there are."),
+        (["revoke", "aaaaaaaa"], "There is no token 'aaaaaaaa'; lt-server token list shows all of them."),
         (["update", "aaaaaaaa", "--label=x"], "There is no token 'aaaaaaaa'"),
     ],
 )
@@ -262,7 +262,7 @@ def test_what_is_no_moment(text):
 
 @pytest.mark.parametrize("text", ["0s", "1970-01-01", "1970-01-01T00:16:40"])
 def test_a_moment_that_is_over(text):
-    with pytest.raises(ConfigError, match="is in the past; write a time to come"):
+    with pytest.raises(ConfigError, match="is in the past; write a time in the future"):
         parse_moment(text, 1000.0)
 
 

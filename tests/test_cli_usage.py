@@ -278,6 +278,7 @@ ENDS = [
     (errors.RefusedError, 6),
     (errors.TunnelExpired, 6),
     (errors.RemoteFailure, 6),
+    (errors.Flooded, 6),
     (errors.NetworkError, 6),
     (errors.Unreachable, 6),
     (errors.ConnectionRefused, 6),

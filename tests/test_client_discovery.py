@@ -287,7 +287,7 @@ def test_https_where_http_is_spoken_is_told():
         sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         read_to_end(sock)
 
-    with running_upstream(handler) as port, pytest.raises(TlsError, match="is it http:// that is spoken there"):
+    with running_upstream(handler) as port, pytest.raises(TlsError, match="does it speak plain HTTP"):
         discover(ServerAddress(LOOPBACK, port, "https"))
 
 

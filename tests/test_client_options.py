@@ -60,7 +60,7 @@ def test_a_server_that_ignores_an_option_gets_no_visitors_to_serve():
         control.sendall(control_reply())
         error = client.ended()
         assert isinstance(error, OptionRefused)
-        assert str(error).startswith("The server did not take the option protect and cors: ")
+        assert str(error).startswith("The server does not support the option protect and cors. ")
         assert "secret" not in str(error)
         assert read_message(control) == {"release": True}
         assert read_to_end(control) == b""

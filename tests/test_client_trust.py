@@ -86,7 +86,7 @@ def test_a_server_that_was_verified_may_change_its_key_but_not_do_without(known)
 
 
 def test_a_certificate_for_another_name_or_time_is_no_first_contact(known):
-    with pytest.raises(CertificateUntrusted, match=r"expired\. Check the name .* --fingerprint"):
+    with pytest.raises(CertificateUntrusted, match=r"expired\. Check the server's name .* --fingerprint"):
         meeting(known).fall_back(CertificateUntrusted("It has expired."), unknown_authority=False)
 
 

@@ -160,7 +160,7 @@ def test_the_fingerprint_that_the_server_prints_is_the_one_to_give(upstream, tmp
 
 def test_a_fingerprint_is_of_no_use_without_encryption(upstream):
     with (
-        pytest.raises(ConfigError, match="leave one of them out"),
+        pytest.raises(ConfigError, match="leave one of the two out"),
         running_client((LOOPBACK, 1), upstream, opened=False, insecure=True, fingerprint="SHA256:" + "A" * 43),
     ):
         pass

@@ -62,7 +62,7 @@ def test_nothing_is_asked_for(fields):
 def test_what_is_not_known_is_refused_rather_than_ignored(options):
     with pytest.raises(OptionRefused) as caught:
         of_request(request(options=options))
-    assert str(caught.value).startswith("The tunnel's options cannot be kept: ")
+    assert str(caught.value).startswith("The tunnel's options cannot be accepted: ")
     assert "aaaa" not in str(caught.value)
 
 

@@ -193,7 +193,7 @@ def test_a_challenge_to_somebody_else_is_not_answered(nonce):
     if nonce.startswith(CLIENT_NONCE):
         client.final(challenge)
     else:
-        with pytest.raises(AuthFailed, match="another login"):
+        with pytest.raises(AuthFailed, match="a different login"):
             client.final(challenge)
 
 

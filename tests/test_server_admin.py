@@ -188,7 +188,7 @@ def test_the_command(tmp_path):
         assert json.loads(lt_server(tmp_path, "list", "--json")[1])["tunnels"][0]["name"] == "demo"
         assert lt_server(tmp_path, "kick", "demo") == (0, "", "The tunnel demo has ended.\n")
         assert client.wait() == 5
-        assert "The owner of this server has ended the tunnel." in client.stderr
+        assert "The operator of this server has ended the tunnel." in client.stderr
         code, out, err = lt_server(tmp_path, "kick", "nobody")
         assert (code, out) == (6, "")
         assert "There is no tunnel 'nobody'" in err
@@ -196,7 +196,7 @@ def test_the_command(tmp_path):
         assert lt_server(tmp_path, "ban", "203.0.113.0/24") == (
             0,
             "",
-            "203.0.113.0/24 is banned; 0 of its tunnels and names ended.\n",
+            "203.0.113.0/24 is banned. Tunnels and names ended: 0.\n",
         )
         assert "203.0.113.0/24" in lt_server(tmp_path, "bans")[1]
         assert lt_server(tmp_path, "unban", "203.0.113.0/24")[0] == 0

@@ -88,7 +88,7 @@ def test_a_token_for_no_name_that_can_be_made_up_ends_the_client_with_what_it_co
     with running_client(frontend(server), 9, token=token, opened=False) as client:
         error = client.ended()
     assert isinstance(error, NotAllowed)
-    assert "it covers *.example.org." in str(error)
+    assert "only *.example.org." in str(error)
 
 
 def test_one_name_after_the_other_that_a_token_covers_is_tried(directory, server):

@@ -341,7 +341,7 @@ def test_kicking_ends_the_tunnel_and_bars_the_name_for_everybody(run):
     assert run.registry.bar("DEMO", LONG)
     assert mine.tunnel.ended == "kicked"
     closed = (
-        r"^The owner of this server has closed the name '{}' for a minute; try again later, or choose another one\.$"
+        r"^The operator of this server has closed the name '{}' for a minute; try again later, or choose another one\.$"
     )
     for owner, text in ((ANN, closed), (BOB, "'{}' is in use by another client")):
         with pytest.raises(NameUnavailable, match=text.format("demo")):

@@ -155,7 +155,7 @@ def test_one_who_comes_later_does_not_overtake_those_who_wait(bench):
 
 
 def test_waiting_ends_with_the_deadline(bench):
-    with at_most(3), pytest.raises(PoolExhausted, match="no connection free"):
+    with at_most(3), pytest.raises(PoolExhausted, match="no free connection"):
         bench.take(0.05)
     assert bench.pool.waiting == 0
     bench.park()

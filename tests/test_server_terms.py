@@ -94,7 +94,7 @@ def test_the_password_of_0_2_is_an_option_like_any() -> None:
 def test_in_join_mode_every_option_is_refused_by_name(fields: dict[str, Any]) -> None:
     with pytest.raises(OptionRefused, match=r"option --(protect|allow-ip|cors|response-header-add):.*join") as caught:
         settled(JOIN, **fields)
-    assert str(caught.value).endswith('; leave it out, or ask the server\'s owner for edge = "http".')
+    assert str(caught.value).endswith('Leave the option out, or ask the server\'s operator for edge = "http".')
 
 
 def test_a_tcp_tunnel_may_have_its_addresses_in_either_mode() -> None:

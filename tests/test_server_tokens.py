@@ -51,7 +51,7 @@ def test_an_edit_that_fails_changes_nothing(tmp_path):
 
 def test_a_name_is_reserved_once(tmp_path):
     create(tmp_path, reserved=("demo", "shop"))
-    with pytest.raises(ConfigError, match="'demo' is reserved"):
+    with pytest.raises(ConfigError, match="'demo' is already reserved"):
         create(tmp_path, reserved=("demo",))
     assert len(tokens.read(tmp_path)) == 1
 
@@ -172,7 +172,7 @@ def test_who_asks_for_too_much_is_told_what_to_ask_for(tmp_path, name, host, tak
     with pytest.raises(NotAllowed) as caught:
         record.check_allows(name, "http", host)
     assert str(caught.value) == (
-        f"This token is not for the name {taken!r}; it covers ann-*. Ask for a name that it covers, with {option}."
+        f"This token does not cover the name {taken!r}, only ann-*. Choose a name that it covers, with {option}."
     )
     assert caught.value.names == (("ann-*",) if option == "--name" else ())
 

@@ -121,7 +121,9 @@ def test_release_is_the_last_word(server):
     assert len(server.registry) == 0
 
 
-@pytest.mark.parametrize(("session", "code"), [("00" * 16, "unavailable"), (None, "exception"), ("5e", "exception")])
+@pytest.mark.parametrize(
+    ("session", "code"), [("00" * 16, "unavailable"), (None, "invalid_request"), ("5e", "invalid_request")]
+)
 def test_a_proxy_request_needs_the_session(server, session, code):
     fields = {"name": "demo"} if session is None else {"name": "demo", "session": session}
     with Peer(backend(server)):

@@ -214,7 +214,7 @@ def test_a_run_that_was_replaced_is_told_and_ends_with_exit_code_5():
             assert client.wait(5.0) == 5
             failed = next(event for event in client.events if event["event"] == "failed")
             assert (failed["code"], failed["exit_code"]) == ("replaced", 5)
-            assert "took the tunnel over" in client.stderr
+            assert "has taken over the tunnel" in client.stderr
             assert not heir.ended()
             assert server.metrics()["tunnels"] == 1
 

@@ -179,7 +179,7 @@ def test_the_client_reports_an_upstream_that_is_down(ports):
         ('tcp_ports = "{first}-{first}"\n', ["--remote-port=1"], "Port 1 is not offered"),
         ('tcp_ports = "{first}-{last}"\n', ["--remote-port={first}"], "belongs to another tunnel"),
         ('tcp_ports = "{first}-{first}"\n', [], "Every TCP port of this server is taken"),
-        ('tcp_ports = "{taken}-{taken}"\n', [], "another program on the server has it"),
+        ('tcp_ports = "{taken}-{taken}"\n', [], "another program on the server is using it"),
     ],
     ids=["off", "out of range", "taken", "all taken", "another program's"],
 )

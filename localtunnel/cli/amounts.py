@@ -32,7 +32,7 @@ def parse_moment(text: str, now: float) -> float:
     """
     moment = _moment(text, now)
     if moment <= now:
-        raise ConfigError(f"{text!r} is in the past; write a time to come.")
+        raise ConfigError(f"{text!r} is in the past; write a time in the future.")
     if moment > LATEST:
         raise ConfigError(f"{text!r} is after the year 9998; write an earlier time, or never.")
     return moment

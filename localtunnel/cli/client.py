@@ -35,26 +35,26 @@ Targets:
                           The target may be left out when the settings file names one. tcp takes no http://.
 
 Options:
-  -s --server=HOST[:PORT]  The server's frontend, or https://HOST behind a TLS proxy. Else that of the last login.
-  -n --name=NAME           The name to ask for: the first label of the public host. Else a generated one.
+  -s --server=HOST[:PORT]  The server's frontend, or https://HOST behind a TLS proxy. Default: the last login.
+  -n --name=NAME           The name to ask for: the first label of the public host. Default: a generated one.
   --subdomain=NAME         The same as --name.
   --domain=HOST            A public host of your own that leads here as well, if the server allows it.
-  --remote-port=N          The public port to ask for, with tcp. Else the server chooses one.
-  --takeover               Take the name over from another client of yours, which ends.
-  --backend=[HOST:]PORT    The server's backend. Else the server is asked for it.
-  --protect=USER:PASSWORD  Ask visitors for this (HTTP Basic). Others here can see it in ps; LT_PROTECT hides it.
-  --allow-ip=NETWORK       Let in visitors from this address or network alone. May be repeated.
+  --remote-port=N          The public port to ask for, with tcp. Default: the server chooses one.
+  --takeover               Take the name over from another of your clients, which ends.
+  --backend=[HOST:]PORT    The server's backend. Default: the server is asked for it.
+  --protect=USER:PASSWORD  Ask visitors for this (HTTP Basic). Other users can see it in ps; LT_PROTECT hides it.
+  --allow-ip=NETWORK       Admit only visitors from this address or network. May be repeated.
   --host-header=HOST       The Host that your server gets: preserve (the default), rewrite (to its own) or a value.
   --request-header-add=FIELD     Give requests the field "Name: value" instead of their own. May be repeated.
   --request-header-remove=NAME   Take this field out of requests. May be repeated.
   --response-header-add=FIELD    Give responses the field "Name: value" instead of their own. May be repeated.
-  --cors                   Let web pages of any origin in: add what browsers ask for, and answer preflights.
+  --cors                   Let web pages of any origin use the tunnel: add CORS fields, answer preflights.
   --server-timing          Tell visitors, in Server-Timing, where the time of each request went.
   --config=FILE            A TOML file with settings; conf/client.toml explains every key.
-  --fingerprint=TEXT       The server's key must be this one. Else its certificate or the first contact decides.
+  --fingerprint=TEXT       The server's key must be this one. Default: its certificate or the first contact decides.
   --insecure               No encryption: only for a server on this machine, or for looking at what is sent.
   --legacy                 Speak LTP/0.2, without encryption, to a server of 2013 that knows nothing else.
-  --token-file=FILE        A file with the token for the server. Else LT_TOKEN, or the one that login has stored.
+  --token-file=FILE        A file with the token for the server. Default: LT_TOKEN, or the one that login has stored.
   --json                   One JSON object per line on stdout for everything that happens.
   --quiet                  Only the URL on stdout, and only errors on stderr.
   --no-retry               End when the server cannot be reached, instead of trying again.

@@ -179,7 +179,7 @@ def server_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> S
     domain = parse_domain(config.domain)
     _refuse_shared_address(config, layers)
     if config.proxy_protocol and not config.trusted_proxies:
-        text = "nobody could connect, since trusted_proxies names no proxy that may send the header."
+        text = "no visitor could connect, since trusted_proxies names no proxy that may send the header."
         raise _origin_of("proxy_protocol", layers).complain(("proxy_protocol",), text)
     if config.public_url and (host := parse_public(config.public_url).host) != domain:
         text = f"its host is {host}, but tunnels get their hosts below {domain}; set domain to the same name."

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from localtunnel.net.address import HostPort, ServerAddress
 
 USAGE = """\
-lt-client login: stores the token for a server, which its owner made with lt-server token create.
+lt-client login: stores the token for a server, which its operator made with lt-server token create.
 
 Usage:
   lt-client login <server> [options]
@@ -34,7 +34,7 @@ Commands:
   logout               Forget the token for this server.
 
 Options:
-  --token-file=FILE    Read the token from FILE. Else it is asked for, or read from stdin if that is no terminal.
+  --token-file=FILE    Read the token from FILE. Else it is asked for, or read from stdin if that is not a terminal.
   --config=FILE        The settings file of lt-client, which may say where its data is.
   -h --help            Show this.
 
@@ -66,7 +66,7 @@ def command(argv: list[str]) -> int:
             "names another one."
         )
     elif stored.forget(server):
-        program.say(f"The token for {server} is forgotten. It is good until the server's owner revokes it.")
+        program.say(f"The token for {server} is forgotten. It stays valid until the server's operator revokes it.")
     else:
         program.say(f"No token is stored for {server}.")
     return exit_codes.CLEAN
@@ -134,14 +134,14 @@ def _read_token(file: str | None) -> Token:
     if sys.stdin is not None and sys.stdin.isatty():
         from getpass import getpass
 
-        return token.parse(getpass("Token (it is not shown): "))
+        return token.parse(getpass("Token (not shown): "))
     return token.parse("" if sys.stdin is None else _text_of(sys.stdin.buffer.read(MAX_TOKEN_FILE)))
 
 
 def _from_file(name: str) -> Token:
     if name.startswith(token.PREFIX):
         # Not repeated here: standard error ends up in logs.
-        raise ConfigError("A token stands where a file is to be named. Whatever is on a command line, others can see.")
+        raise ConfigError("This is a token, but the name of a file belongs here. Other users can see a command line.")
     path = Path(name).expanduser()
     try:
         with path.open("rb") as file:

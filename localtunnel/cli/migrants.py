@@ -9,7 +9,7 @@ from collections.abc import Mapping
 _TARGET = "the target, without an option, as in lt-client 8080"
 _HOST_AND_PORT = "the target, as in lt-client 192.168.0.7:8080"
 _PASSWORD = "--protect=USER:PASSWORD, which asks visitors for a password"
-_LOGIN = "lt-client login SERVER, which asks for the token: whatever is on a command line, others can see"
+_LOGIN = "lt-client login SERVER, which asks for the token: other users can see a command line"
 _NO_TLS = "not there: the target is spoken to in plain HTTP"
 _NO_LOGIN_PAGE = "not there; --protect asks visitors for a password, and --allow-ip lets in some addresses only"
 _ALWAYS = "not needed: every request is shown"

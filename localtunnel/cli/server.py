@@ -14,7 +14,7 @@ Usage:
   lt-server [options]
 
 Commands, each with its own --help:
-  lt-server token        Say who may open tunnels: create, list, update, revoke.
+  lt-server token        Make and revoke tokens, with which clients open tunnels: create, list, update, revoke.
   lt-server fingerprint  Print the fingerprint of the server's key, for lt-client --fingerprint.
   lt-server tunnels      Show and end tunnels, and ban addresses: list, kick, ban, unban, bans.
 
@@ -25,7 +25,7 @@ Options:
   --backend=ADDR       Where clients connect, in the same forms.
   --edge=MODE          http: each request is routed, checked and forwarded by itself. join: the first one decides,
                        then bytes only; a server of this kind offers no options that guard a tunnel.
-  --public-url=URL     What visitors see when a proxy stands before the frontend, such as https://example.com.
+  --public-url=URL     What visitors see when a proxy is in front of the frontend, such as https://example.com.
   --config=FILE        A TOML file with settings; conf/server.toml explains every key.
   --tcp-ports=RANGE    Public ports for TCP tunnels, as FIRST-LAST. Without it there are no TCP tunnels.
   --pool-size=N        Idle connections that each client of LTP/0.2 is asked to keep ready. What newer clients
@@ -36,7 +36,7 @@ Options:
   -h --help            Show this.
   --version            Show the version.
 
-Without options it serves http://NAME.localhost:8000 to this machine, clients connect to port 8001.
+Without options it serves http://NAME.localhost:8000 to this machine, and clients connect to port 8001.
 
 Environment, weaker than an option and stronger than the file:
   LT_CONFIG, LT_LOG_LEVEL, NO_COLOR.

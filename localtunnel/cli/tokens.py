@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from localtunnel.server.config import ServerConfig
 
 USAGE = """\
-lt-server token: says who may open tunnels.
+lt-server token: makes and revokes the tokens that clients need to open tunnels.
 
 Usage:
   lt-server token create [--name=GLOB]... [--kind=KIND]... [--reserve=NAME]... [options]
@@ -33,28 +33,28 @@ Usage:
   lt-server token list [options]
 
 Commands:
-  create                 Make a token and print it: this once, for the server keeps nothing to log in with.
-  update                 Change what a token allows; what is not named stays as it is.
-  revoke                 Take a token back for good.
+  create                 Make a token and print it. It is shown only once: the server does not keep it.
+  update                 Change what a token allows. Options that are not given stay as they are.
+  revoke                 Revoke a token for good.
   list                   Show every token, without its secret.
 
 Options:
-  --label=TEXT           What to remember the token by: whose it is, what it is for.
-  --name=GLOB            A name that its tunnels may have, such as demo or ann-*. Again for more; else every name.
-  --kind=KIND            http or tcp. Again for both; else both.
-  --reserve=NAME         A name that is kept for this token whether or not it is used. Again for more. In an
+  --label=TEXT           A note to remember the token by, such as its holder or its purpose.
+  --name=GLOB            A name that its tunnels may have, such as demo or ann-*. Repeat it for more. Default: all.
+  --kind=KIND            http or tcp. Repeat it for both. Default: both.
+  --reserve=NAME         A name that is kept for this token even while it is not used. Repeat it for more. In an
                          update, an empty one drops them all.
-  --max-tunnels=N        Tunnels at a time. 0 is no limit, as in the next two.
+  --max-tunnels=N        Tunnels at a time. 0 means no limit, as in the next two.
   --max-connections=N    Visitors' connections at a time, in all its tunnels together.
   --bandwidth=RATE       Bytes a second in all its tunnels together, such as 500k or 10M.
-  --expires=WHEN         How long it is good for, such as 12h or 30d, or until when, such as 2027-01-31 (UTC). Or never.
+  --expires=WHEN         When it expires: after 12h or 30d, say, or on a date such as 2027-01-31 (UTC), or never.
   --json                 Print JSON.
   --config=FILE          The server's settings file, which says where its data is.
   -h --help              Show this.
 
-Once there was a token, the server admits nobody without one. A server that runs takes notice within seconds: what is
-revoked, expired or no longer covered ends. To open it to everybody again, stop it and remove tokens.json from its
-data directory.
+From the first token on, the server requires one of every client. A running server notices changes within seconds, and
+closes what is revoked, expired or no longer covered. To open it to all clients again, stop it and remove tokens.json
+from its data directory.
 
 Exit codes: 0 clean, 1 internal error, 2 usage, 3 config.
 """
@@ -98,13 +98,13 @@ def _create(directory: Path, config: "ServerConfig", allowed: dict[str, Any], *,
 
     _, record = tokens.create(directory, fingerprint(config), hand_over, **allowed)
     program.say(
-        f"Token {record.id} was made. It is shown this once; whoever has it can use it, so hand it over in secret. "
-        "Its holder runs lt-client login SERVER once and pastes it there."
+        f"Token {record.id} was created. It is shown only once, and anyone who has it can use it, so pass it on "
+        "in secret. Its holder runs lt-client login SERVER once and pastes it there."
     )
     if is_first:
         program.say(
-            "This is the first token: from now on the server takes nobody without one, and tunnels that were opened "
-            "without one end."
+            "This is the first token: from now on the server requires one, and tunnels that were opened without a "
+            "token are closed."
         )
 
 
@@ -120,22 +120,22 @@ def _revoke(directory: Path, name: str) -> None:
     with tokens.edit(directory) as records:
         _known(records, name)
         del records[name]
-    program.say(f"Token {name} is revoked; a server that runs ends its tunnels within seconds.")
+    program.say(f"Token {name} is revoked; a running server closes its tunnels within seconds.")
 
 
 def _update(directory: Path, name: str, allowed: dict[str, Any]) -> None:
     if not allowed:
-        raise usage.refusal(USAGE, "Nothing to change: name at least one of --label, --name and the others.")
+        raise usage.refusal(USAGE, "Nothing to change: give at least one option, such as --label or --name.")
     with tokens.edit(directory) as records:
         record = msgspec.structs.replace(_known(records, name), **allowed)
         tokens.check_reserved(record, records)
         records[name] = record
-    program.say(f"Token {name} is changed; a server that runs ends what it no longer allows within seconds.")
+    program.say(f"Token {name} is changed; a running server closes what it no longer allows within seconds.")
 
 
 def _known(records: Mapping[str, TokenRecord], name: str) -> TokenRecord:
     if name not in records:
-        raise UsageError(f"There is no token {name!r}; lt-server token list shows those that there are.")
+        raise UsageError(f"There is no token {name!r}; lt-server token list shows all of them.")
     return records[name]
 
 
@@ -196,7 +196,7 @@ def _kinds(texts: Sequence[str]) -> tuple[str, ...]:
 
 def _count(text: str) -> int | None:
     if not (text.isascii() and text.isdigit()):
-        raise ConfigError(f"{text!r} is not a number of them; write a whole number, or 0 for no limit.")
+        raise ConfigError(f"{text!r} is not a count; write a whole number, or 0 for no limit.")
     return int(text) or None
 
 

@@ -23,9 +23,9 @@ Usage:
 
 Commands:
   list                   Show every tunnel, and every name that is kept for a client that is not connected.
-  kick                   End a tunnel. Its client is told and stops; nobody gets the name for a minute.
-  ban                    End the tunnels of an address or a network, such as 203.0.113.0/24, and take no connection
-                         of a client from there any more. Visitors from there are served as before.
+  kick                   End a tunnel. Its client is told and stops. The name is closed for a minute.
+  ban                    End the tunnels of an address or a network, such as 203.0.113.0/24, and refuse clients from
+                         there. Visitors from there are still served.
   unban                  End a ban.
   bans                   Show every ban.
 
@@ -34,7 +34,7 @@ Options:
   --config=FILE          The server's settings file, which says where its data is.
   -h --help              Show this.
 
-Exit codes: 0 clean, 1 internal error, 2 usage, 3 config, 6 no server runs, or it cannot do that.
+Exit codes: 0 clean, 1 internal error, 2 usage, 3 config, 6 no server is running, or it cannot do that.
 """
 
 VERBS = ("list", "kick", "ban", "unban", "bans")
@@ -72,8 +72,8 @@ def _ask(directory: Path, verb: str, subject: str) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(ask(directory / SOCKET, question))
     except Unreachable as error:
         raise Unreachable(
-            f"No server answers in the data directory {directory}: none runs with it, or it is another user's. Name"
-            " the settings file of the one that you mean with --config."
+            f"No server answers in the data directory {directory}: none is running with it, or it is another"
+            " user's. Name the server's settings file with --config."
         ) from error
     if "error" in answer:
         raise RemoteFailure(answer["error"])
@@ -89,7 +89,7 @@ def _say(verb: str, subject: str, answer: Mapping[str, Any]) -> None:
     elif verb == "kick":
         program.say(f"The tunnel {subject} has ended.")
     elif verb == "ban":
-        program.say(f"{subject} is banned; {answer['ended']} of its tunnels and names ended.")
+        program.say(f"{subject} is banned. Tunnels and names ended: {answer['ended']}.")
     else:
         program.say(f"{subject} is no longer banned.")
 

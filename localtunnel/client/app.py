@@ -223,7 +223,9 @@ class Client:
         try:
             return owner_key(data_directory(self._config.data_dir, os.environ), self._config.server)
         except ConfigError as error:
-            log.warning("names are not kept for long, for there is no key to own them by", extra={"detail": str(error)})
+            log.warning(
+                "names are kept only briefly, because there is no key to own them", extra={"detail": str(error)}
+            )
             return None
 
     def _may_be_own_ghost(self, version: bytes) -> bool:
@@ -295,7 +297,7 @@ def _is_about_its_name(failure: LocaltunnelError) -> bool:
 def _trust(config: ClientConfig, server: str, token: Token | None) -> Trust:
     """Return what makes the server the right one. Raises ConfigError for a fingerprint that is none, or of no use."""
     if config.insecure and config.fingerprint is not None:
-        raise ConfigError("Without encryption there is no key to compare with a fingerprint; leave one of them out.")
+        raise ConfigError("--insecure leaves no key to compare with --fingerprint; leave one of the two out.")
     pinned = None if config.fingerprint is None else parse_fingerprint(config.fingerprint)
     known = KnownServers(data_directory(config.data_dir, os.environ))
     return Trust(server, known, pinned=pinned, introduced=None if token is None else token.fingerprint)

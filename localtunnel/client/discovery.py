@@ -85,7 +85,7 @@ def _connect(server: ServerAddress, deadline: Deadline) -> Socket:
             "this machine knows; SSL_CERT_FILE names a file with others."
         ) from error
     except TlsError as error:
-        raise TlsError(f"{server}: {str(error).removesuffix('.')}; is it http:// that is spoken there?") from error
+        raise TlsError(f"{server}: {str(error).removesuffix('.')}; does it speak plain HTTP?") from error
 
 
 def _exchange(sock: Socket, server: ServerAddress, path: str, deadline: Deadline) -> str:

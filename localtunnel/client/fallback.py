@@ -87,7 +87,7 @@ class Fallback:
     def _for_one_that_was_met(self, error: LocaltunnelError) -> LocaltunnelError:
         if isinstance(error, VersionError):
             error.advice = (
-                "It spoke LTP/0.3 before, and is not spoken to in an older version from then on. If its owner went "
+                "It spoke LTP/0.3 before, and is not spoken to in an older version from then on. If its operator went "
                 f"back to an older server, remove {self._link.trust.line}."
             )
         return error
@@ -104,7 +104,7 @@ class Fallback:
     def _needs_more(self) -> str:
         *others, last = self._needs
         subject = f"{', '.join(others)} and {last} need" if others else f"{last} needs"
-        return f"{subject} LTP/0.3. Ask the server's owner for a newer version, or do without."
+        return f"{subject} LTP/0.3. Ask the server's operator for a newer version, or do without."
 
     def _speaks_0_2(self, backend: HostPort) -> bool:
         """Ask the server something harmless in LTP/0.2, and say whether it answers.

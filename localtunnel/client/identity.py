@@ -47,7 +47,10 @@ def owner_key(directory: Path, server: str) -> str:
     # A key that is there needs no lock, which a file system mounted read-only could not hold.
     data = files.read(path) or _make_key(path)
     if not _KEY.fullmatch(data):
-        raise ConfigError(f"The file {path} is damaged; remove it. Names that you own now become free in a while.")
+        raise ConfigError(
+            f"The file {path} is damaged; remove it. A new key is made then, and the names of the old one become free "
+            "within ten minutes."
+        )
     return hmac.new(bytes.fromhex(data.decode()), str(parse_server(server)).encode(), hashlib.sha256).hexdigest()
 
 

@@ -65,7 +65,7 @@ class KnownServers:
         try:
             return files.text_of(data or b"").splitlines()
         except UnicodeDecodeError as error:
-            raise ConfigError(f"{self.path} is not text; mend or remove it.") from error
+            raise ConfigError(f"{self.path} is not text; repair or remove it.") from error
 
     def _parse(self, line: str, number: int) -> tuple[str, Known]:
         words = line.split()

@@ -75,11 +75,11 @@ class Opening:
             channel.send(Proof(login.final(message.text)))
             message = self._answer(channel)
         if not isinstance(message, ControlReply):
-            raise MessageError("The server answered the control request with something else.")
+            raise MessageError("The server answered the control request with a message of another kind.")
         if login is not None:
             login.verify(message.auth)
         if self._version != LTP_0_2 and message.session is None:
-            raise MessageError("The server's reply lacks the field 'session', which LTP/0.3 demands.")
+            raise MessageError("The server's reply lacks the field 'session', which LTP/0.3 requires.")
         self._check_options(channel, message)
         return message
 
@@ -89,7 +89,7 @@ class Opening:
             return None
         binding = channel_binding(channel.sock)
         if binding is None:
-            raise TlsRequired("A token is of use over an encrypted connection only, and this one is not.")
+            raise TlsRequired("A token can be used over an encrypted connection only, and this one is not encrypted.")
         return ClientLogin(self._token.id, self._token.secret, secrets.token_urlsafe(NONCE_SIZE), binding)
 
     def _answer(self, channel: Channel[FromServer]) -> FromServer:
@@ -112,8 +112,8 @@ class Opening:
         if missing:
             say_goodbye(channel)
             raise OptionRefused(
-                f"The server did not take the option {' and '.join(missing)}: its version does not have it. Leave it"
-                " out, or ask the server's owner for a newer version."
+                f"The server does not support the option {' and '.join(missing)}. Leave it out, or ask the server's"
+                " operator for a newer version."
             )
 
 

@@ -253,7 +253,7 @@ class Session:
                 proxies.resize(size)
             case Drain(seconds):
                 proxies.drain()
-                self._report(ServerNotice(f"The server stops within {seconds:g} seconds; the tunnel will reconnect."))
+                self._report(ServerNotice(f"The server stops within {seconds:g} s; the tunnel will reconnect."))
             case Notice(text):
                 self._report(ServerNotice(text))
             case Replaced(text):

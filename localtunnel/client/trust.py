@@ -95,22 +95,22 @@ class Trust:
         """Raise DowngradeRefused where the server is not to be used without encryption."""
         if self._known is not None:
             raise DowngradeRefused(
-                f"The server {self.server} was used with encryption before, and is not used without from then on. "
-                f"Leave --insecure out, or remove {self._where(self._known)} if its owner has given encryption up."
+                f"The server {self.server} has been used with encryption before, so it is not used without. "
+                f"Leave --insecure out, or remove {self._where(self._known)} if its operator has given encryption up."
             )
 
     def fall_back(self, error: CertificateUntrusted, *, unknown_authority: bool) -> None:
         """Decide whether a server that the authorities do not verify may be known by its key. Raises TrustError."""
         if self._known is not None:
             raise KeyChanged(
-                f"The server {self.server} was verified by a certificate authority before, and is not now. {error} "
-                "Somebody may stand between you and it. If its owner has told you that it has a key of its own now, "
+                f"The server {self.server} was verified by a certificate authority before, and cannot be now. "
+                f"{error} The connection may be intercepted. If its operator has told you that it has its own key now, "
                 f"remove {self._where(self._known)}."
             ) from error
         if not unknown_authority and self._introduced is None:
             raise CertificateUntrusted(
-                f"{error} Check the name of the server, and the clock of this machine; or let its owner tell you the "
-                "fingerprint of its key (lt-server fingerprint), and give that with --fingerprint."
+                f"{error} Check the server's name and the clock of this machine, or ask its operator for the "
+                "fingerprint of its key (lt-server fingerprint) and give it with --fingerprint."
             ) from error
 
     def check(self, certificate: bytes, *, by_roots: bool) -> None:
@@ -122,13 +122,13 @@ class Trust:
         if expected is not None and found != expected:
             raise KeyChanged(
                 f"The server {self.server} has the key {found}, which is not {source}: {expected}. Either its key was "
-                f"replaced, or somebody stands between you and it; nothing was sent. {way_out}"
+                f"replaced, or the connection is intercepted; nothing was sent. {way_out}"
             )
         self._checked = certificate
 
     def _expected(self) -> tuple[str | None, str, str]:
         """Return the fingerprint that the server has to have, if any, who says so, and what the user can do."""
-        ask = "Ask its owner (lt-server fingerprint prints it)"
+        ask = "Ask its operator (lt-server fingerprint prints it)"
         if self._pinned is not None:
             return self._pinned, "the one that you gave", f"{ask}."
         if self._known is not None:

@@ -61,7 +61,7 @@ def host(text: str) -> tuple[bytes, bytes]:
         value = text.encode("ascii")
         name, _ = parse_authority(value, "the host")
     except (UnicodeEncodeError, BadRequest):
-        raise ValueError(f"{text!r} is no host; write HOST or HOST:PORT.") from None
+        raise ValueError(f"{text!r} is not a host; write HOST or HOST:PORT.") from None
     return value, name.encode("ascii")
 
 
@@ -120,7 +120,7 @@ def _name(text: str) -> bytes:
 def _request_name(text: str) -> bytes:
     name = _name(text)
     if claims.is_claim(name):
-        raise ValueError(f"{text} says who the visitor is; the server sets it, or drops what a visitor sends of it.")
+        raise ValueError(f"{text} identifies the visitor; only the server may set it.")
     if name == b"host":
         raise ValueError("Host cannot be changed here; use --host-header.")
     return _end_to_end(name, text)
@@ -129,11 +129,11 @@ def _request_name(text: str) -> bytes:
 def _response_name(text: str) -> bytes:
     name = _name(text)
     if plain_name(name).startswith(OWN_PREFIX):
-        raise ValueError(f"{text} is the server's own.")
+        raise ValueError(f"{text} is reserved for the server.")
     return _end_to_end(name, text)
 
 
 def _end_to_end(name: bytes, text: str) -> bytes:
     if plain_name(name) in HOP_BY_HOP | FRAMING:
-        raise ValueError(f"{text} is about the connection or the message's end; the server sets it.")
+        raise ValueError(f"{text} concerns the connection or the message's end; only the server may set it.")
     return name

@@ -131,4 +131,4 @@ def _read(option: str, raw: _Raw, read: Callable[[_Raw], _Value]) -> _Value:
     try:
         return read(raw)
     except ValueError as error:
-        raise OptionRefused(f"The option {option} cannot be kept: {error}") from None
+        raise OptionRefused(f"The option {option} cannot be accepted: {error}") from None

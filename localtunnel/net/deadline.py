@@ -31,7 +31,7 @@ class Deadline:
         """Return what remains. Raises DeadlineExceeded when nothing does."""
         remaining = self.remaining()
         if remaining == 0.0:
-            raise DeadlineExceeded(f"Nothing was heard within {self.seconds:g} seconds.")
+            raise DeadlineExceeded(f"Nothing was received within {self.seconds:g} seconds.")
         return remaining
 
 
@@ -110,4 +110,4 @@ def wait_readable(sock: socket.socket, deadline: Deadline) -> None:
         gevent.socket.wait_read(sock.fileno(), timeout=deadline.check())
     except TimeoutError:
         deadline.check()
-        raise DeadlineExceeded(f"Nothing was heard within {deadline.seconds:g} seconds.") from None
+        raise DeadlineExceeded(f"Nothing was received within {deadline.seconds:g} seconds.") from None

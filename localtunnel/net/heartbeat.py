@@ -30,7 +30,7 @@ def keep_alive(
     while True:
         now = time.monotonic()
         if now - heard >= interval * MISSED_HEARTBEATS:
-            raise DeadlineExceeded(f"Nothing was heard from the peer for {now - heard:.1f} seconds.")
+            raise DeadlineExceeded(f"Nothing was received from the peer for {now - heard:.1f} seconds.")
         if now >= next_ping:
             channel.send(PING)
             pinged, next_ping = now, now + interval

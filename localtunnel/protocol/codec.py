@@ -140,7 +140,7 @@ def decode_from_client(payload: bytes, version: bytes = LTP_0_3) -> FromClient:
             return Ready(number)
         case "release", True:
             return RELEASE
-    raise MessageError("The object is none of the messages that a client may send.")
+    raise MessageError("The object is not a message that a client may send.")
 
 
 def decode_from_server(payload: bytes, version: bytes = LTP_0_3) -> FromServer:
@@ -166,7 +166,7 @@ def decode_from_server(payload: bytes, version: bytes = LTP_0_3) -> FromServer:
         case "challenge" | "concurrency" | "drain" | "replaced" | "notice" as key, value:
             message = _PLAIN[key](value)
             return message
-    raise MessageError("The object is none of the messages that a server may send.")
+    raise MessageError("The object is not a message that a server may send.")
 
 
 _PLAIN: dict[str, Callable[[Any], FromServer]] = {

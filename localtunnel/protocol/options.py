@@ -58,7 +58,7 @@ def of_request(request: ControlRequest) -> Options:
     try:
         options = msgspec.convert(request.options or {}, Options)
     except msgspec.ValidationError as error:
-        raise OptionRefused(f"The tunnel's options cannot be kept: {error}.") from None
+        raise OptionRefused(f"The tunnel's options cannot be accepted: {error}.") from None
     if request.protect is not None:
         if options.protect not in (None, request.protect):
             raise OptionRefused("The request has two passwords, 'protect' of its own and one in its options; send one.")

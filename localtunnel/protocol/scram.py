@@ -30,7 +30,7 @@ SALT_SIZE: Final = 16
 NONCE_SIZE: Final = 18
 """Random bytes of either side's nonce: 144 bits, which base64 needs no padding for."""
 
-REFUSED: Final = "The server does not take this token: it is unknown, wrong or revoked."
+REFUSED: Final = "The server does not accept this token: it is unknown, wrong or revoked."
 """One sentence for every reason: whoever tries ids or secrets learns nothing from it."""
 
 _GS2_HEADER: Final = "p=tls-server-end-point,,"
@@ -85,7 +85,7 @@ class ClientLogin:
         if not ITERATIONS <= iterations <= MAX_ITERATIONS:
             raise MessageError(f"The server asks for {iterations} rounds; {ITERATIONS} to {MAX_ITERATIONS} are sound.")
         if not nonce.startswith(self._nonce) or nonce == self._nonce:
-            raise AuthFailed("The server answered another login than this one; somebody may be between you and it.")
+            raise AuthFailed("The server answered a different login; the connection may be intercepted.")
         without_proof = f"c={self._binding},r={nonce}"
         auth_message = f"{self.first.removeprefix(_GS2_HEADER)},{challenge},{without_proof}".encode()
         salted = _salted(self._secret, _unbase64(salt), iterations)

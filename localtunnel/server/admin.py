@@ -70,7 +70,7 @@ class Admin:
             question = _decoder.decode(line)
             result = self._commands[question.command](question.subject)
         except msgspec.DecodeError as error:
-            result = {"error": f"The question was not understood: {error}."}
+            result = {"error": f"The command was not understood: {error}."}
         except LocaltunnelError as error:
             result = {"error": str(error)}
         return msgspec.json.encode(result)

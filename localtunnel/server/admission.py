@@ -105,7 +105,7 @@ class Admission:
         self._check(address, now)
         limit = self._limits.visitors
         if limit and self.open >= limit and not self._make_room(address):
-            raise ServerFull("The server has as many visitors as it can take; try again in a few seconds.")
+            raise ServerFull("The server has reached its limit of visitors; try again in a few seconds.")
         place = Place(self, address, holder)
         self._add(place, address)
         return place

@@ -204,8 +204,8 @@ class Server:
         """Say what it means that there is no token, unless nobody but this machine can connect."""
         if not all(ip_address(host).is_loopback for host, _ in self.backend_addresses):
             log.warning(
-                "this server is open: without a token, whoever reaches the backend can open tunnels under the domain; "
-                "lt-server token create makes the first token, and from then on nobody is admitted without one",
+                "this server is open: any client that reaches the backend can open tunnels under the domain; "
+                "lt-server token create makes the first token, and from then on a token is required",
                 extra={"domain": self._config.domain},
             )
 

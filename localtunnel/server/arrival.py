@@ -101,7 +101,9 @@ class Arrival:
         self._watcher.start(callback)
 
     def _expire(self) -> None:
-        self._finish(None, DeadlineExceeded(f"Nothing whole was heard within {self._timeouts.preamble:g} seconds."))
+        self._finish(
+            None, DeadlineExceeded(f"No whole message was received within {self._timeouts.preamble:g} seconds.")
+        )
 
     def _finish(self, message: FromClient | None, error: LocaltunnelError | None) -> None:
         self._stop()

@@ -165,7 +165,7 @@ class Assigning03(Assigning):
         try:
             while (message := channel.receive_ready()) is not None:
                 if not isinstance(message, Got | Ready | Failed) or message.id != self._join.assignment.id:
-                    raise MessageError("The answer is to another assignment.")
+                    raise MessageError("The answer belongs to another assignment.")
                 if self._answered(parked, channel, message):
                     return
         except LocaltunnelError as error:

@@ -80,7 +80,7 @@ class Gate:
             return ANYBODY
         binding = channel_binding(channel.sock)
         if binding is None:
-            raise TlsRequired("A token is taken over an encrypted connection only; leave --insecure out.")
+            raise TlsRequired("A token is accepted over an encrypted connection only; leave --insecure out.")
         self._failures.check(address)
         try:
             return self._log_in(channel, request.auth, binding)
@@ -110,7 +110,9 @@ class Gate:
         held[grant.token.id] += 1
         most = self._tokens.current(grant.token.id).max_tunnels
         if most is not None and held[grant.token.id] > most:
-            raise NotAllowed(f"This token now allows fewer tunnels at a time ({most}), and this one is one too many.")
+            raise NotAllowed(
+                f"This token now allows fewer tunnels at a time ({most}) than are open, so this one was closed."
+            )
 
     def most_connections(self, grant: Grant) -> int | None:
         """Return how many visitors the grant's token allows at a time by now, None for no limit of its own."""
@@ -134,7 +136,7 @@ class Gate:
     def _check_anybody(self, *, old: bool) -> None:
         if self._tokens.exist() and not (old and self._legacy):
             raise AuthRequired(
-                "This server takes nobody without a token. Ask its owner for one, and store it with lt-client login."
+                "This server requires a token. Ask its operator for one, and store it with lt-client login."
             )
 
     def _log_in(self, channel: Channel[FromClient], first: str, binding: bytes) -> Grant:
@@ -142,7 +144,7 @@ class Gate:
         channel.send(Challenge(login.challenge(self._tokens.credentials(login.user))))
         proof = channel.receive(Deadline(self._timeout))
         if not isinstance(proof, Proof):
-            raise MessageError("The client answered the challenge with something else than a proof.")
+            raise MessageError("The client answered the challenge with something other than a proof.")
         answer = login.verify(proof.text)
         try:
             return Grant(self._tokens.current(login.user), answer)

@@ -145,7 +145,7 @@ class Backend:
             self._answer_error(channel, messages.EXPIRED, f"There is no tunnel {request.name!r}; open it first.")
         elif not self._is_its_client(claim, channel, request, host):
             log.warning("proxy connection refused", extra={"tunnel": tunnel.name, "peer": host})
-            self._answer_error(channel, messages.UNAVAILABLE, f"The tunnel {request.name!r} is another client's.")
+            self._answer_error(channel, messages.UNAVAILABLE, f"The tunnel {request.name!r} belongs to another client.")
         else:
             try:
                 place = self._quotas.parked.take(host, claim.owner.id)

@@ -82,7 +82,7 @@ def fingerprint(config: ServerConfig) -> str:
 
 def _paths(config: ServerConfig) -> tuple[Path, Path]:
     if config.tls_key and not config.tls_certificate:
-        raise ConfigError("tls_key is the key of a certificate; name that as well, as tls_certificate.")
+        raise ConfigError("tls_key is set without tls_certificate; set both.")
     if not config.tls_certificate:
         own = files.data_directory(config.data_dir, os.environ) / OWN_FILE
         return own, own

@@ -178,7 +178,7 @@ class Control:
     def _end(self, tunnel: Tunnel, channel: Conversation, reason: str) -> None:
         """The tunnel ends from the outside: say why where the version has words for it, and wake our greenlet."""
         if reason == "replaced":
-            _tell(tunnel, channel, Replaced("Another run of this client took the tunnel over."))
+            _tell(tunnel, channel, Replaced("Another run of this client has taken over the tunnel."))
         elif tunnel.verdict is not None:
             _tell(tunnel, channel, ErrorReply(tunnel.verdict.code, str(tunnel.verdict)))
         closing.wake(channel.sock)

@@ -181,7 +181,7 @@ class Openings:
             tunnel.listeners = self._ports.open(port, tunnel, self._ids)
             self._registry.record(claim)
             if tunnel.ended is not None:
-                raise tunnel.verdict or ConnectionClosed(f"The tunnel ended while it was opened: {tunnel.ended}.")
+                raise tunnel.verdict or ConnectionClosed(f"The tunnel ended while it was being opened: {tunnel.ended}.")
 
 
 def _owner(channel: Channel[FromClient], request: ControlRequest, address: str, grant: Grant) -> Owner:

@@ -76,7 +76,7 @@ class Waiter:
     def give_up(self) -> None:
         """No connection has come, or none will."""
         self.cancel()
-        self._in_vain(PoolExhausted("The tunnel's client has no connection free; try again in a moment."))
+        self._in_vain(PoolExhausted("The tunnel's client has no free connection; try again in a moment."))
 
     def cancel(self) -> None:
         """Wait no more; neither is called. May be called twice."""
@@ -162,9 +162,9 @@ class Pool:
         Raises PoolExhausted when too many wait already, or the pool is closed.
         """
         if self._closed:
-            raise PoolExhausted("The tunnel's client has gone; try again in a moment.")
+            raise PoolExhausted("The tunnel's client has disconnected; try again in a moment.")
         if self.waiting >= self._max_waiting:
-            raise PoolExhausted("Too many visitors wait for this tunnel; try again in a moment.")
+            raise PoolExhausted("Too many visitors are waiting for this tunnel; try again in a moment.")
         waiter = Waiter(self, deadline, taken, in_vain)
         (self._missed if missed else self._waiters)[waiter] = None
         return waiter

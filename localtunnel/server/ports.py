@@ -61,7 +61,7 @@ class Ports:
         ``takeover``: an open tunnel of the same owner that has the port ends with ``replaced``.
         """
         if not self._range:
-            raise PortRefused("This server offers no TCP tunnels; its owner can set tcp_ports to a range of ports.")
+            raise PortRefused("This server offers no TCP tunnels; its operator can set tcp_ports to a range of ports.")
         wanted = wanted or claim.port
         if wanted is None:
             wanted = self._any_free(claim)
@@ -99,7 +99,7 @@ class Ports:
                 Bind(self._host, port), loopback=self._loopback, accept=self._acceptor(tunnel, ids), what="tcp-ports"
             )
         except ListenError as error:
-            raise PortRefused(f"Port {port} cannot be used: another program on the server has it.") from error
+            raise PortRefused(f"Port {port} cannot be used: another program on the server is using it.") from error
         for listener in listeners:
             listener.start()
         return listeners
@@ -125,10 +125,10 @@ class Ports:
     def _take_from(self, holder: Claim, claim: Claim, port: int, *, takeover: bool) -> None:
         """Take ``port``, which ``claim`` wants, from ``holder``. Raises PortRefused where that is somebody else's."""
         if not _may_take_from(claim, holder):
-            raise PortRefused(f"Port {port} belongs to another tunnel; choose another one, or none to be given one.")
+            raise PortRefused(f"Port {port} belongs to another tunnel; choose another one, or leave --remote-port out.")
         if holder.tunnel is not None:
             if not takeover:
-                raise PortRefused(f"Another client of yours has port {port} open; --takeover moves it here.")
+                raise PortRefused(f"Another of your clients has port {port} open; --takeover moves it here.")
             holder.tunnel.end("replaced")
         self.free(holder)
         holder.port = None

@@ -147,7 +147,7 @@ class Registry:
         self._claims.update(dict.fromkeys(self._keys(barred), barred))
         self._start_lease(barred, seconds)
         if holder.tunnel is not None:
-            holder.tunnel.revoke(ClientKicked("The owner of this server has ended the tunnel."))
+            holder.tunnel.revoke(ClientKicked("The operator of this server has ended the tunnel."))
         return True
 
     def find(self, name: str) -> Claim | None:
@@ -204,10 +204,10 @@ class Registry:
             return
         taken = claim.name if holder.name == claim.name else claim.host
         if same_owner and claim.owner.kept:
-            raise NameUnavailable(f"Another client of yours has {taken!r} open; --takeover moves it here.")
+            raise NameUnavailable(f"Another of your clients has {taken!r} open; --takeover moves it here.")
         if holder.barred is not None and holder.barred.id == claim.owner.id and claim.owner.kept:
             raise NameUnavailable(
-                f"The owner of this server has closed the name {taken!r} for a minute; try again later, or choose "
+                f"The operator of this server has closed the name {taken!r} for a minute; try again later, or choose "
                 "another one."
             )
         raise NameUnavailable(f"The name {taken!r} is in use by another client; choose another one.")
@@ -248,7 +248,7 @@ class Registry:
             raise
         if self._claims.get(self._keys(claim)[0]) is not claim:
             claim.lease_ends()
-            raise NameUnavailable(f"Another client of yours has taken {claim.name!r} meanwhile.")
+            raise NameUnavailable(f"Another of your clients has taken {claim.name!r} in the meantime.")
 
     def _start_lease(self, claim: Claim, seconds: float) -> None:
         claim.timer = gevent.get_hub().loop.timer(seconds)

@@ -198,7 +198,7 @@ class Store:
         )
 
     def _failure(self, error: Exception) -> StorageError:
-        return StorageError(f"The server cannot record this in {self._path.name} now ({error}); try again later.")
+        return StorageError(f"The server cannot write to {self._path.name} at the moment ({error}); try again later.")
 
 
 def _is_locked(error: Exception) -> bool:

@@ -23,13 +23,15 @@ def settle(config: ServerConfig, request: ControlRequest) -> tuple[Options, Rule
     """
     asked = options.of_request(request)
     if request.domain is not None and request.kind != "tcp" and not _may_have(config, request.domain):
-        raise OptionRefused(f"This server does not allow the host {request.domain!r}; ask its owner, or leave it out.")
+        raise OptionRefused(
+            f"This server does not allow the host {request.domain!r}; ask its operator, or leave it out."
+        )
     if not asked.names:
         return asked, None
     if config.edge == "join" and request.kind != "tcp":
         raise OptionRefused(
-            f'This server cannot keep the option --{asked.names[0].replace("_", "-")}: it runs with edge = "join", and '
-            "looks at the first request of a connection only; leave it out, or ask the server's owner for "
+            f'This server cannot enforce the option --{asked.names[0].replace("_", "-")}: it runs with edge = "join" '
+            "and reads only the first request of a connection. Leave the option out, or ask the server's operator for "
             'edge = "http".'
         )
     rules = Rules(
@@ -47,8 +49,8 @@ def settle(config: ServerConfig, request: ControlRequest) -> tuple[Options, Rule
     for value in rules.response_cookies:
         if any(fit_domain(value, host.lower().encode("latin-1", "replace"), rules.host_name) is None for host in hosts):
             raise OptionRefused(
-                f"The option response_header_add cannot be kept: the cookie {shown(value)} would go to other tunnels as"
-                " well; leave its Domain out."
+                f"The option response_header_add cannot be accepted: the cookie {shown(value)} would go to other "
+                "tunnels as well; leave its Domain out."
             )
     return asked, rules
 

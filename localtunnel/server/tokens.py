@@ -55,18 +55,18 @@ class TokenRecord(Struct, frozen=True, kw_only=True):
     def check_current(self, now: float) -> None:
         """Raise TokenExpired when its time is over."""
         if self.expires is not None and now >= self.expires:
-            raise TokenExpired("This token has expired; ask the server's owner for a new one.")
+            raise TokenExpired("This token has expired; ask the server's operator for a new one.")
 
     def check_allows(self, name: str, kind: Kind, host: str | None = None) -> None:
         """Raise NotAllowed unless a tunnel of this name, kind and own host is covered. A reserved name always is."""
         if kind not in self.kinds:
-            raise NotAllowed(f"This token is not for {kind} tunnels, only for {' and '.join(self.kinds)}.")
+            raise NotAllowed(f"This token does not allow {kind} tunnels, only {' and '.join(self.kinds)}.")
         for option, wanted in (("--name", name.lower()), ("--domain", host and host.lower().rstrip("."))):
             if wanted and wanted not in self.reserved and not any(fnmatchcase(wanted, glob) for glob in self.names):
                 allowed = (*self.names, *self.reserved)
                 raise NotAllowed(
-                    f"This token is not for the name {wanted!r}; it covers {', '.join(allowed)}. Ask for a name that "
-                    f"it covers, with {option}.",
+                    f"This token does not cover the name {wanted!r}, only {', '.join(allowed)}. Choose a name that it "
+                    f"covers, with {option}.",
                     allowed if wanted == name.lower() else (),
                 )
 
@@ -127,7 +127,7 @@ def check_reserved(record: TokenRecord, records: dict[str, TokenRecord]) -> None
     for other in records.values():
         taken = set(record.reserved) & set(other.reserved)
         if other.id != record.id and taken:
-            raise ConfigError(f"The name {min(taken)!r} is reserved for the token {other.id} already.")
+            raise ConfigError(f"The name {min(taken)!r} is already reserved for the token {other.id}.")
 
 
 def _unused_id(records: dict[str, TokenRecord]) -> str:
@@ -200,7 +200,7 @@ class TokenStore:
         """Return the record of a token that is in force. Raises AuthFailed and TokenExpired."""
         record = self._records.get(name)
         if record is None:
-            raise AuthFailed("This token was revoked; ask the server's owner for a new one.")
+            raise AuthFailed("This token was revoked; ask the server's operator for a new one.")
         record.check_current(self._clock())
         return record
 
@@ -229,5 +229,5 @@ def _read(path: Path) -> _Content | None:
     try:
         content = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"The file {path} is damaged: {error}. Put back a copy of it.") from error
+        raise ConfigError(f"The file {path} is damaged: {error}. Restore it from a copy.") from error
     return content

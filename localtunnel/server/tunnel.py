@@ -117,7 +117,7 @@ class Tunnel:
         try:
             place = self.admit()
         except LimitReached:
-            error = PoolExhausted("The tunnel has as many visitors as it may; try again in a moment.")
+            error = PoolExhausted("The tunnel has reached its limit of visitors; try again in a moment.")
             join.refuse(error)
             self.refused(error)
             return
