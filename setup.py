@@ -70,6 +70,7 @@ setup(
             "django>=4.2",
             "gunicorn>=22",
             "uvicorn>=0.30",
+            "daphne>=4.1",
             "coverage>=7.6",
             "trustme>=1.2",
         ],

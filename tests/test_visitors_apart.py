@@ -35,6 +35,8 @@ UPSTREAMS = [
     wrong.answers_304_with_a_body,
     wrong.answers_205_with_a_body,
     wrong.sends_a_surplus_at_once,
+    wrong.chunks_whatever_the_version,
+    wrong.chunks_204,
     wrong.extends_chunks,
     wrong.sends_trailers,
     wrong.sends_interim_answers,
@@ -45,10 +47,10 @@ UPSTREAMS = [
 ]
 """What visitors meet. Of a second answer to a plain GET that comes late, docs/security.md says what it can do."""
 
-TUNNELS = {
-    f"{upstream.__name__.replace('_', '-')}-{link}": upstream for upstream in UPSTREAMS for link in ("tls", "plain")
-}
-"""Each behind a client that encrypts and behind one that does not, by the name of its tunnel."""
+TUNNELS = {upstream.__name__.replace("_", "-"): upstream for upstream in UPSTREAMS}
+
+ENCRYPTED = set(list(TUNNELS)[::4])
+"""Those behind a client that encrypts. Most exchanges are the last of their connection, and handshakes take long."""
 
 
 class Ledger:
@@ -167,10 +169,11 @@ class Visitor:
         return method, target, request(host, target, method, fields)
 
     def _body(self, host: str) -> bytes:
-        """Return a body: marks of its visitor, or a request that an upstream can take for another one."""
+        """Return a body: marks of its visitor, or what an upstream can take for a request, or for half of one."""
         if self._generator.random() < 0.5:
             return f"<{self._number}>".encode() * self._generator.choice([1, 10, 5000])
-        return request(host, f"/{self._number}/hidden", fields=f"X-Visitor: {self._number}\r\n")
+        hidden = request(host, f"/{self._number}/hidden", fields=f"X-Visitor: {self._number}\r\n")
+        return hidden if self._generator.random() < 0.5 else hidden[:-2] + b"X-Rest: "
 
     def _connected(self) -> Stream:
         if self._stream is None:
@@ -190,7 +193,7 @@ def running_site(ledger: Ledger) -> Iterator[Address]:
         server = stack.enter_context(running_server())
         for name, upstream in TUNNELS.items():
             port = stack.enter_context(wrong.serving(upstream, ledger.see))
-            stack.enter_context(running_client(frontend(server), port, name=name, insecure=name.endswith("plain")))
+            stack.enter_context(running_client(frontend(server), port, name=name, insecure=name not in ENCRYPTED))
         yield frontend(server)
 
 
@@ -214,7 +217,7 @@ def test_nobody_gets_what_belongs_to_another() -> None:
     assert ledger.crossed == []
     # The rest was cut short by its visitor, or refused by the server where an upstream has said nothing that is HTTP.
     assert ledger.asked >= 10_000
-    assert ledger.answered >= ledger.asked * 3 / 4
+    assert ledger.answered >= ledger.asked * 2 / 3
 
 
 @pytest.mark.slow
