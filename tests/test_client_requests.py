@@ -3,6 +3,7 @@
 import pytest
 from harness import CAP, wait_until
 
+from localtunnel.cli.clean import cleaned
 from localtunnel.client.events import RequestFinished, RequestStarted, VisitorJoined
 from localtunnel.client.requests import LASTING, MAX_PATH, RequestLog, RequestTap, error_of, host_of
 
@@ -43,6 +44,17 @@ def test_a_request_is_one_event_with_everything(log, events):
     (event,) = events
     assert event == RequestFinished(1, 5, "203.0.113.7", "POST", "/form?a=b", 200, event.seconds, 5, 2, None)
     assert 0 <= event.seconds < CAP
+
+
+def test_nothing_of_a_path_is_hidden_from_whoever_cleans_it(log, events):
+    """A byte that begins a control sequence would take what follows with it."""
+    tap = RequestTap(log, 1, PEER, real_ip=False)
+    for path in (b"/\x90/../admin", b"/\xc2\x9b2J", b"/caf\xc3\xa9?a=%41&[b]", b"/" + b"\xff" * MAX_PATH):
+        ask(tap, b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path)
+        answer(tap)
+    shown = [cleaned(event, None).path for event in events]
+    assert shown[:3] == ["/%90/../admin", "/%C2%9B2J", "/caf%C3%A9?a=%41&[b]"]
+    assert len(shown[3]) <= MAX_PATH
 
 
 def test_requests_are_numbered_over_all_connections(log, events):

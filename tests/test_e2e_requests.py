@@ -30,6 +30,7 @@ from harness.exchanges import Stream
 from web_programs import websockets
 
 from localtunnel.http.observer import MAX_HEAD
+from localtunnel.protocol.limits import MAX_HEAD_FIELDS
 
 ELSEWHERE = "127.0.0.2"
 MEGABYTE = 1 << 20
@@ -100,6 +101,19 @@ def test_each_visitor_of_a_shared_connection_has_its_own_requests(server: Server
         assert {event["connection"] for event in events} == {1}
         assert [event["number"] for event in events] == [1, 2, 3]
         assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["time"]) for event in client.events)
+
+
+def test_a_visitor_cannot_hide_those_that_follow_behind_as_many_fields_as_the_server_takes(
+    server: ServerProcess,
+) -> None:
+    """The server adds some to them, and its connection to the client goes on to others."""
+    most = "".join(f"X-{number}: y\r\n" for number in range(MAX_HEAD_FIELDS - 1))
+    with tunnel(server, serve) as (client, host), connect(server.frontend) as one, connect(server.frontend) as other:
+        for sock, path, fields in ((one, "/1", most), (other, "/2", ""), (one, "/3", "")):
+            sock.sendall(request(host, path, fields=fields))
+            assert Stream(sock).message().status == 200
+        events = finished(client, 3)
+        assert [(event["connection"], event["path"]) for event in events] == [(1, "/1"), (1, "/2"), (1, "/3")]
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localtunnel.http.observer import MAX_HEAD, MAX_INTERIM, MAX_WAITING, Exchange, Observer
+from localtunnel.http.observer import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, MAX_WAITING, Exchange, Observer
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -269,6 +269,18 @@ def test_a_head_without_end_is_not_kept(start, line):
     assert MAX_HEAD // 2 <= most <= MAX_HEAD
     assert held(seen) == (0, 0)
     assert seen.told[-1] == "lost"
+
+
+@pytest.mark.parametrize("cut", [whole, bytewise])
+def test_more_fields_are_read_than_the_server_lets_in(cut):
+    """It adds some of its own, and a request that was not read would hide all that follow."""
+    seen = Seen()
+    fields = b"".join(b"X-%d: y\r\n" % number for number in range(MAX_FIELDS - 1))
+    for piece in cut(get("many", fields=fields)):
+        seen.feed_request(piece)
+    seen.feed_answer(OK)
+    seen.feed_request(get("too-many", fields=fields + b"X: y\r\n"))
+    assert seen.ended == [("/many", 200, 0, 2, None), "lost"]
 
 
 def test_no_more_requests_are_remembered_than_may_wait():

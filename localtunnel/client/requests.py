@@ -6,8 +6,10 @@ and end. What else wants to look at requests, such as an inspector, is one more 
 """
 
 import itertools
+import string
 import time
 from collections.abc import Callable
+from urllib.parse import quote
 
 from localtunnel.client.events import Event, RequestFinished, RequestStarted, VisitorJoined
 from localtunnel.errors import UpstreamClosed
@@ -131,7 +133,7 @@ class RequestTap(Observer[Shown]):
         log = self._log
         if request is not self._last:
             # Programs send the same head over and over, and it is read only once.
-            self._last, self._visitor, self._path = request, self._visitor_of(request), request.target[:MAX_PATH]
+            self._last, self._visitor, self._path = request, self._visitor_of(request), path_of(request)
         shown = Shown(
             request,
             number=next(log.numbers),
@@ -180,6 +182,15 @@ def error_of(reason: str) -> str:
     if reason.startswith("upstream"):
         return UpstreamClosed.code
     return VISITOR_GONE if reason.startswith("server") else STOPPED
+
+
+def path_of(request: RequestHead) -> str:
+    """Return the target as it is reported: a byte beyond ASCII in percent-encoding.
+
+    Whoever shows it drops what a terminal would take for a control sequence, and a visitor
+    could hide the rest of its path in one.
+    """
+    return quote(request.raw_target[:MAX_PATH], safe=string.punctuation)[:MAX_PATH]
 
 
 def host_of(peer: str) -> str:

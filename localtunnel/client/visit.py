@@ -16,7 +16,7 @@ from localtunnel.errors import (
     UpstreamUnreachable,
     VisitorError,
 )
-from localtunnel.http import pages
+from localtunnel.http import observer, pages
 from localtunnel.http.request import HeadReader, RequestHead
 from localtunnel.net import closing
 from localtunnel.net.closing import Lingering
@@ -108,7 +108,7 @@ class Visit:
     def head(self) -> RequestHead | None:
         """Return the request that came along, if it came whole."""
         try:
-            return HeadReader().feed(self.first)
+            return HeadReader(observer.MAX_HEAD, observer.MAX_FIELDS).feed(self.first)
         except VisitorError:
             return None
 

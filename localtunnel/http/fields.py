@@ -45,12 +45,14 @@ class _Names(dict[bytes, bytes]):
 _NAMES = _Names({spelling: name.lower() for name in _USUAL_NAMES for spelling in (name, name.title(), name.lower())})
 
 
-def parse_fields(section: bytes, kind: Kind, part: str = "head") -> list[Field]:
+def parse_fields(
+    section: bytes, kind: Kind, part: str = "head", max_fields: int = limits.MAX_HEAD_FIELDS
+) -> list[Field]:
     """Return the fields of ``section``, which is field lines and the empty line after them, and nothing else.
 
     Raises the error of ``kind`` for what RFC 9112, section 5 does not allow, and for what it lets a recipient repair: a
     line that does not end in CRLF, white space before a colon, a folded line, an empty name, a control character; also
-    for more than ``limits.MAX_HEAD_FIELDS``. ``part`` is what the sentence calls the section.
+    for more than ``max_fields``. ``part`` is what the sentence calls the section.
     """
     lines = section.splitlines(True)
     # With every other byte taken out, a section is valid only if one CRLF for each line is left: a CR or LF on its own,
@@ -58,8 +60,8 @@ def parse_fields(section: bytes, kind: Kind, part: str = "head") -> list[Field]:
     if section.translate(None, _NOT_CONTROL) != b"\r\n" * len(lines) or lines[-1:] != [b"\r\n"]:
         refusal.refuse_fields(section, kind, part)
     lines.pop()
-    if len(lines) > limits.MAX_HEAD_FIELDS:
-        refusal.refuse_fields(section, kind, part)
+    if len(lines) > max_fields:
+        refusal.refuse_fields(section, kind, part, max_fields)
     fields = []
     try:
         for line in lines:

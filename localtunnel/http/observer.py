@@ -7,19 +7,24 @@ and looks at no more of it.
 """
 
 from collections import deque
+from functools import partial
 from typing import Generic, TypeVar
 
 from msgspec import Struct
 
 from localtunnel.errors import UpstreamClosed, UpstreamInvalid, VisitorError
 from localtunnel.http.body import UNTIL_CLOSE, Body, Chunked, Counted
-from localtunnel.http.collecting import MAX_REPEATED
-from localtunnel.http.request import HeadReader, RequestHead, read_head, recall
+from localtunnel.http.collecting import MAX_REPEATED, Repeated
+from localtunnel.http.request import HeadReader, RequestHead, parse_head, read_head
 from localtunnel.http.response import ResponseHead, ResponseReader, read_response
 from localtunnel.protocol import limits
 
 MAX_HEAD = 2 * limits.MAX_HEAD_BYTES
 """Bytes of a head: what the server lets in may have grown by the fields that it adds."""
+
+MAX_FIELDS = 2 * limits.MAX_HEAD_FIELDS
+"""Fields of a request's head, for the same reason. A visitor that sent as many as the server takes
+would not be seen otherwise, and neither would any that comes after it on the connection."""
 
 MAX_WAITING = 64
 """Requests that may be ahead of their answers. The server never has two under way, and browsers do not pipeline; who
@@ -30,6 +35,9 @@ MAX_INTERIM = 16
 
 _SWITCHING_PROTOCOLS = 101
 _FINAL = 200
+
+_repeated = Repeated(partial(parse_head, max_fields=MAX_FIELDS))
+_recall = _repeated.recall
 
 
 class Exchange(Struct, eq=False, gc=False):
@@ -119,7 +127,7 @@ class Observer(Generic[Seen]):
         if self._request_body is None and size <= MAX_REPEATED and self._request_reader is None:
             # As for most requests of programs: a head that is known, and nothing else.
             received = bytes(data)
-            head = recall(received)
+            head = _recall(received)
             if head is not None:
                 self._begin(head)
                 return
@@ -167,10 +175,10 @@ class Observer(Generic[Seen]):
         """Return the head that begins at ``position``, if it is whole, and the position behind what was read."""
         reader = self._request_reader
         if reader is None:
-            head = read_head(received, position, len(received), MAX_HEAD)
+            head = read_head(received, position, len(received), MAX_HEAD, _repeated)
             if head is not None:
                 return head, position + head.size
-            reader = self._request_reader = HeadReader(MAX_HEAD)
+            reader = self._request_reader = HeadReader(MAX_HEAD, MAX_FIELDS)
         head = reader.feed(received[position:] if position else received)
         if head is None:
             return None, len(received)

@@ -68,15 +68,13 @@ def refuse_size(kind: Kind, max_bytes: int) -> NoReturn:
     kind.refuse(f"The {kind.noun}'s head is larger than {max_bytes} bytes; send fewer or shorter fields.")
 
 
-def refuse_fields(section: bytes, kind: Kind, part: str) -> NoReturn:
+def refuse_fields(section: bytes, kind: Kind, part: str, max_fields: int = limits.MAX_HEAD_FIELDS) -> NoReturn:
     """Refuse ``section``, field lines that are no valid ones, for its first fault (RFC 9112, section 5)."""
     if _BARE_LINE_END.search(section):
         refuse_bare_line_end(kind, part)
     lines = section.split(b"\r\n")[:-2]
-    if len(lines) > limits.MAX_HEAD_FIELDS:
-        kind.refuse(
-            f"The {kind.noun} has {len(lines)} fields, but at most {limits.MAX_HEAD_FIELDS} are accepted; send fewer."
-        )
+    if len(lines) > max_fields:
+        kind.refuse(f"The {kind.noun} has {len(lines)} fields, but at most {max_fields} are accepted; send fewer.")
     for line in lines:
         _check_line(line, kind, part)
     kind.refuse(f"The {kind.noun}'s {part} does not end with an empty line.")

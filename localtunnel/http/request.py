@@ -120,8 +120,9 @@ class RequestHead(Struct, frozen=True, gc=False):
 class HeadReader(Collector):
     """Collects the bytes of one connection until the request's head is whole, or refuses them."""
 
-    def __init__(self, max_bytes: int = limits.MAX_HEAD_BYTES) -> None:
+    def __init__(self, max_bytes: int = limits.MAX_HEAD_BYTES, max_fields: int = limits.MAX_HEAD_FIELDS) -> None:
         super().__init__(REQUEST, max_bytes)
+        self._max_fields = max_fields
 
     def feed(self, data: bytes | memoryview) -> RequestHead | None:
         """Take ``data``; return the head once it is whole, None while more is needed.
@@ -131,29 +132,13 @@ class HeadReader(Collector):
         begun = len(self.received) < refusal.LONGEST_PREFIX
         head = self.collect(data)
         if head is not None:
-            return parse_head(head)
+            return parse_head(head, self._max_fields)
         if begun:
             refusal.refuse_other_protocols(self.received)
         return None
 
 
-def read_head(
-    buffer: bytes | bytearray, start: int, end: int, max_bytes: int = limits.MAX_HEAD_BYTES
-) -> RequestHead | None:
-    """Parse the head that begins at ``start`` of the ``end`` bytes received in ``buffer``, in one step.
-
-    Returns None if it is not whole: a HeadReader then takes ``buffer[start:end]`` and what follows. The body begins at
-    ``start`` plus the head's ``size``. Raises as ``HeadReader.feed`` does.
-    """
-    blank = buffer.find(b"\r\n\r\n", start, end)
-    if blank < 0:
-        return None
-    if blank + 4 - start > max_bytes:
-        refusal.refuse_size(REQUEST, max_bytes)
-    return _repeated.read(bytes(buffer[start : blank + 4]))
-
-
-def parse_head(head: bytes) -> RequestHead:
+def parse_head(head: bytes, max_fields: int = limits.MAX_HEAD_FIELDS) -> RequestHead:
     """Parse a whole head, ``head`` being its bytes up to and including the blank line.
 
     One empty line before it is skipped (RFC 9112, section 2.2). Raises ``errors.BadRequest`` and ``errors.NoHost``.
@@ -165,7 +150,7 @@ def parse_head(head: bytes) -> RequestHead:
     method, target, minor = line.groups()
     version = (1, 1) if minor == b"1" else (1, 0)
     end = line.end()
-    fields = parse_fields(head[end:], REQUEST)
+    fields = parse_fields(head[end:], REQUEST, max_fields=max_fields)
     found = values_of(fields, _WATCHED)
     length, chunked = read_length(found, version, REQUEST)
     host, port = _identify(method, target, found.get(b"host"))
@@ -191,7 +176,27 @@ def parse_head(head: bytes) -> RequestHead:
 
 
 _repeated = Repeated(parse_head)
-recall = _repeated.recall
+
+
+def read_head(
+    buffer: bytes | bytearray,
+    start: int,
+    end: int,
+    max_bytes: int = limits.MAX_HEAD_BYTES,
+    repeated: Repeated[RequestHead] = _repeated,
+) -> RequestHead | None:
+    """Parse the head that begins at ``start`` of the ``end`` bytes received in ``buffer``, in one step.
+
+    Returns None if it is not whole: a HeadReader then takes ``buffer[start:end]`` and what follows. The body begins at
+    ``start`` plus the head's ``size``. Raises as ``HeadReader.feed`` does.
+    ``repeated`` remembers heads, and has its own limit of fields.
+    """
+    blank = buffer.find(b"\r\n\r\n", start, end)
+    if blank < 0:
+        return None
+    if blank + 4 - start > max_bytes:
+        refusal.refuse_size(REQUEST, max_bytes)
+    return repeated.read(bytes(buffer[start : blank + 4]))
 
 
 def _identify(method: bytes, target: bytes, hosts: list[bytes] | None) -> tuple[str, int | None]:
