@@ -146,6 +146,9 @@ class Upstream:
             assert self.seen.wait(CAP)
             sock.sendall(b"data: 2\n\n")
             return
+        if path == b"/steal":
+            sock.sendall(b"HTTP/1.1 200 OK\r\nX-Accel-Redirect: /private/key\r\nContent-Length: 2\r\n\r\nok")
+            return
         if path == b"/upload":
             digest = hashlib.sha256()
             found = re.search(rb"content-length: ([0-9]+)", head.lower())
@@ -309,6 +312,20 @@ def test_a_proxy_that_keeps_the_host_to_itself(tmp_path: Path) -> None:
         page = site.curl().decode()
     assert "The Host field of the request names localtunnel," in page
     assert line in page
+
+
+def test_a_tunnel_cannot_have_the_proxy_show_its_own_files(tmp_path: Path) -> None:
+    """nginx obeys an application's X-Accel-Redirect, and this application is a stranger's."""
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "key").write_text("secret")
+    more = f"location /private/ {{ internal; root {tmp_path}; }}\n    location / {{"
+    with (
+        proxied("nginx", tmp_path, lambda text: text.replace("location / {", more)) as site,
+        site.client(site.port, "demo"),
+        site.dial() as sock,
+    ):
+        sock.sendall(request(site.host("demo"), "/steal", fields="Connection: close\r\n"))
+        assert parse_response(read_to_end(sock)).body == b"ok"
 
 
 def test_every_language_of_the_page_is_run() -> None:

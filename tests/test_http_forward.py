@@ -327,6 +327,10 @@ def test_the_usual_response_is_passed_on_in_order_and_as_spelled():
         "Content_Length: 4",
         "Transfer.Encoding: chunked",
         "Connection: X_Thing\r\nX-Thing: a",
+        "X-Accel-Redirect: /private/key",
+        "x-sendfile: /etc/passwd",
+        "X_Reproxy.URL: http://127.0.0.1/",
+        "X-LIGHTTPD-send-file: /etc/passwd",
     ],
 )
 def test_what_an_upstream_may_not_say_is_dropped(field):

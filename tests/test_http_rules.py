@@ -250,6 +250,8 @@ def test_without_cors_a_preflight_is_a_request_like_any_other():
         ("response_header_add", ["Transfer-Encoding: chunked"], "only the server may set it"),
         ("response_header_add", ["Connection: close"], "only the server may set it"),
         ("response_header_add", ["X-Localtunnel-Error: a"], "reserved for the server"),
+        ("response_header_add", ["X-Accel-Redirect: /private"], "an order to a proxy"),
+        ("response_header_add", ["x_sendfile: /etc/passwd"], "an order to a proxy"),
         ("response_header_add", ['Clear-Site-Data: "cache", "cookies"'], "cookies of other tunnels"),
         ("response_header_add", ['clear-site-data: "*"'], "cookies of other tunnels"),
         ("response_header_add", ["X-A: b\nX-C: d"], "printable ASCII"),

@@ -14,7 +14,7 @@ from localtunnel.http import claims, mapping
 from localtunnel.http.cookies import fit_clearing, fit_domain
 from localtunnel.http.fields import plain_name
 from localtunnel.http.framing import NO_OPTIONS
-from localtunnel.http.option_values import FRAMING, HOP_BY_HOP, OWN_PREFIX
+from localtunnel.http.option_values import FRAMING, HOP_BY_HOP, OWN_PREFIX, PROXY_ORDERS
 from localtunnel.http.request import RequestHead
 from localtunnel.http.response import ResponseHead
 from localtunnel.http.rules import Rules
@@ -30,6 +30,7 @@ NEVER_NAMED = FRAMING | {b"authorization", b"cookie", b"origin", b"set-cookie"}
 gone by it, would have the upstream see another request than the one that was checked."""
 
 _DROPPED = HOP_BY_HOP | claims.NAMES
+_NOT_FOR_VISITORS = HOP_BY_HOP | PROXY_ORDERS
 _HARMLESS_OPTIONS = HOP_BY_HOP | {b"close"}
 """Connection options that name nothing, or nothing but what is dropped anyway."""
 
@@ -235,7 +236,7 @@ def _response_line(
 ) -> bytes:
     """Return what the visitor gets of a line: all of it, a part that was made to fit, or nothing."""
     plain = plain_name(name)
-    if plain in HOP_BY_HOP or plain.startswith(OWN_PREFIX) or (plain != name and plain in FRAMING):
+    if plain in _NOT_FOR_VISITORS or plain.startswith(OWN_PREFIX) or (plain != name and plain in FRAMING):
         return b""
     if name == b"set-cookie":
         return _cookie_line(value, line, request, rules)

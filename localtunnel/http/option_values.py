@@ -41,6 +41,24 @@ FRAMING = frozenset({b"content-length", b"expect", b"host", b"trailer", b"transf
 OWN_PREFIX = b"x-localtunnel-"
 """What the names of the server's own fields in a response begin with, which no upstream and no option may set."""
 
+PROXY_ORDERS = frozenset(
+    {
+        b"x-accel-redirect",
+        b"x-lighttpd-send-file",
+        b"x-lighttpd-send-tempfile",
+        b"x-litespeed-location",
+        b"x-reproxy-file",
+        b"x-reproxy-service",
+        b"x-reproxy-url",
+        b"x-sendfile",
+        b"x-sendfile-temporary",
+        b"x-sendfile2",
+    }
+)
+"""Fields of a response with which an application has the proxy in front of it answer with a file or a page of the
+proxy's own instead. nginx obeys unless it is told not to. Here that proxy is the operator's, and whoever opens a tunnel
+may not read its files: no upstream and no option may set one."""
+
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 _CHECKING_KEY = b"only to look at the form"
@@ -130,6 +148,8 @@ def _response_name(text: str) -> bytes:
     name = _name(text)
     if plain_name(name).startswith(OWN_PREFIX):
         raise ValueError(f"{text} is reserved for the server.")
+    if plain_name(name) in PROXY_ORDERS:
+        raise ValueError(f"{text} is an order to a proxy, and a proxy in front of the server is not yours.")
     return _end_to_end(name, text)
 
 
