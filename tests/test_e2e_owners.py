@@ -1,11 +1,14 @@
 """A name has one owner, end to end: by the key that a client keeps, across restarts of client and server."""
 
+import itertools
 import shutil
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import gevent
 import pytest
+from gevent import socket
 from harness import (
     HEADER_0_2,
     ClientProcess,
@@ -27,7 +30,7 @@ from harness import (
     wait_until,
 )
 from harness.exchanges import HOST, OK, running_site
-from harness.v3 import Peer, ask, control_request, park, proxy_request
+from harness.v3 import Peer, ask, control_request, park, parked, proxy_request
 
 from localtunnel.client.events import TunnelLost, TunnelOpened
 from localtunnel.client.identity import KEY_FILE
@@ -36,6 +39,8 @@ from localtunnel.protocol import limits
 
 QUICK = {"timeouts": {"error_hold": 0.0}}
 STRANGER = {"client": "eve@elsewhere;Linux", "instance": "eve"}
+
+SOON = {"retry_first": 0.01, "retry_longest": 0.05}
 
 IMPATIENT = "[timeouts]\nretry_longest = 0.5\n"
 
@@ -216,16 +221,63 @@ def test_caps_on_joins(key):
 @no_leaks
 @pytest.mark.parametrize("key", ["strangers", "strangers_per_address"])
 def test_caps_on_connections_that_have_said_nothing(key):
+    """One too many gets the place of the oldest, so that whoever speaks is heard."""
     with running_server(**QUICK, quotas={key: 2}) as server:
-        silent = [connect(backend(server)) for _ in range(2)]
-        wait_until(lambda: server._backend.arriving == 2)
-        with connect(backend(server)) as third:
-            assert read_to_end(third) == b""
-        silent.pop().close()
-        wait_until(lambda: server._backend.arriving == 1)
+        silent = []
+        for count in range(1, 6):
+            silent.append(connect(backend(server)))
+            wait_until(lambda count=count: server._backend.arriving == min(count, 2))
+        for sock in silent[:3]:
+            assert read_to_end(sock) == b""
         with Peer(backend(server)) as peer:
             park(server, peer, 5)
-        silent.pop().close()
+        for sock in silent:
+            sock.close()
+
+
+class Flood:
+    """Opens silent connections from ``addresses`` in turn: ``most`` at a time, and one for each that ends."""
+
+    def __init__(self, server, most, addresses):
+        self.opened = 0
+        self._address = backend(server)
+        self._sources = itertools.cycle(addresses)
+        self._greenlets = [gevent.spawn(self._run) for _ in range(most)]
+
+    def _run(self):
+        while True:
+            with socket.socket() as sock, suppress(ConnectionResetError):
+                sock.bind((next(self._sources), 0))
+                sock.connect(self._address)
+                self.opened += 1
+                sock.recv(1)
+
+    def close(self):
+        gevent.killall(self._greenlets)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+@no_leaks
+@pytest.mark.parametrize("addresses", [1, 4, 64])
+def test_a_flood_of_silent_connections_shuts_nobody_out(upstream, addresses):
+    """Neither a client at first contact, with its handshake and its pool, nor one that comes back."""
+    sources = [f"127.0.1.{number}" for number in range(1, 1 + addresses)]
+    quotas = {"strangers": 64, "strangers_per_address": 0}
+    with running_server(quotas=quotas) as server, Flood(server, 96, sources) as flood:
+        wait_until(lambda: flood.opened > 200, what="the flood")
+        with running_client(frontend(server), upstream, name="demo", timeouts=SOON) as client:
+            assert [event for event in client.events if isinstance(event, TunnelLost)] == []
+            wait_until(lambda: parked(server) == 4, what="the pool")
+            before = flood.opened
+            wait_until(lambda: flood.opened > before + 200, what="more of the flood")
+            server.registry.find("demo").tunnel.end("cut")
+            client.wait_for(TunnelOpened, 2)
+            assert fetch(frontend(server), request("demo.localhost")).status == 200
 
 
 def test_two_servers_cannot_have_one_data_directory(tmp_path):

@@ -119,11 +119,23 @@ def test_nothing_is_kept_for_whoever_has_nothing(steps):
     assert (quota._addresses, quota._owners, len(quota)) == ({}, {}, 0)
 
 
+@pytest.mark.parametrize("limits", [{}, {"tunnels_per_address": 0, "leases_per_address": 0}])
+def test_it_is_known_who_has_a_tunnel_or_a_name_limit_or_not(limits):
+    quotas = make_quotas(Limits(**limits))
+    for quota in (quotas.tunnels, quotas.leases):
+        assert not quota.has(HERE)
+        place = quota.take(HERE)
+        assert quota.has(HERE)
+        assert not quota.has(THERE)
+        place.release()
+        assert not quota.has(HERE)
+
+
 def test_the_settings_say_which_limits_there_are():
-    quotas = make_quotas(Limits(strangers_per_address=1, tunnels_per_owner=2, parked=3))
-    quotas.strangers.take(HERE)
+    quotas = make_quotas(Limits(leases_per_address=1, tunnels_per_owner=2, parked=3))
+    quotas.leases.take(HERE)
     with pytest.raises(LimitReached):
-        quotas.strangers.take(HERE)
+        quotas.leases.take(HERE)
     for _ in range(2):
         quotas.tunnels.take(HERE, "a")
     with pytest.raises(LimitReached):

@@ -32,8 +32,9 @@ from localtunnel.server.certificate import Certificate
 from localtunnel.server.claims import Claim
 from localtunnel.server.config import ServerConfig
 from localtunnel.server.control import Control, code_of
-from localtunnel.server.quotas import Place, Quotas
+from localtunnel.server.quotas import Quotas
 from localtunnel.server.registry import Registry
+from localtunnel.server.strangers import Stranger, Strangers
 
 log = logging.getLogger("localtunnel.server")
 
@@ -74,7 +75,8 @@ class Backend:
         self._lingering = lingering
         self._answer_error = control.answer_error
         self._versions = _versions(config)
-        self._arrivals: dict[Arrival, Place] = {}
+        self._strangers = Strangers(config.quotas, lambda host: quotas.tunnels.has(host) or quotas.leases.has(host))
+        self._arrivals: dict[Arrival, Stranger] = {}
         self._sessions = Group()
 
     @property
@@ -92,24 +94,24 @@ class Backend:
         self._sessions.kill()
 
     def accept(self, sock: Socket, host: str, port: int) -> None:
-        """Take over a new connection; a listener's callback. One too many is closed at once, without being told why:
+        """Take over a new connection; a listener's callback.
 
-        it may not even speak our protocol, and an answer is more work than the connection was. So is one of a banned
-        address, but for a few (``Bans.may_be_told``), so that a client stops instead of coming back.
+        One of a banned address is closed without a word, but for a few (``Bans.may_be_told``), so that a client stops
+        instead of coming back: it may not even speak our protocol, and an answer is more work than the connection was.
         """
         if self._bans.hold(host) and not self._bans.may_be_told(host):
             closing.close(sock)
             return
-        try:
-            place = self._quotas.strangers.take(host)
-        except LimitReached as error:
-            log.debug("connection not taken", extra={"peer": host, "detail": str(error)})
-            closing.close(sock)
-            return
         context = self._certificate.context if LTP_0_3 in self._versions else None
         arrival = Arrival(sock, host, context, self._config.timeouts, self._arrived)
-        self._arrivals[arrival] = place
+        self._arrivals[arrival] = self._strangers.take(host, lambda: self._give_up(arrival))
         arrival.start()
+
+    def _give_up(self, arrival: Arrival) -> None:
+        """Close a connection whose place another one gets."""
+        log.debug("connection gave way", extra={"peer": arrival.host})
+        del self._arrivals[arrival]
+        arrival.cancel()
 
     def _arrived(self, arrival: Arrival, message: FromClient | None, error: LocaltunnelError | None) -> None:
         place = self._arrivals.pop(arrival)
@@ -121,6 +123,7 @@ class Backend:
             error = self._not_spoken(arrival.channel)
         if isinstance(message, ControlRequest) and error is None:
             # Who asks for a tunnel is a stranger for as long as it has not proved who it is.
+            place.give_up = lambda: closing.wake(arrival.channel.sock)
             self._sessions.spawn(self._control.serve, arrival.channel, message, arrival.host, place)
             return
         place.release()

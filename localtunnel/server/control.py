@@ -40,7 +40,7 @@ from localtunnel.protocol.messages import (
 from localtunnel.server.config import ServerConfig
 from localtunnel.server.demand import Announcing
 from localtunnel.server.opening import Opened, Openings
-from localtunnel.server.quotas import Place
+from localtunnel.server.strangers import Stranger
 from localtunnel.server.tunnel import Tunnel
 
 log = logging.getLogger("localtunnel.server")
@@ -76,7 +76,7 @@ class Control:
         for tunnel, channel in list(self._open.items()):
             _tell(tunnel, channel, Drain(seconds))
 
-    def serve(self, channel: Conversation, request: ControlRequest, host: str, stranger: Place) -> None:
+    def serve(self, channel: Conversation, request: ControlRequest, host: str, stranger: Stranger) -> None:
         """Answer a control request and keep the tunnel for as long as its client lives.
 
         ``stranger`` is the connection's place among those that have not proved who they are.

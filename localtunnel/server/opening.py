@@ -30,9 +30,10 @@ from localtunnel.server.config import ServerConfig
 from localtunnel.server.demand import Shares
 from localtunnel.server.join import Joins
 from localtunnel.server.ports import Ports
-from localtunnel.server.quotas import Place, Quota
+from localtunnel.server.quotas import Quota
 from localtunnel.server.rates import bucket
 from localtunnel.server.registry import Registry
+from localtunnel.server.strangers import Stranger
 from localtunnel.server.terms import settle
 from localtunnel.server.tunnel import Tunnel
 
@@ -73,7 +74,7 @@ class Openings:
         self._opened: dict[Tunnel, Opened] = {}
         """The oldest first."""
 
-    def open(self, channel: Channel[FromClient], request: ControlRequest, host: str, stranger: Place) -> Opened:
+    def open(self, channel: Channel[FromClient], request: ControlRequest, host: str, stranger: Stranger) -> Opened:
         """Return the tunnel that ``request`` asks for; blocks the greenlet while it logs in and its name is recorded.
 
         ``host`` is the client's address, ``stranger`` the connection's place among those that have not proved who they

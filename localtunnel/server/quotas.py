@@ -28,7 +28,7 @@ class Place:
         self._owner = owner
 
     def release(self) -> None:
-        """Give the place back. May be called twice."""
+        """Give the place back. Idempotent."""
         quota, self._quota = self._quota, None
         if quota is not None:
             quota._give_back(self._address, self._owner)
@@ -37,8 +37,12 @@ class Place:
 class Quota:
     """Counts one kind of thing, ``what`` in the plural. A limit of OFF is none."""
 
-    def __init__(self, what: str, *, per_address: int = OFF, per_owner: int = OFF, total: int = OFF) -> None:
+    def __init__(
+        self, what: str, *, per_address: int = OFF, per_owner: int = OFF, total: int = OFF, has_addresses: bool = False
+    ) -> None:
+        """``has_addresses`` says that ``has`` is going to be asked, limit or not."""
         self._what = what
+        self._by_address = has_addresses or per_address != OFF
         self._per_address = per_address
         self._per_owner = per_owner
         self._total = total
@@ -48,6 +52,10 @@ class Quota:
 
     def __len__(self) -> int:
         return self._all
+
+    def has(self, address: str) -> bool:
+        """Say whether somebody at ``address`` has one."""
+        return network_of(address) in self._addresses
 
     def is_full_for(self, owner: str) -> bool:
         """Say whether ``owner`` has as many as every owner may."""
@@ -59,7 +67,7 @@ class Quota:
         ``most`` is a limit of the owner's own, which stands instead of everybody's; ``spare`` is how many are about to
         be given back, because the new one follows them.
         """
-        group = network_of(address) if self._per_address else None
+        group = network_of(address) if self._by_address else None
         if _is_full(self._all, self._total, spare):
             raise LimitReached(f"This server has reached its limit of {self._what}; try again later.")
         if group is not None and _is_full(self._addresses.get(group, 0), self._per_address, spare):
@@ -83,10 +91,8 @@ class Quota:
 
 
 class Quotas(NamedTuple):
-    """What is counted: connections that have not said who they are, tunnels, names kept for nobody connected, proxy
-    connections that wait for a visitor, visitors."""
+    """What is counted: tunnels, names kept for nobody connected, idle proxy connections, visitors."""
 
-    strangers: Quota
     tunnels: Quota
     leases: Quota
     parked: Quota
@@ -102,10 +108,10 @@ def make_quotas(limits: Limits) -> Quotas:
             per_address=getattr(limits, f"{key}_per_address", OFF),
             per_owner=getattr(limits, f"{key}_per_owner", OFF),
             total=getattr(limits, key),
+            has_addresses=key in ("tunnels", "leases"),
         )
 
     return Quotas(
-        quota("connections without a request", "strangers"),
         quota("tunnels", "tunnels"),
         quota("names that are kept", "leases"),
         quota("idle connections", "parked"),
