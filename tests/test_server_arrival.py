@@ -187,6 +187,10 @@ def test_what_a_parked_connection_sends_over_tls_kills_it():
 
 HALF_OPEN = 2000
 
+LIFE = 6.0
+"""Seconds that a handshake may take: half of them must still be there when the last one comes, on a machine
+that does other things as well."""
+
 
 def test_beyond_what_one_address_may_the_next_takes_the_place_of_the_oldest():
     with running_server(quotas={"strangers_per_address": 20}) as server:
@@ -204,7 +208,7 @@ def test_two_thousand_half_open_handshakes_delay_nobody_and_are_closed_in_time()
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         with (
-            running_server(timeouts={"handshake": 2.0}, quotas={"strangers_per_address": 0}) as server,
+            running_server(timeouts={"handshake": LIFE}, quotas={"strangers_per_address": 0}) as server,
             running_upstream(answer_hello) as port,
             running_client(frontend(server), port, name="demo"),
         ):
@@ -216,8 +220,8 @@ def test_two_thousand_half_open_handshakes_delay_nobody_and_are_closed_in_time()
             with RawClient(backend(server), "other") as other:
                 assert "control" in other.reply
             took = max(closed_after(sock) for sock in socks)
-            assert time.monotonic() - began < 8.0
-            assert took < 8.0
+            assert time.monotonic() - began < LIFE + 6.0
+            assert took < LIFE + 6.0
             for sock in socks:
                 sock.close()
             assert during < before + 0.25
