@@ -35,6 +35,7 @@ setup(
         "Environment :: Console",
         "Intended Audience :: Developers",
         "Intended Audience :: System Administrators",
+        "Operating System :: MacOS",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3.10",
@@ -46,7 +47,12 @@ setup(
         "Typing :: Typed",
     ],
     packages=find_packages(include=["localtunnel", "localtunnel.*"]),
-    package_data={"localtunnel": ["py.typed"]},
+    # localtunnel/conf is a link to conf/: what --print-config prints has to be inside the package.
+    package_data={"localtunnel": ["py.typed", "conf/*.toml", "conf/*.service"]},
+    data_files=[
+        ("share/doc/localtunnel", ["README.md", "PROTOCOL.md", "CHANGELOG.md", "SECURITY.md"]),
+        ("share/doc/localtunnel/docs", sorted(str(path.relative_to(HERE)) for path in HERE.glob("docs/*.*"))),
+    ],
     python_requires=">=3.10",
     install_requires=[
         "gevent>=26.9",
@@ -73,6 +79,7 @@ setup(
             "daphne>=4.1",
             "coverage>=7.6",
             "trustme>=1.2",
+            "setuptools>=77",
         ],
         "fuzz": [
             "atheris>=2.3",

@@ -225,6 +225,31 @@ def test_help_loads_nothing_heavy(name):
     assert done.stdout.startswith(f"{name}: ")
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_commented_settings_file_is_printed_whatever_the_settings_are(capfd, monkeypatch, tmp_path, name):
+    monkeypatch.setenv("LT_CONFIG", str(tmp_path / "missing"))
+    text = (ROOT / "conf" / f"{name.removeprefix('lt-')}.toml").read_text()
+    assert run_main(capfd, PROGRAMS[name].main, "--print-config") == (exit_codes.CLEAN, text, "")
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "out"),
+    [
+        (["server", "--version"], 0, f"lt-server {__version__}\n"),
+        (["client", "--version"], 0, f"lt-client {__version__}\n"),
+        (["--help"], 0, "localtunnel: gives local servers"),
+        ([], 2, ""),
+        (["sever"], 2, ""),
+        (["client", "--no-such-option", "80"], 2, ""),
+    ],
+)
+def test_both_commands_are_there_as_a_module(argv, code, out):
+    done = subprocess.run([sys.executable, "-m", "localtunnel", *argv], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == code
+    assert done.stdout.startswith(out)
+    assert (code == 0) is (done.stderr == "")
+
+
 def test_the_server_shows_its_version(capfd):
     assert run_main(capfd, server.main, "--version") == (exit_codes.CLEAN, f"lt-server {__version__}\n", "")
 

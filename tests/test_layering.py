@@ -20,6 +20,7 @@ BELOW = {
     "http": {"errors"},
     "files": {"errors"},
     "errors": set(),
+    "__main__": {"cli"},
     # The package itself names its public API, for type checkers and on first use.
     "localtunnel": {"server", "client"},
 }

@@ -50,7 +50,8 @@ Options:
   --response-header-add=FIELD    Give responses the field "Name: value" instead of their own. May be repeated.
   --cors                   Let web pages of any origin use the tunnel: add CORS fields, answer preflights.
   --server-timing          Tell visitors, in Server-Timing, where the time of each request went.
-  --config=FILE            A TOML file with settings; conf/client.toml explains every key.
+  --config=FILE            A TOML file with settings. Default: ~/.config/localtunnel/client.toml, if there is one.
+  --print-config           Print a settings file with every key, its default and the reason for it.
   --fingerprint=TEXT       The server's key must be this one. Default: its certificate or the first contact decides.
   --insecure               No encryption: only for a server on this machine, or for looking at what is sent.
   --legacy                 Speak LTP/0.2, without encryption, to a server of 2013 that knows nothing else.
@@ -99,6 +100,9 @@ def _command(argv: list[str]) -> int:
     arguments = usage.parse(USAGE, argv, COMMANDS, first_words=FIRST_WORDS)
     if arguments["--help"]:
         program.show(USAGE)
+        return exit_codes.CLEAN
+    if arguments["--print-config"]:
+        program.show(program.sample("client.toml"))
         return exit_codes.CLEAN
     if arguments["--version"]:
         _show_versions(arguments["--server"])

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from localtunnel.cli import exit_codes
 from localtunnel.errors import LocaltunnelError, OutputError, UsageError
@@ -26,6 +27,11 @@ def run(name: str, command: Callable[[list[str]], int], argv: list[str] | None) 
     except Exception as error:
         _internal_error(name, error)
         return exit_codes.INTERNAL_ERROR
+
+
+def sample(name: str) -> str:
+    """Return a commented settings file as it is shipped with the package: ``server.toml`` or ``client.toml``."""
+    return (Path(__file__).resolve().parent.parent / "conf" / name).read_text(encoding="utf-8")
 
 
 def say(text: str) -> None:

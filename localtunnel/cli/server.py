@@ -26,7 +26,8 @@ Options:
   --edge=MODE          http: each request is routed, checked and forwarded by itself. join: the first one decides,
                        then bytes only; a server of this kind offers no options that guard a tunnel.
   --public-url=URL     What visitors see when a proxy is in front of the frontend, such as https://example.com.
-  --config=FILE        A TOML file with settings; conf/server.toml explains every key.
+  --config=FILE        A TOML file with settings.
+  --print-config       Print a settings file with every key, its default and the reason for it.
   --tcp-ports=RANGE    Public ports for TCP tunnels, as FIRST-LAST. Without it there are no TCP tunnels.
   --pool-size=N        Idle connections that each client of LTP/0.2 is asked to keep ready. What newer clients
                        keep follows their visitors.
@@ -74,6 +75,8 @@ def _command(argv: list[str]) -> int:
     arguments = usage.parse(USAGE, argv, first_words=FIRST_WORDS)
     if arguments["--help"]:
         program.show(USAGE)
+    elif arguments["--print-config"]:
+        program.show(program.sample("server.toml"))
     elif arguments["--version"]:
         from localtunnel import __version__
 
