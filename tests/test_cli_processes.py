@@ -110,7 +110,7 @@ def test_json_tells_the_opening_and_the_failure(started, tunnel_server):
 
 
 def test_versions_of_both(started, tunnel_server):
-    process = started("lt-client", "--version", LT_SERVER=tunnel_server[1])
+    process = started("lt-client", "--version", f"--server={tunnel_server[1]}")
     out, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (0, "")
     assert out == f"lt-client {__version__}\nserver {tunnel_server[1]} {__version__}\n"
