@@ -80,6 +80,14 @@ class Namespaces:
         _ip("-n", self.client, "address", "add", f"{host}/32", "dev", f"{self._cable}c")
         _ip("-n", self.client, "route", "add", f"{self.server_host}/32", "dev", f"{self._cable}c", "src", host)
 
+    def unplug_client(self) -> None:
+        """Take the cable out at the client's side, so that it has no network."""
+        _ip("-n", self.client, "link", "set", f"{self._cable}c", "down")
+
+    def plug_client_in(self) -> None:
+        """Undo ``unplug_client``."""
+        _ip("-n", self.client, "link", "set", f"{self._cable}c", "up")
+
     def take_address_of_client(self) -> None:
         """Take its first address from the client's side, as a network does that it has left."""
         _ip("-n", self.client, "address", "del", f"{self.client_host}/30", "dev", f"{self._cable}c")

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from msgspec.inspect import type_info
 
-from localtunnel.client import app as client_app
 from localtunnel.client import proxies
+from localtunnel.client import retry as client_retry
 from localtunnel.client.config import Timeouts as ClientTimeouts
 from localtunnel.errors import MessageError, upstream_error
 from localtunnel.protocol import codec, limits, messages, options, scram, stream, token
@@ -169,12 +169,12 @@ def number_of(value: str) -> float:
         ("Control reply", r"and ([0-9]+) s at most", limits.HEARTBEAT_BOUNDS[1]),
         ("Control reply", r"of either side; ([0-9]+) if it is left out", limits.HEARTBEAT_INTERVAL),
         ("Control reply", r"`banner` to ([0-9]+) characters", limits.MAX_BANNER),
-        ("Limits", r"had been up for ([0-9]+) s", client_app.HEALTHY),
+        ("Limits", r"had been up for ([0-9]+) s", client_retry.HEALTHY),
         ("Limits", r"first time ([0-9.]+) s", ClientTimeouts().retry_first),
         ("Limits", r"failure up to ([0-9]+) s", ClientTimeouts().retry_longest),
         ("Limits", r"from ([0-9.]+) s up to", 2 * proxies.RETRY_FIRST),
         ("Limits", r" s up to ([0-9]+) s\. Clients", proxies.RETRY_LONGEST),
-        ("Control connection", r"had been up for ([0-9]+) s", client_app.HEALTHY),
+        ("Control connection", r"had been up for ([0-9]+) s", client_retry.HEALTHY),
         ("Heartbeats", r"has got none for ([0-9]+) intervals", limits.MISSED_HEARTBEATS),
         ("Heartbeats", r"may send ([0-9]+) messages at once", limits.MESSAGE_BURST),
         ("Heartbeats", r"average ([0-9]+) a second", limits.MESSAGE_RATE),

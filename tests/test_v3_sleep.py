@@ -43,7 +43,7 @@ def bed(monkeypatch):
     clock = Bed()
     monkeypatch.setattr("localtunnel.client.session.Stall", lambda: stall.Stall(boottime=clock))
     monkeypatch.setattr("localtunnel.client.session.TICK", 0.02)
-    monkeypatch.setattr("localtunnel.client.app.HEALTHY", 0.0)
+    monkeypatch.setattr("localtunnel.client.retry.HEALTHY", 0.0)
     return clock
 
 

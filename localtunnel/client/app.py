@@ -2,7 +2,6 @@
 
 import logging
 import os
-import random
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -17,6 +16,7 @@ from localtunnel.client.identity import new_instance, owner_key, user_at_host
 from localtunnel.client.known_servers import KnownServers
 from localtunnel.client.link import Link
 from localtunnel.client.options import from_config
+from localtunnel.client.retry import Retry
 from localtunnel.client.session import Session
 from localtunnel.client.trust import Trust
 from localtunnel.client.upstream import Upstream
@@ -27,7 +27,6 @@ from localtunnel.errors import (
     ClientKicked,
     ClientReplaced,
     ConfigError,
-    Flooded,
     LimitReached,
     LocaltunnelError,
     NameUnavailable,
@@ -45,16 +44,14 @@ from localtunnel.net import descriptors
 from localtunnel.net.address import HostPort, parse_backend, parse_server, parse_target
 from localtunnel.net.certificates import parse_fingerprint
 from localtunnel.net.deadline import Deadline
-from localtunnel.protocol import limits, names
+from localtunnel.net.dial import literals
+from localtunnel.protocol import names
 from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import ControlReply, ControlRequest
 from localtunnel.protocol.options import to_wire
 from localtunnel.protocol.token import Token
 
 log = logging.getLogger("localtunnel.client")
-
-HEALTHY = limits.HEARTBEAT_INTERVAL
-"""A session that lasted this many seconds was healthy: the next attempt comes at once."""
 
 GHOST_PATIENCE = 60.0
 """Seconds for which a reconnecting client that hears ``unavailable`` takes the name's holder for its own ghost: the
@@ -74,9 +71,6 @@ FINAL = (
     VersionError,
 )
 """Refusals that trying again cannot mend."""
-
-FLOODED_SPREAD = 1.5
-"""Within how many times the pause after a flood clients come back: those of one server that failed, not all at once."""
 
 GENERATED_TRIES = 5
 """Generated names that are tried before giving up: one in a hundred million is taken."""
@@ -117,7 +111,7 @@ class Client:
         self._session: str | None = None
         """The secret of the last LTP/0.3 session: with it the name is ours again at once."""
         self._was_refused_at_0_2 = False
-        self._failures = 0
+        self._retry = Retry(config.timeouts)
         self._ever_opened = False
         self._ghost = Deadline(0)
         self._runner: object = None
@@ -161,6 +155,7 @@ class Client:
             session = self._new_session(version)
             backend: HostPort | None = None
             failure: LocaltunnelError | None
+            self._retry.begin(self._link.addresses or literals(self._server.host, self._server.port))
             try:
                 backend = self._backend()
                 if self._adopt_token(backend):
@@ -269,18 +264,9 @@ class Client:
             self._ghost = Deadline(GHOST_PATIENCE)
         if self._is_final(error):
             raise error
-        if session.lasted >= HEALTHY:
-            self._failures = 0
-            delay = 0.0
-        else:
-            timeouts = self._config.timeouts
-            self._failures += 1
-            ceiling = min(timeouts.retry_longest, timeouts.retry_first * 2 ** min(self._failures - 1, 32))
-            delay = random.uniform(0, ceiling)
-        if isinstance(error, Flooded):
-            delay = limits.FLOODED_PAUSE * random.uniform(1, FLOODED_SPREAD)
+        delay = self._retry.delay(session.lasted, error)
         self._report(TunnelLost(error.code, str(error), delay))
-        gevent.sleep(delay)
+        self._retry.wait(delay, error)
 
     def _is_final(self, error: LocaltunnelError) -> bool:
         if isinstance(error, NameUnavailable | LimitReached):

@@ -26,6 +26,8 @@ class Link:
         self.trust = trust
         self._contexts: dict[bool, Context] = {}
         self._by_roots = True
+        self.addresses: Sequence[Address] = ()
+        """Where the backend was looked for last."""
         self._host = ""
         self._session: Ticket | None = None
         self._session_since = 0.0
@@ -46,7 +48,7 @@ class Link:
         Raises a NetworkError, a TrustError, or ConfigError for a file of known servers that cannot be read.
         """
         self.trust.look_up()
-        addresses = resolve([backend.host], backend.port, deadline)
+        addresses = self.addresses = resolve([backend.host], backend.port, deadline)
         if not encrypted:
             self.trust.check_plain()
             return dial(addresses, deadline)

@@ -53,11 +53,12 @@ def resolve(hosts: Sequence[str], port: int, deadline: Deadline) -> list[Address
     """
     found: list[Address] = []
     for host in hosts:
-        found.extend(_literal(host, port) or _look_up(host, port, deadline))
+        found.extend(literals(host, port) or _look_up(host, port, deadline))
     return list(dict.fromkeys(found))
 
 
-def _literal(host: str, port: int) -> list[Address]:
+def literals(host: str, port: int) -> list[Address]:
+    """Return the addresses of ``host`` where nobody has to be asked for them: none for most names."""
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return [Address(socket.AF_INET, ("127.0.0.1", port)), Address(socket.AF_INET6, ("::1", port, 0, 0))]
