@@ -206,7 +206,7 @@ def test_what_the_server_may_say_at_any_time(raw, upstream):
         control.sendall(frame({"concurrency": 1}))
         assert read_to_end(first) == b""
         control.sendall(frame({"drain": 7.0}))
-        assert "7 seconds" in client.wait_for(ServerNotice, 2).text
+        assert "within 7 s" in client.wait_for(ServerNotice, 2).text
 
 
 @pytest.mark.parametrize("how", HOWS)
