@@ -1,5 +1,6 @@
 """localtunnel.net.hangups: peers that go while nobody reads from them."""
 
+import resource
 import socket
 
 import gevent
@@ -68,6 +69,25 @@ def test_a_peer_that_has_closed_for_good_is_heard_of_when_its_kernel_has_forgott
         sockets.keep_asking(theirs)
         ours.close()
         wait_until(lambda: gone)
+
+
+def test_a_shortage_of_descriptors_is_no_error_and_passes(gone: list[str]) -> None:
+    """It is asked for in the midst of work for others, which would be left undone."""
+    hang_ups = HangUps()
+    theirs, ours = pair()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with theirs:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+        try:
+            hang_ups.listen(theirs, lambda: gone.append("unheard"))
+            assert len(hang_ups) == 0
+            hang_ups.forget(theirs)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        hang_ups.listen(theirs, lambda: gone.append("gone"))
+        end(ours, "RST")
+        wait_until(lambda: gone)
+    assert gone == ["gone"]
 
 
 def test_many_that_go_at_once_are_each_heard_of_once(gone: list[str]) -> None:

@@ -34,15 +34,18 @@ class HangUps:
 
     def listen(self, sock: socket.socket, gone: Callable[[], None]) -> None:
         """Call ``gone()`` once, from the hub, when ``sock`` is reset or has failed; its owner calls ``forget`` first,
-        when it closes ``sock`` or listens no more.
+        when it closes ``sock`` or listens no more. While descriptors are short, it may go unnoticed.
         """
         if not _IS_THERE:
             return
-        if self._poll is None:
-            self._poll = select.epoll()
-            self._watcher = gevent.get_hub().loop.io(self._poll.fileno(), READ)
-            self._watcher.start(self._ready)
-        self._poll.register(sock, 0)
+        try:
+            if self._poll is None:
+                self._open()
+            self._poll.register(sock, 0)
+        except OSError:
+            # No more is lost than on other systems, and the caller has others to look after.
+            self._close_unused()
+            return
         self._gone[sock.fileno()] = gone
 
     def forget(self, sock: socket.socket) -> None:
@@ -57,10 +60,18 @@ class HangUps:
             self._unregister(descriptor)
             gone()
 
+    def _open(self) -> None:
+        self._poll = select.epoll()
+        self._watcher = gevent.get_hub().loop.io(self._poll.fileno(), READ)
+        self._watcher.start(self._ready)
+
     def _unregister(self, descriptor: int) -> None:
         with contextlib.suppress(OSError):
             self._poll.unregister(descriptor)
-        if not self._gone:
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self._poll is not None and not self._gone:
             self._watcher.close()
             self._poll.close()
             self._poll = self._watcher = None
