@@ -185,15 +185,12 @@ def test_an_endless_answer_is_read_no_further_than_the_limit():
     assert sent < 200 * MAX_ANSWER
 
 
-@pytest.mark.parametrize(
-    "again", [b"HTTP/1.1 100 Continue\r\n\r\n", b"X-More: and more\r\n"], ids=["interim", "fields"]
-)
-def test_a_head_without_end_is_not_read_to_the_deadline(again):
+def test_a_head_without_end_is_not_read_to_the_deadline():
     def handler(sock):
         read_head(sock)
-        sock.sendall(b"HTTP/1.1 100 Continue\r\n" + b"\r\n" * again.startswith(b"HTTP"))
+        sock.sendall(b"HTTP/1.1 200 OK\r\n")
         while True:
-            sock.sendall(again * 100)
+            sock.sendall(b"X-More: and more\r\n" * 100)
 
     with running_upstream(handler) as port, at_most(5), pytest.raises(Unreachable):
         discover_backend(ServerAddress(LOOPBACK, port), Deadline(60))

@@ -4,12 +4,13 @@ import resource
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import gevent
 import pytest
 from gevent import socket
 from harness import (
+    LOOPBACK,
     Address,
     ClientProcess,
     Program,
@@ -18,10 +19,13 @@ from harness import (
     fetch,
     read_exactly,
     read_head,
+    read_message,
     request,
     running_upstream,
+    unused_port,
     wait_until,
 )
+from harness.v3 import Peer, got, ready
 
 SPARE = 30
 """Descriptors that the program may still open."""
@@ -39,6 +43,9 @@ RESET = struct.pack("ii", 1, 0)
 PIECE = b"e" * 64 * 1024
 
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+
+BUSY = request("demo.localhost", "/hold")
+"""What a visitor asks that is not idle, and so does not give way."""
 
 SETTINGS = "[timeouts]\nhead = 60.0\npool_wait = 60.0\n"
 
@@ -112,7 +119,7 @@ def test_server_without_descriptors(where: str) -> None:
         ceiling = limit(server, SPARE)
         records = len(server.records)
 
-        with flood(getattr(server, where), b""):
+        with flood(getattr(server, where), BUSY if where == "frontend" else b""):
             wait_until(lambda: server.descriptors() >= ceiling, what="the last descriptor to be used")
             until = time.monotonic() + EXHAUSTED_FOR
             while time.monotonic() < until:
@@ -132,12 +139,13 @@ def test_log_stays_small_while_visitors_come_and_go_at_the_limit() -> None:
         ceiling = limit(server, SPARE)
         records = len(server.records)
 
-        with flood(server.frontend, b"") as connections:
+        with flood(server.frontend, BUSY) as connections:
             wait_until(lambda: server.descriptors() >= ceiling, what="the last descriptor to be used")
             until = time.monotonic() + EXHAUSTED_FOR
             while time.monotonic() < until:
                 connections.pop(0).close()
                 connections.append(connect(server.frontend))
+                connections[-1].sendall(BUSY)
                 exchange(visitor)
             assert len(server.records) - records <= MAX_RECORDS
 
@@ -159,3 +167,95 @@ def test_client_without_descriptors() -> None:
         exchange(visitor)
         assert "tunnel_lost" not in [event["event"] for event in client.events]
         assert client.process.poll() is None
+
+
+# The limit, and whom its descriptors are for.
+
+FEW = (256, 1024)
+"""The soft limit and the hard one that a server or a client is started with."""
+
+IDLE = 1020
+"""Visitors that keep their connections: as many as all descriptors but a handful."""
+
+
+@pytest.fixture
+def many() -> Iterator[None]:
+    """Let this process hold both ends of what the test needs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4 * IDLE:
+        pytest.skip(f"this process may have {hard} descriptors only")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4 * IDLE), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.slow
+def test_both_programs_take_as_many_descriptors_as_they_may_have() -> None:
+    with (
+        running_upstream(echo_or_hold) as port,
+        ServerProcess(nofile=FEW) as server,
+        ClientProcess(port, "--log-level=debug", server=server.frontend, name="demo", nofile=FEW) as client,
+    ):
+        record = server.wait_for_record("descriptors")
+        assert (record["before"], record["limit"]) == FEW
+        client.wait_until_open()
+        assert "descriptors limit=1024 before=256" in client.stderr
+        for program in (server, client):
+            assert resource.prlimit(program.pid, resource.RLIMIT_NOFILE) == (1024, 1024)
+
+
+def keep_idle(server: ServerProcess, sockets: list[socket.socket], host: str = "demo.localhost") -> None:
+    """Have one request answered on each of ``sockets``, which stay."""
+    for sock in sockets:
+        sock.sendall(request(host, "/kept"))
+    for sock in sockets:
+        assert read_head(sock).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("many")
+def test_idle_visitors_lock_nobody_out() -> None:
+    """Those who keep a connection open give it up for visitors to come and for clients."""
+    with ExitStack() as stack:
+        port = stack.enter_context(running_upstream(answer_kept))
+        server = stack.enter_context(ServerProcess(nofile=FEW))
+        first = stack.enter_context(ClientProcess(port, server=server.frontend, name="demo"))
+        first.wait_until_open()
+        for _ in range(IDLE // 20):
+            keep_idle(server, [stack.enter_context(connect(server.frontend)) for _ in range(20)])
+        assert server.descriptors() < FEW[1]
+        second = stack.enter_context(ClientProcess(port, server=server.frontend, name="second"))
+        second.wait_until_open()
+        for name in ("demo", "second"):
+            asked = request(f"{name}.localhost", "/kept", fields="Connection: close\r\n")
+            assert fetch(server.frontend, asked).status == 200
+        assert "cannot accept, pausing" not in [record["event"] for record in server.records]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("kind", ["http", "tcp"])
+def test_visitors_who_wait_leave_the_client_its_connections(kind: str) -> None:
+    """They hold a descriptor each until the client's connections come, for which there has to be one."""
+    ports = "--tcp-ports={0}-{0}".format(unused_port())
+    with ExitStack() as stack:
+        config = "[timeouts]\npool_wait = 60.0\n[limits]\nwaiting_visitors = 2000\n"
+        server = stack.enter_context(ServerProcess(ports, config=config, nofile=FEW))
+        peer = stack.enter_context(Peer(server.backend, kind=kind))
+        where = server.frontend if kind == "http" else (LOOPBACK, int(ports[-5:].lstrip("=-")))
+        for _ in range(FEW[1]):
+            with suppress(OSError):
+                visitor = stack.enter_context(connect(where))
+                visitor.sendall(request("demo.localhost") * (kind == "http"))
+        wait_until(lambda: server.descriptors() >= FEW[1] * 3 // 4, what="as many visitors as may wait")
+        for _ in range(FEW[1] // 8):
+            with peer.park() as proxy:
+                number = read_message(proxy)["proxy"]["id"]
+                proxy.sendall(got(number) + ready(number))
+        assert "cannot accept, pausing" not in [record["event"] for record in server.records]
+
+
+def answer_kept(sock: socket.socket) -> None:
+    """Answer request after request."""
+    while read_head(sock):
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")

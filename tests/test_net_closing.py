@@ -206,3 +206,33 @@ def is_reset_now(sock):
     with pytest.raises(ConnectionResetError):
         sock.recv(1)
     return True
+
+
+def test_the_oldest_goes_first_where_descriptors_are_short():
+    lingering = Lingering()
+    pairs = [pair(), pair()]
+    for theirs, _ in pairs:
+        lingering.linger(theirs)
+    assert lingering.end_oldest()
+    assert [theirs.fileno() >= 0 for theirs, _ in pairs] == [False, True]
+    assert lingering.end_oldest()
+    assert not lingering.end_oldest()
+    for _, ours in pairs:
+        ours.close()
+
+
+def test_a_peer_that_floods_is_held_unread_and_reads_what_was_said_before():
+    lingering = Lingering()
+    theirs, ours = pair()
+    theirs.send(b"flooded")
+    lingering.hold(theirs, 0.5, read=False)
+    ours.settimeout(0.3)
+    sent = 0
+    with pytest.raises(TimeoutError):
+        while True:
+            sent += ours.send(UNREAD)
+    assert sent > 0
+    ours.settimeout(CAP)
+    assert ours.recv(100) == b"flooded"
+    wait_until(lambda: len(lingering) == 0)
+    ours.close()

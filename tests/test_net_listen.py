@@ -12,6 +12,7 @@ from harness import LOOPBACK, connect, listening, unused_port, wait_until
 from localtunnel.errors import ListenError
 from localtunnel.net import closing
 from localtunnel.net.address import parse_bind
+from localtunnel.net.descriptors import Share
 from localtunnel.net.listen import QUIET, SHORTEST_PAUSE, listen
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -239,3 +240,36 @@ def no_free_descriptor():
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for number in fillers:
             os.close(number)
+
+
+def test_beyond_its_share_a_listener_takes_the_place_of_what_gives_way(accepted):
+    """Where nothing gives way, whoever accepts sees by the number that there are no more."""
+    fillers = [socket.socket() for _ in range(32)]
+    idle = fillers.pop()
+    number = idle.fileno()
+
+    def give_way():
+        nonlocal idle
+        if idle is None:
+            return False
+        idle.close()
+        idle = None
+        return True
+
+    share = Share(0, give_way)
+    (listener,) = listen(parse_bind("127.0.0.1:0"), loopback=True, accept=accepted, what="frontend", share=share)
+    fillers.extend(socket.socket() for _ in range(2))
+    listener.start()
+    try:
+        for count in (1, 2):
+            with connect(listener.address[:2]) as peer:
+                wait_until(lambda count=count: len(accepted.sockets) == count)
+                accepted.sockets[-1].send(b"x")
+                assert peer.recv(1) == b"x"
+        first, second = (sock.fileno() for sock in accepted.sockets)
+        assert first == number
+        assert second > number
+    finally:
+        listener.stop()
+        for sock in fillers:
+            sock.close()

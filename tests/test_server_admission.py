@@ -370,3 +370,26 @@ class AnyOrder(RuleBasedStateMachine):
 
 AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 test_any_order = AnyOrder.TestCase
+
+
+# Descriptors.
+
+
+def test_idle_connections_give_way_whoever_has_them_and_busy_ones_do_not() -> None:
+    house = House(visitors=100)
+    idle = [house.enter(A), house.enter(B)]
+    busy = house.enter(C, idle=False)
+    assert house.admission.give_way()
+    assert house.admission.give_way()
+    assert not house.admission.give_way()
+    assert all(visitor.closed for visitor in idle)
+    assert not busy.closed
+    assert house.admission.open == 1
+
+
+def test_a_visitor_with_a_descriptor_that_is_kept_for_clients_is_refused() -> None:
+    admission = Admission(Limits(**NONE), Networks.parse(()), 10)
+    admission.enter(A, Visitor(), NOW, 9)
+    with pytest.raises(ServerFull):
+        admission.enter(A, Visitor(), NOW, 10)
+    assert admission.open == 1

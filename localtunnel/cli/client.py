@@ -1,6 +1,7 @@
 """``lt-client``: gives a local server a public address for as long as it runs."""
 
 import gc
+import logging
 import os
 import signal
 import sys
@@ -144,11 +145,14 @@ def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, q
     from localtunnel.cli.login import find_shared_token
     from localtunnel.cli.writer import LineWriter, Stream
     from localtunnel.client.app import Client
+    from localtunnel.net.descriptors import raise_limit
 
     writer, out = LineWriter(), Stream(sys.stdout)
     try:
         report, failed = _output(writer, out, as_json=as_json, quiet=quiet)
         log.take_over_hub()
+        before, now = raise_limit()
+        logging.getLogger("localtunnel.client").debug("descriptors", extra={"limit": now, "before": before})
         client = Client(settings, report, token, find_shared_token(settings))
         # A tunnel whose URL nobody has seen is of no use. One that was seen goes on when a disk fills up later.
         out.on_useless = _stopper(client)

@@ -1,5 +1,6 @@
 """``lt-server``: the public side, which gives visitors' connections to the clients that wait for them."""
 
+import logging
 import os
 import signal
 from collections.abc import Mapping
@@ -92,8 +93,11 @@ def _serve(arguments: Mapping[str, Any]) -> int:
     settings = config.server_config(arguments, os.environ)
     log.configure(settings.log_level, settings.log_format, os.environ)
     # The server brings gevent with it, which none of the checks above had to wait for.
+    from localtunnel.net.descriptors import raise_limit
     from localtunnel.server.app import Server
 
     log.take_over_hub()
+    before, now = raise_limit()
+    logging.getLogger("localtunnel.server").info("descriptors", extra={"limit": now, "before": before})
     stopped_by = Server(settings).run()
     return exit_codes.INTERRUPTED if stopped_by == signal.SIGINT else exit_codes.CLEAN

@@ -83,6 +83,13 @@ class Lingering:
         else:
             self._add(_Entry(self, sock, b"", seconds, seconds, read=read))
 
+    def end_oldest(self) -> bool:
+        """Close the connection that lingers for longest; say whether there was one."""
+        for entry in self._entries:
+            entry.end()
+            return True
+        return False
+
     def end(self) -> None:
         """Close every lingering connection: its owner stops. Idempotent."""
         for entry in list(self._entries):

@@ -1,11 +1,60 @@
-"""The kernel's table of this process's descriptors, grown before visitors come."""
+"""How many descriptors this process has, whom they are for, and the kernel's table of them."""
 
+import contextlib
 import fcntl
 import os
 import resource
+from collections.abc import Callable
+from typing import NamedTuple
+
+MOST = 1 << 20
+"""Descriptors that are asked for at most: what Linux allows unless it is told otherwise
+(fs.nr_open). Some containers have a hard limit of a billion."""
+
+BACKEND_PART = 4
+"""One part in so many of the descriptors is for connections of clients alone. A visitor
+waits for a connection of the client; visitors that take every descriptor wait in vain."""
 
 RESERVED = 4096
 """Descriptors that fit in the table from the start: 8 bytes of kernel memory each, and more than most pools need."""
+
+
+def raise_limit() -> tuple[int, int]:
+    """Let this process have as many descriptors as its hard limit allows; return how many it had, and how many now.
+
+    The soft limit is often 1024, for programs that use select(2).
+    """
+    before = limit()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
+    if before < wanted:
+        # macOS says that it has no limit, and refuses to have none.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return before, limit()
+
+
+def limit() -> int:
+    """Return how many descriptors this process may have."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if soft == resource.RLIM_INFINITY else soft
+
+
+class Share(NamedTuple):
+    """Which descriptors the connections of a listener may have, and what makes room.
+
+    ``give_way()`` closes a connection that is not in use, and says whether there was one.
+    The kernel gives out the lowest number that is free, so that a number ``below`` which
+    a descriptor is says how many are in use.
+    """
+
+    below: int = MOST
+    give_way: Callable[[], bool] = lambda: False
+
+
+def for_visitors() -> int:
+    """Return the number below which the descriptors of visitors have to be."""
+    return limit() - limit() // BACKEND_PART
 
 
 def reserve(count: int = RESERVED) -> None:

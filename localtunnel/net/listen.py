@@ -11,7 +11,8 @@ from gevent.server import StreamServer
 from localtunnel.errors import ListenError
 from localtunnel.net import closing
 from localtunnel.net.address import Bind
-from localtunnel.net.sockets import Socket, format_address, is_shortage, plain_host, prepare
+from localtunnel.net.descriptors import Share
+from localtunnel.net.sockets import Socket, format_address, is_shortage, lowered, plain_host, prepare
 
 log = logging.getLogger("localtunnel.net")
 
@@ -30,18 +31,23 @@ LOOPBACK = ("127.0.0.1", "::1")
 
 Accept = Callable[[Socket, str, int], None]
 
+ALL = Share()
+"""The share of a listener whose connections may have every descriptor."""
+
 
 class Listener(StreamServer):
     """Calls ``accept(sock, host, port)`` of the peer in the hub for every connection; it owns the socket from there.
 
-    When descriptors or memory run out, accepting pauses with growing delays, says so once, and resumes by itself.
+    When descriptors run out, or those of the listener's ``share``, connections that are not in use give way. When there
+    are none, accepting pauses with growing delays, says so once, and resumes by itself.
     """
 
     max_accept = 16
 
-    def __init__(self, listener: socket.socket, accept: Accept, what: str) -> None:
+    def __init__(self, listener: socket.socket, accept: Accept, what: str, share: Share = ALL) -> None:
         super().__init__(listener, handle=accept)
         self._what = what
+        self._share = share
         self._told_at = -QUIET
         self._told = False
         self._pauses = 0
@@ -60,6 +66,8 @@ class Listener(StreamServer):
             return None
         except OSError as error:
             if is_shortage(error):
+                if self._share.give_way():
+                    return self.do_read()
                 self._pause(error)
                 return None
             if error.errno in (errno.ECONNABORTED, errno.EPERM, errno.EPROTO):
@@ -69,6 +77,9 @@ class Listener(StreamServer):
         if self._told:
             self._told = False
             log.warning("accepting again", extra={"listener": self._what, "pauses": self._pauses})
+        if sock.fileno() >= self._share.below and self._share.give_way():
+            # Into the place of what was closed, or these would be used up one by one.
+            sock = lowered(sock)
         return sock, plain_host(address[0]), address[1]
 
     def do_handle(self, sock: Socket, host: str, port: int) -> None:
@@ -92,7 +103,7 @@ class Listener(StreamServer):
         self._pause_length = min(LONGEST_PAUSE, self._pause_length * 2)
 
 
-def listen(bind: Bind, *, loopback: bool, accept: Accept, what: str) -> list[Listener]:
+def listen(bind: Bind, *, loopback: bool, accept: Accept, what: str, share: Share = ALL) -> list[Listener]:
     """Listen on ``bind`` and return a Listener for each socket, not yet started; ``stop`` closes it.
 
     Without a host: the loopback addresses of both families when ``loopback``, else every interface of both. Raises
@@ -107,7 +118,7 @@ def listen(bind: Bind, *, loopback: bool, accept: Accept, what: str) -> list[Lis
         for sock in sockets:
             closing.close(sock)
         raise
-    return [Listener(sock, accept, what) for sock in sockets]
+    return [Listener(sock, accept, what, share) for sock in sockets]
 
 
 def _hosts(bind: Bind, *, loopback: bool) -> tuple[str, ...]:

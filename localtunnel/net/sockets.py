@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import socket
 import sys
 from typing import Any
@@ -141,6 +142,13 @@ def is_of_this_machine(family: int, sockaddr: tuple[Any, ...]) -> bool:
 def pending_error(sock: socket.socket) -> bool:
     """Say whether the kernel knows already that ``sock`` has failed; asking clears what it knows."""
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
+
+def lowered(sock: socket.socket) -> socket.socket:
+    """Return ``sock``, which is closed, under the lowest descriptor that is free; the socket itself is the same."""
+    moved = socket.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
+    sock.close()
+    return moved
 
 
 def is_shortage(error: OSError) -> bool:

@@ -10,8 +10,13 @@ A full server. When all places are taken, a newcomer gets that of an idle connec
 that is more than a fair share (all places, divided among those who are here) and more than the newcomer would have. So
 one address, or a hundred, can fill the server and nobody else is kept out; and who has no more than a share loses
 nothing. A request that is being served is never cut.
+
+When descriptors are short. Those that are not below ``descriptors`` are for connections of
+clients, which visitors wait for. Before a newcomer has one of them, any idle connection
+goes (``give_way``), shares or not; where there is none, the newcomer is refused.
 """
 
+import sys
 from collections import OrderedDict
 from functools import lru_cache
 from ipaddress import IPv6Address
@@ -84,9 +89,10 @@ class Place:
 class Admission:
     """Admits visitors, within the limits of the server's owner. ``exempt`` have none of their own."""
 
-    def __init__(self, limits: Limits, exempt: Networks) -> None:
+    def __init__(self, limits: Limits, exempt: Networks, descriptors: int = sys.maxsize) -> None:
         self._limits = limits
         self._exempt = exempt
+        self._descriptors = descriptors
         self._connection_rate = _rate(limits.address_connection_rate)
         self._request_rate = _rate(limits.address_request_rate)
         self._present: dict[str, _Address] = {}
@@ -95,8 +101,8 @@ class Admission:
         self._answers = Bucket(Rate(ANSWERS_PER_SECOND))
         self.open = 0
 
-    def enter(self, host: str, holder: Holder, now: float) -> Place:
-        """Take a place for a new connection from ``host``.
+    def enter(self, host: str, holder: Holder, now: float, descriptor: int = -1) -> Place:
+        """Take a place for a new connection from ``host``, which has this ``descriptor``.
 
         Raises ``TooManyRequests`` when the address has had its share, ``ServerFull`` when nobody can make room; the
         caller answers if it ``may_answer``, and closes the connection.
@@ -104,11 +110,19 @@ class Admission:
         address = self._find(host)
         self._check(address, now)
         limit = self._limits.visitors
-        if limit and self.open >= limit and not self._make_room(address):
+        if not self.may_have(descriptor) or (limit and self.open >= limit and not self._make_room(address)):
             raise ServerFull("The server has reached its limit of visitors; try again in a few seconds.")
         place = Place(self, address, holder)
         self._add(place, address)
         return place
+
+    def may_have(self, descriptor: int) -> bool:
+        """Say whether a visitor may keep ``descriptor``."""
+        return descriptor < self._descriptors
+
+    def give_way(self) -> bool:
+        """Close an idle connection, whoever has it; say whether there was one."""
+        return self._give_up_above(0)
 
     def request(self, host: str, now: float) -> None:
         """Count a request from ``host``, whom a trusted proxy has named in it. Raises ``TooManyRequests``."""
@@ -189,9 +203,14 @@ class Admission:
         """Let an idle connection of somebody with more than a share be closed; say whether one was."""
         mine = len(newcomer.places)
         share = self._limits.visitors // (len(self._present) + (mine == 0))
+        # Who would otherwise be refused rather loses an idle connection of its own.
+        return self._give_up_above(max(share, mine + 1)) or _give_up_idle(newcomer)
+
+    def _give_up_above(self, most: int) -> bool:
+        """Close an idle connection of an address that has more than ``most``; say whether there was one."""
         left = LOOKED_AT
         for number in sorted(self._by_number, reverse=True):
-            if number <= max(share, mine + 1):
+            if number <= most:
                 break
             same = self._by_number[number]
             for address in list(same)[:left]:
@@ -203,8 +222,7 @@ class Admission:
                 left -= 1
             if not left:
                 break
-        # Who would otherwise be refused rather loses an idle connection of its own.
-        return _give_up_idle(newcomer)
+        return False
 
 
 def _give_up_idle(address: _Address) -> bool:

@@ -15,6 +15,7 @@ from localtunnel.http.networks import Networks
 from localtunnel.net import descriptors, signals
 from localtunnel.net.address import Bind, PublicUrl, parse_bind, parse_public
 from localtunnel.net.closing import Lingering
+from localtunnel.net.descriptors import Share
 from localtunnel.net.listen import Accept, Listener, listen
 from localtunnel.protocol.reserved import Reserved
 from localtunnel.server import bans, leases
@@ -82,6 +83,10 @@ class Server:
         )
         self._meta = Meta(config.domain, self.registry, self._joins)
         self._public = parse_public(config.public_url) if config.public_url else None
+        exempt = Networks.parse((*config.limits.exempt, *config.trusted_proxies))
+        self._visitors = Share(descriptors.for_visitors(), self._give_way)
+        self._admission = Admission(config.limits, exempt, self._visitors.below)
+        ports.share = self._visitors
         self._frontend = Frontend(config, self._make_edge(config, ids))
         self._ticker = Ticker(self._tick)
         self._backend_listeners: list[Listener] = []
@@ -116,9 +121,10 @@ class Server:
             self._bans.load()
             self.registry.restore(self._config.timeouts.lease, self._ports.inherit)
             self._admin.start()
-            self._backend_listeners = self._listen(parse_bind(self._config.backend), self._backend.accept, "backend")
+            bind, share = parse_bind(self._config.backend), Share(give_way=self._give_way)
+            self._backend_listeners = self._listen(bind, self._backend.accept, "backend", share)
             bind = parse_bind(self._config.frontend)
-            self._frontend_listeners = self._listen(bind, self._frontend.accept, "frontend")
+            self._frontend_listeners = self._listen(bind, self._frontend.accept, "frontend", self._visitors)
         except BaseException:
             self._stop_listening()
             self._forget()
@@ -188,7 +194,7 @@ class Server:
 
     def _make_edge(self, config: ServerConfig, ids: "itertools.count[int]") -> Edge | PlainEdge:
         routes = Routes(self.registry, self._meta, warns=config.warning_page)
-        admission = Admission(config.limits, Networks.parse((*config.limits.exempt, *config.trusted_proxies)))
+        admission = self._admission
         if config.edge == "join":
             return PlainEdge(config, routes, admission, ids, self._lingering)
         proto = self._public.scheme if self._public else "http"
@@ -209,8 +215,12 @@ class Server:
                 extra={"domain": self._config.domain},
             )
 
-    def _listen(self, bind: Bind, accept: Accept, what: str) -> list[Listener]:
-        return listen(bind, loopback=self._config.domain == "localhost", accept=accept, what=what)
+    def _listen(self, bind: Bind, accept: Accept, what: str, share: Share) -> list[Listener]:
+        return listen(bind, loopback=self._config.domain == "localhost", accept=accept, what=what, share=share)
+
+    def _give_way(self) -> bool:
+        """Close a connection that is not in use, where descriptors are short; say whether there was one."""
+        return self._lingering.end_oldest() or self._admission.give_way()
 
     def _forget(self) -> None:
         """Let go of the data directory, in which everything is written by then. Blocks; may be called twice."""

@@ -72,7 +72,7 @@ class Edge:
         connection = Connection(self, sock, host, port, Forwarding(host, self._proto), is_shared=is_shared)
         now = time.monotonic()
         try:
-            connection.place = self._admission.enter(host, connection, now)
+            connection.place = self._admission.enter(host, connection, now, sock.fileno())
         except VisitorError as error:
             if self._admission.may_answer(now):
                 connection.answer(error, None)

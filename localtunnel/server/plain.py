@@ -54,7 +54,7 @@ class PlainEdge:
         visitor = _Newcomer(sock, host, port, HeadReader(self._config.limits.head_bytes))
         now = time.monotonic()
         try:
-            visitor.place = self._admission.enter(host, visitor, now)
+            visitor.place = self._admission.enter(host, visitor, now, sock.fileno())
             head = visitor.feed(received) if received else visitor.read()
         except VisitorError as error:
             if visitor.place is not None or self._admission.may_answer(now):

@@ -9,7 +9,7 @@ from localtunnel.net import closing
 from localtunnel.net.address import MAX_PORT, Bind
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import SocketEnd
-from localtunnel.net.listen import Accept, Listener, listen
+from localtunnel.net.listen import ALL, Accept, Listener, listen
 from localtunnel.net.sockets import Socket, format_address
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.claims import Claim
@@ -52,6 +52,8 @@ class Ports:
         self._loopback = loopback
         self._wait = wait
         self.lost: Callable[[Claim], None] = lambda claim: None
+        self.share = ALL
+        """Which descriptors visitors may have."""
         self._holders: dict[int, Claim] = {}
         self._next = 0
 
@@ -96,7 +98,11 @@ class Ports:
         """Listen on ``port`` for the visitors of ``tunnel``; the caller stops the listeners. Raises PortRefused."""
         try:
             listeners = listen(
-                Bind(self._host, port), loopback=self._loopback, accept=self._acceptor(tunnel, ids), what="tcp-ports"
+                Bind(self._host, port),
+                loopback=self._loopback,
+                accept=self._acceptor(tunnel, ids),
+                what="tcp-ports",
+                share=self.share,
             )
         except ListenError as error:
             raise PortRefused(f"Port {port} cannot be used: another program on the server is using it.") from error
@@ -109,6 +115,9 @@ class Ports:
             def refuse(error: VisitorError) -> None:
                 closing.reset(sock)
 
+            if sock.fileno() >= self.share.below:
+                closing.reset(sock)
+                return
             try:
                 if tunnel.rules is not None:
                     tunnel.rules.check_address(host)

@@ -21,7 +21,15 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 class Program:
     """A command of ours in a process of its own. stdout and stderr go to files, so that it never waits for the test."""
 
-    def __init__(self, command: str, arguments: list[str], config: str | None, env: Mapping[str, str] | None) -> None:
+    def __init__(
+        self,
+        command: str,
+        arguments: list[str],
+        config: str | None,
+        env: Mapping[str, str] | None,
+        nofile: tuple[int, int] | None = None,
+    ) -> None:
+        """``nofile`` is the soft and the hard limit on its descriptors, where they are not the test's own."""
         self._directory = tempfile.TemporaryDirectory(prefix="localtunnel-test-")
         self._out = Path(self._directory.name, "stdout")
         self._err = Path(self._directory.name, "stderr")
@@ -31,7 +39,7 @@ class Program:
             arguments = [f"--config={path}", *arguments]
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "bin" / command), *arguments],
+                [*_limiting(nofile), sys.executable, str(ROOT / "bin" / command), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -108,9 +116,10 @@ class ServerProcess(Program):
         backend_port: int = 0,
         config: str | None = None,
         env: Mapping[str, str] | None = None,
+        nofile: tuple[int, int] | None = None,
     ) -> None:
         ports = [f"--frontend={LOOPBACK}:{frontend_port}", f"--backend={LOOPBACK}:{backend_port}"]
-        super().__init__("lt-server", [*ports, "--log-format=json", *arguments], config, env)
+        super().__init__("lt-server", [*ports, "--log-format=json", *arguments], config, env, nofile)
         try:
             listens = self.wait_for_record("listening")
         except BaseException:
@@ -148,11 +157,12 @@ class ClientProcess(Program):
         config: str | None = None,
         env: Mapping[str, str] | None = None,
         as_json: bool = True,
+        nofile: tuple[int, int] | None = None,
     ) -> None:
         options = [f"--server={server[0]}:{server[1]}"]
         options += [] if name is None else [f"--name={name}"]
         options += ["--json"] if as_json else []
-        super().__init__("lt-client", [*options, *arguments, str(target)], config, env)
+        super().__init__("lt-client", [*options, *arguments, str(target)], config, env, nofile)
 
     def __enter__(self) -> "ClientProcess":
         return self
@@ -176,6 +186,13 @@ def metrics_of(frontend: Address) -> dict[str, Any]:
     """Return what the server there counts, by name."""
     response = fetch(frontend, request("localhost", "/meta/metrics"))
     return {metric["name"]: metric["value"] for metric in json.loads(response.body)}
+
+
+def _limiting(nofile: tuple[int, int] | None) -> list[str]:
+    if nofile is None:
+        return []
+    soft, hard = nofile
+    return ["sh", "-c", f'ulimit -S -n {soft} && ulimit -H -n {hard} && exec "$@"', "sh"]
 
 
 def _clean_environment() -> dict[str, str]:
