@@ -47,6 +47,7 @@ class Watched:
         self.told = []
         self.errors = []
         self.lingering = Lingering()
+        self.half_closed = None
         self.visit = Visit(1, sock, assignment, first, upstream, self)
 
     def start(self):

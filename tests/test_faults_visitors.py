@@ -5,17 +5,23 @@ import struct
 import gevent
 import pytest
 from gevent import socket
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 from harness import (
     CAP,
+    LOOPBACK,
     ClientProcess,
     ServerProcess,
     connect,
+    frontend,
     is_reset,
     read_exactly,
     read_head,
+    read_to_end,
     request,
+    running_client,
+    running_server,
     running_upstream,
+    unused_port,
     wait_until,
 )
 
@@ -79,3 +85,75 @@ def test_visitor_learns_that_the_upstream_has_broken_off() -> None:
         with connect(server.frontend) as visitor:
             visitor.sendall(request("demo.localhost"))
             assert is_reset(visitor)
+
+
+VISITORS_GONE = 10
+NEVER = 60.0
+SOON = 0.4
+UPGRADE = request("demo.localhost", fields="Connection: Upgrade\r\nUpgrade: websocket\r\n")
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+@pytest.mark.usefixtures("no_leaks")
+@pytest.mark.parametrize(("server_cuts", "client_cuts"), [(SOON, NEVER), (NEVER, SOON)], ids=["server", "client"])
+@pytest.mark.parametrize("what", ["a TCP tunnel", "a WebSocket", "join mode"])
+def test_visitors_who_have_gone_do_not_stay_although_the_upstream_never_ends(
+    what: str, server_cuts: float, client_cuts: float
+) -> None:
+    """Whichever of the two programs is the less patient cuts, and the other one is told."""
+    over = Event()
+
+    def listen_for_ever(sock: socket.socket) -> None:
+        sock.sendall(b"hello" if what == "a TCP tunnel" else SWITCHING)
+        while sock.recv(65536):
+            pass
+        over.wait()
+
+    port = unused_port()
+    settings = {"tcp_ports": f"{port}-{port}", "edge": "join" if what == "join mode" else "http"}
+    kind = "tcp" if what == "a TCP tunnel" else "http"
+    with (
+        running_upstream(listen_for_ever) as target,
+        running_server(**settings, timeouts={"half_closed": server_cuts}) as server,
+        running_client(
+            frontend(server), target, name="demo", kind=kind, timeouts={"half_closed": client_cuts}
+        ) as client,
+    ):
+        for _ in range(VISITORS_GONE):
+            with connect((LOOPBACK, port) if kind == "tcp" else frontend(server)) as visitor:
+                if kind == "http":
+                    visitor.sendall(UPGRADE)
+                assert visitor.recv(1)
+        wait_until(lambda: not server.joins, what="the server forgets them")
+        wait_until(lambda: not client.client.visitors, what="the client forgets them")
+        over.set()
+
+
+@pytest.mark.usefixtures("no_leaks")
+@pytest.mark.parametrize("what", ["a TCP tunnel", "a WebSocket"])
+def test_a_visitor_who_only_listens_is_served_for_as_long_as_something_comes(what: str) -> None:
+    said = b"event" * 8
+
+    def tell(sock: socket.socket) -> None:
+        sock.sendall(b"" if what == "a TCP tunnel" else SWITCHING)
+        while sock.recv(65536):
+            pass
+        for start in range(0, len(said), 5):
+            # The pauses are what is tested: shorter than the patience, all together longer.
+            gevent.sleep(SOON / 3)
+            sock.sendall(said[start : start + 5])
+
+    port = unused_port()
+    kind = "tcp" if what == "a TCP tunnel" else "http"
+    impatient = {"half_closed": SOON}
+    with (
+        running_upstream(tell) as target,
+        running_server(tcp_ports=f"{port}-{port}", timeouts=impatient) as server,
+        running_client(frontend(server), target, name="demo", kind=kind, timeouts=impatient),
+        connect((LOOPBACK, port) if kind == "tcp" else frontend(server)) as visitor,
+    ):
+        if kind == "http":
+            visitor.sendall(UPGRADE)
+            read_head(visitor)
+        visitor.shutdown(socket.SHUT_WR)
+        assert read_to_end(visitor) == said

@@ -98,7 +98,7 @@ class Client:
         self._server = parse_server(config.server)
         self._upstream = Upstream(parse_target(config.target), config.timeouts.upstream)
         self._link = Link(_trust(config, str(self._server), token))
-        self._visits = Visits(self._upstream, report)
+        self._visits = Visits(self._upstream, report, config.timeouts.half_closed)
         self._options = from_config(config)
         self._fallback = Fallback(config, self._options, self._link, report)
         self._chosen = config.name is not None

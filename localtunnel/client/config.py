@@ -22,6 +22,7 @@ class Timeouts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     reply: Seconds = 10.0
     heartbeat: Seconds = limits.CLIENT_HEARTBEAT_TIMEOUT
     upstream: Seconds = 5.0
+    half_closed: Seconds = limits.HALF_CLOSED
     retry_first: Seconds = 0.5
     retry_longest: Seconds = 30.0
 

@@ -21,6 +21,7 @@ from localtunnel.http.request import HeadReader, RequestHead
 from localtunnel.net import closing
 from localtunnel.net.closing import Lingering
 from localtunnel.net.ends import SocketEnd
+from localtunnel.net.half_closed import HalfClosed
 from localtunnel.net.relay import Relay
 from localtunnel.net.sockets import Socket
 from localtunnel.net.tls_end import begin_stream, stream_end
@@ -34,6 +35,9 @@ class Watcher(Protocol):
 
     lingering: Lingering
     """Where the connection of a visitor goes that has been told of a failure."""
+
+    half_closed: HalfClosed
+    """What looks after visits one side of which has ended."""
 
     def visit_joined(self, visit: "Visit") -> RequestTap | None:
         """The upstream is connected; return who is to be shown what passes."""
@@ -147,7 +151,14 @@ class Visit:
         server = stream_end(SocketEnd(self._sock, "server"), self._stream)
         self.tap = self._watcher.visit_joined(self)
         # Many servers send the head of an answer by itself, and the body waits until that is acknowledged.
-        relay = self._relay = Relay(server, SocketEnd(sock, "upstream"), self._ended, tap=self.tap, prompt=True)
+        relay = self._relay = Relay(
+            server,
+            SocketEnd(sock, "upstream"),
+            self._ended,
+            tap=self.tap,
+            prompt=True,
+            half_closed=self._watcher.half_closed,
+        )
         first, self.first = self.first, b""
         relay.start(to_b=first)
 

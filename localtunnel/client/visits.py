@@ -10,8 +10,9 @@ from localtunnel.client.upstream import Upstream
 from localtunnel.client.visit import Visit, failure_of
 from localtunnel.errors import NetworkError
 from localtunnel.net.closing import Lingering
+from localtunnel.net.half_closed import HalfClosed
 from localtunnel.net.sockets import Socket
-from localtunnel.protocol import messages
+from localtunnel.protocol import limits, messages
 from localtunnel.protocol.codec import encode
 from localtunnel.protocol.messages import Assignment, Failed
 
@@ -19,9 +20,13 @@ from localtunnel.protocol.messages import Assignment, Failed
 class Visits:
     """Begins every visit and reports what becomes of it: its requests, or where it has none, itself."""
 
-    def __init__(self, upstream: Upstream, report: Callable[[Event], None]) -> None:
+    def __init__(
+        self, upstream: Upstream, report: Callable[[Event], None], patience: float = limits.HALF_CLOSED
+    ) -> None:
+        """``patience``: for how many seconds a connection one side of which has ended may be silent."""
         self._upstream = upstream
         self._report = report
+        self.half_closed = HalfClosed(patience)
         self.lingering = Lingering()
         self._requests = RequestLog(report)
         self._numbers = itertools.count(1)
@@ -45,6 +50,7 @@ class Visits:
         for visit in list(self._visits):
             visit.abort(reason)
         self.lingering.end()
+        self.half_closed.close()
         self._requests.close()
 
     def visit_joined(self, visit: Visit) -> RequestTap | None:

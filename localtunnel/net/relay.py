@@ -14,8 +14,9 @@ import gevent
 
 from localtunnel.net import closing
 from localtunnel.net.ends import End
+from localtunnel.net.half_closed import HalfClosed
 from localtunnel.net.pump import Side
-from localtunnel.net.sockets import acknowledge
+from localtunnel.net.sockets import acknowledge, has_peer_ended, is_acknowledged, pending_error
 from localtunnel.net.splice import PIPE_SIZE
 
 HELD_EOF_IDLE = 60.0
@@ -59,13 +60,14 @@ class Relay:
 
     ``hold_eof`` keeps ``a``'s EOF from ``b`` until ``b`` has ended too: for a peer that takes a FIN as the end of both
     directions. ``tap`` is shown what passes. ``prompt``: what comes from ``b`` is
-    acknowledged at once, unless the tap knows that ``b`` waits for ``a`` now.
+    acknowledged at once, unless the tap knows that ``b`` waits for ``a`` now. ``half_closed``
+    looks after the relay while one side has ended and the other has not.
 
     Where ``on_unanswered`` is given and ``b`` ends without a single byte, that is called instead of ``on_end``, with
     ``b`` closed and ``a`` given back untouched.
     """
 
-    __slots__ = ("_a", "_b", "_hold_eof", "_on_end", "_on_unanswered", "_prompt", "_tap", "_timer")
+    __slots__ = ("_a", "_b", "_half_closed", "_hold_eof", "_on_end", "_on_unanswered", "_prompt", "_tap", "_timer")
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class Relay:
         on_unanswered: Callable[[], None] | None = None,
         tap: Tap | None = None,
         prompt: bool = False,
+        half_closed: HalfClosed | None = None,
     ) -> None:
         self._a = Side(a)
         self._b = Side(b)
@@ -84,6 +87,7 @@ class Relay:
         self._b.bind(self, self._a, filtered=prompt or tap is not None)
         self._tap = tap
         self._prompt = prompt
+        self._half_closed = half_closed
         self._on_end = on_end
         self._hold_eof = hold_eof
         self._on_unanswered = on_unanswered
@@ -155,6 +159,8 @@ class Relay:
             self._wait_with_eof()
         elif not side.other.backlog:
             self.all_written(side.other)
+        if self._half_closed is not None and not self._a.closed:
+            self._half_closed.add(self)
 
     def all_written(self, side: Side) -> None:
         """Everything read from the other side, which has ended, was written to ``side``."""
@@ -184,8 +190,7 @@ class Relay:
             side.reading = False
             self.read_ended(side)
             return
-        reason = "timed out" if error.errno == errno.ETIMEDOUT else "reset"
-        self.abort(f"{side.end.label} {reason}")
+        self.abort(_failed(side, error.errno))
 
     def write_failed(self, side: Side) -> None:
         """``side`` takes no more bytes. What it still has to say is passed on; what was for it is dropped."""
@@ -197,12 +202,57 @@ class Relay:
         if not side.reading and not side.other.backlog:
             self.all_written(side.other)
 
+    # While one side has ended.
+
+    @property
+    def moved(self) -> int:
+        """How many bytes have been written to either end."""
+        return self._a.count + self._b.count - len(self._a.backlog) - len(self._b.backlog)
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether an EOF is held back, or a peer's kernel has not yet got all that was written to it."""
+        return self._is_holding() or not all(is_acknowledged(side.end.sock) for side in (self._a, self._b))
+
+    def failure(self) -> str | None:
+        """Return what has become of an end that is not watched: it has said everything, or the other is not ready."""
+        for side in (self._a, self._b):
+            if not side.reading or side.other.backlog:
+                error = pending_error(side.end.sock)
+                if error:
+                    return _failed(side, error)
+        return None
+
+    def look(self) -> None:
+        """Look after an end that is not read, since the other does not take what it has said; now and then.
+
+        Nothing tells meanwhile that it has failed, or that it has said everything.
+        """
+        for side in (self._a, self._b):
+            if side.reading and side.other.backlog:
+                reason = self.failure()
+                if reason is not None:
+                    self.abort(reason)
+                    return
+                if self._half_closed is not None and has_peer_ended(side.end.sock):
+                    self._half_closed.add(self)
+
+    def give_up(self, reason: str | None) -> None:
+        """Reset both ends, for ``reason``, or because the one that could still say something does not."""
+        silent = self._b if self._b.backlog or not self._a.reading else self._a
+        self.abort(reason or f"{silent.end.label} silent")
+
     # The ends of a relay.
+
+    def _forget_half_closed(self) -> None:
+        if self._half_closed is not None:
+            self._half_closed.discard(self)
 
     def _is_unanswered(self, side: Side) -> bool:
         if self._on_unanswered is None or side is not self._b or side.count or not self._a.writable:
             return False
         self._stop_timer()
+        self._forget_half_closed()
         self._b.close(reset=False)
         self._a.unbind()
         self._a.closed = True
@@ -256,6 +306,7 @@ class Relay:
         if self._a.closed:
             return
         self._stop_timer()
+        self._forget_half_closed()
         self._a.close(reset=reset)
         self._b.close(reset=reset)
         on_end = self._on_end
@@ -267,6 +318,10 @@ class Relay:
         self._on_end = _ignore
         self._on_unanswered = None
         self._tap = None
+
+
+def _failed(side: Side, error: int | None) -> str:
+    return f"{side.end.label} {'timed out' if error == errno.ETIMEDOUT else 'reset'}"
 
 
 def _ignore(reason: str) -> None:

@@ -21,6 +21,9 @@ KEEPALIVE_COUNT = 3
 USER_TIMEOUT_MS = 60_000
 """How long sent bytes may stay unacknowledged (RFC 5482): keepalive is silent while data is outstanding."""
 
+_TCP_CLOSE_WAIT = 8
+"""The state of a connection whose peer has said everything (net/tcp_states.h), in the first byte of that struct."""
+
 _TCP_INFO_UNACKED, _TCP_INFO_RTT, _TCP_INFO_SIZE = 24, 68, 72
 """Where Linux keeps ``tcpi_unacked``, in segments, and ``tcpi_rtt``, in microseconds, within ``struct tcp_info``
 (linux/tcp.h)."""
@@ -107,6 +110,11 @@ def is_acknowledged(sock: socket.socket) -> bool:
     return _tcp_info(sock, _TCP_INFO_UNACKED) == 0
 
 
+def has_peer_ended(sock: socket.socket) -> bool:
+    """Say whether the peer of ``sock`` has said everything, although some of it may not be read yet."""
+    return _tcp_info(sock, 0) & 0xFF == _TCP_CLOSE_WAIT
+
+
 def _tcp_info(sock: socket.socket, offset: int) -> int:
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
@@ -139,9 +147,12 @@ def is_of_this_machine(family: int, sockaddr: tuple[Any, ...]) -> bool:
     return True
 
 
-def pending_error(sock: socket.socket) -> bool:
-    """Say whether the kernel knows already that ``sock`` has failed; asking clears what it knows."""
-    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+def pending_error(sock: socket.socket) -> int:
+    """Return the number of the error with which ``sock`` has failed, as far as the kernel knows, and 0 for none.
+
+    Asking clears what it knows.
+    """
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def lowered(sock: socket.socket) -> socket.socket:

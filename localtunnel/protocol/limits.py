@@ -128,6 +128,10 @@ its time."""
 ADDRESS_REQUEST_RATE = 500.0
 """Requests a second from one address, on average: a development server's page of 2,000 modules passes at once."""
 
+HALF_CLOSED = 60.0
+"""How long a stream of bytes may be silent once one side has said everything. A visitor who has gone looks the same, so
+that without a limit connections would pile up; an upstream that works on an answer for longer is rare."""
+
 MAX_NAME = 63
 """A tunnel's name is one DNS label (RFC 1035 2.3.4)."""
 

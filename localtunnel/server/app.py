@@ -16,6 +16,7 @@ from localtunnel.net import descriptors, signals
 from localtunnel.net.address import Bind, PublicUrl, parse_bind, parse_public
 from localtunnel.net.closing import Lingering
 from localtunnel.net.descriptors import Share
+from localtunnel.net.half_closed import HalfClosed
 from localtunnel.net.listen import Accept, Listener, listen
 from localtunnel.protocol.reserved import Reserved
 from localtunnel.server import bans, leases
@@ -57,7 +58,8 @@ class Server:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        self._joins = Joins()
+        self._half_closed = HalfClosed(config.timeouts.half_closed)
+        self._joins = Joins(self._half_closed)
         self._lingering = Lingering()
         ids = itertools.count(1)
         loopback = config.domain == "localhost"
@@ -155,6 +157,7 @@ class Server:
         self._ticker.stop()
         self._backend.stop()
         self._joins.abort_all(STOPPED)
+        self._half_closed.close()
         self._forget()
         self._lingering.end()
         log.info("stopped")

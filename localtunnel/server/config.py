@@ -24,6 +24,7 @@ class Timeouts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     head: Seconds = limits.HEAD_TIMEOUT
     keep_alive: Seconds = limits.KEEP_ALIVE_TIMEOUT
     pool_wait: Seconds = limits.POOL_WAIT
+    half_closed: Seconds = limits.HALF_CLOSED
     heartbeat: Annotated[float, Meta(ge=limits.HEARTBEAT_BOUNDS[0], le=86400)] = limits.HEARTBEAT_INTERVAL
     heartbeat_reply: Seconds = limits.HEARTBEAT_TIMEOUT
     lease: Seconds = limits.OWNED_LEASE

@@ -372,7 +372,9 @@ class Exchange(Joining):
         visitor.unbind()
         self._carrier = None
         hold_eof = not self._tunnel.acknowledges
-        relay = self._relay = Relay(visitor.end, carrier.end, self._relay_ended, hold_eof=hold_eof)
+        relay = self._relay = Relay(
+            visitor.end, carrier.end, self._relay_ended, hold_eof=hold_eof, half_closed=self.half_closed
+        )
         relay.start(to_a=switched + rest, to_b=early)
 
     # Ends.
@@ -387,6 +389,8 @@ class Exchange(Joining):
     def tick(self, seconds: float) -> None:
         """Give up a visitor who has moved nothing for too long; to be called every ``seconds``."""
         carrier, visitor = self._carrier, self._connection.side
+        if self._relay is not None:
+            self._relay.look()
         if carrier is None:
             return
         if carrier.backlog:

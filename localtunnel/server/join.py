@@ -8,6 +8,7 @@ from gevent.event import Event
 
 from localtunnel.errors import UpstreamClosed, VisitorError
 from localtunnel.net.ends import End, SocketEnd
+from localtunnel.net.half_closed import HalfClosed
 from localtunnel.net.metered import Allowance, MeteredEnd
 from localtunnel.net.relay import Relay
 from localtunnel.protocol.messages import Assignment
@@ -22,7 +23,7 @@ class Joining:
     ``first`` are the bytes for the upstream that are known already.
     """
 
-    __slots__ = ("_on_end", "assigned", "cancel", "first", "meter", "reason", "started")
+    __slots__ = ("_on_end", "assigned", "cancel", "first", "half_closed", "meter", "reason", "started")
 
     def __init__(self, first: bytes) -> None:
         self.assigned = 0
@@ -30,6 +31,8 @@ class Joining:
         self.first = first
         self.meter: Allowance | None = None
         """What the bytes of this join, in both directions, are counted against, where its client has such a limit."""
+        self.half_closed: HalfClosed | None = None
+        """What looks after streams of bytes one side of which has ended, once the join is its tunnel's."""
         self.started = time.monotonic()
         self.reason: str | None = None
         self.cancel: Callable[[], None] | None = None
@@ -150,13 +153,25 @@ class Join(Joining):
         unanswered = self._unanswered if self.assignment.kind == "http" else None
         if self.meter is not None:
             end = MeteredEnd(end, self.meter)
-        relay = Relay(self._visitor, end, self._ended, hold_eof=hold_eof, on_unanswered=unanswered)
+        relay = Relay(
+            self._visitor,
+            end,
+            self._ended,
+            hold_eof=hold_eof,
+            on_unanswered=unanswered,
+            half_closed=self.half_closed,
+        )
         self.cancel = None
         self._relay = relay
         # What went out with the assignment has not been through the relay; some of the frame may yet have to.
         self._early = len(self.first) - len(to_upstream)
         self.first = b""
         relay.start(to_a=to_visitor, to_b=to_upstream)
+
+    def tick(self, seconds: float) -> None:
+        """Look after an end that nothing tells of."""
+        if self._relay is not None:
+            self._relay.look()
 
     def refuse(self, error: VisitorError) -> None:
         """End before it began: the visitor is answered with ``error``."""
@@ -184,9 +199,13 @@ class Join(Joining):
 
 
 class Joins:
-    """Joins and exchanges that go on now; somebody may wait until there are none."""
+    """Joins and exchanges that go on now; somebody may wait until there are none.
 
-    def __init__(self) -> None:
+    ``half_closed`` is what looks after those that are streams of bytes, where there is something.
+    """
+
+    def __init__(self, half_closed: HalfClosed | None = None) -> None:
+        self.half_closed = half_closed
         self._joins: set[Joining] = set()
         self.repeated = 0
         """Assignments of joins that have ended that were not the first of their id."""

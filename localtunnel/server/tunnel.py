@@ -127,6 +127,7 @@ class Tunnel:
         self._all_joins.add(join)
         join.own(self._join_ended)
         join.meter = self.meter
+        join.half_closed = self._all_joins.half_closed
         carrier = join.take_carrier(self._carriers) if self._carriers is not None else None
         if carrier is not None:
             join.carried(carrier)

@@ -10,6 +10,7 @@ from gevent import socket as green_socket
 from harness.sockets import pair, read_to_end
 from harness.waiting import wait_until
 from localtunnel.net.ends import End, SocketEnd
+from localtunnel.net.half_closed import HalfClosed
 from localtunnel.net.relay import Relay, Tap
 
 MB = 1_000_000
@@ -64,6 +65,7 @@ class Bound:
         answers: bool = False,
         tap: Tap | None = None,
         prompt: bool = False,
+        half_closed: HalfClosed | None = None,
     ) -> None:
         sock_a, self.a = pair()
         sock_b, self.b = pair()
@@ -72,6 +74,7 @@ class Bound:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, bufsize)
         self.reasons: list[str] = []
         self.sock_a = sock_a
+        self.sock_b = sock_b
         self.unanswered = 0
         self.relay = Relay(
             make_end(sock_a, "a"),
@@ -81,6 +84,7 @@ class Bound:
             on_unanswered=self._count_unanswered if answers else None,
             tap=tap,
             prompt=prompt,
+            half_closed=half_closed,
         )
 
     def _count_unanswered(self) -> None:
