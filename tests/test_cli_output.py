@@ -11,7 +11,7 @@ import pytest
 from harness import CAP
 
 from localtunnel.cli.amounts import show_duration, show_size
-from localtunnel.cli.output import MAX_BANNER_LINES, Json, Piped, Quiet, Terminal
+from localtunnel.cli.output import MAX_BANNER_LINES, Json, Piped, Quiet, Terminal, renewing
 from localtunnel.cli.writer import MAX_LINES, LineWriter, Stream
 from localtunnel.client.events import (
     RequestFinished,
@@ -204,6 +204,80 @@ def test_before_the_first_tunnel_it_is_not_lost_but_not_there(retry_in, expected
     out = Lines()
     Terminal(out, clock)(TunnelLost(code="unreachable", message="No.", retry_in=retry_in))
     assert out == expected
+
+
+class Screen:
+    """A terminal as far as lines go: what is on it, row by row, after sequences for the cursor."""
+
+    def __init__(self, columns=80):
+        self.columns = columns
+        self.rows = []
+
+    def __call__(self, line):
+        start = re.match(r"\x1b\[(\d+)A\r\x1b\[J", line)
+        if start:
+            del self.rows[len(self.rows) - int(start[1]) :]
+            line = line[start.end() :]
+        assert line.isprintable()
+        self.rows += [line[begin : begin + self.columns] for begin in range(0, len(line), self.columns)]
+
+
+def on_screen(columns=80):
+    screen = Screen(columns)
+    return screen, Terminal(screen, clock, renew=renewing(screen, lambda: columns))
+
+
+LONG_LOST = TunnelLost(code="closed", message="The server closed the connection. " * 4, retry_in=1.0)
+
+
+@pytest.mark.parametrize("columns", [20, 60, 80, 200])
+def test_attempts_that_fail_are_one_line_on_a_terminal(columns):
+    screen, renderer = on_screen(columns)
+    renderer(OPENED)
+    before = list(screen.rows)
+    for event in [LOST, LONG_LOST, LONG_LOST, LOST]:
+        renderer(event)
+    shown = "".join(screen.rows[len(before) :])
+    assert screen.rows[: len(before)] == before
+    assert shown == "12:00:00  lost: The server closed the connection; retrying in 2.3 s"
+    renderer(AGAIN)
+    assert "".join(screen.rows[len(before) :]) == f"{shown}12:00:00  connected again: {URL}"
+
+
+def test_what_was_written_since_is_never_overwritten():
+    screen, renderer = on_screen()
+    for event in [OPENED, LOST, NOTICE, LOST, LOST, AGAIN, LOST]:
+        renderer(event)
+    assert [row.partition("  ")[2].partition(":")[0] for row in screen.rows[4:]] == [
+        "lost",
+        "The server stops within 30 seconds.",
+        "lost",
+        "connected again",
+        "lost",
+    ]
+
+
+@pytest.mark.parametrize("renderer_of", [lambda out, now: Piped(Lines(), out, clock, now=now), None])
+def test_attempts_that_fail_are_a_line_a_minute_elsewhere(renderer_of):
+    """On a terminal that cannot renew a line, too."""
+    out, seconds = Lines(), [1000.0]
+
+    def now():
+        return seconds[0]
+
+    renderer = renderer_of(out, now) if renderer_of else Terminal(out, clock, now=now)
+    renderer(OPENED)
+    begun = len(out)
+    for _ in range(13):
+        renderer(LOST)
+        seconds[0] += 10.0
+    assert [line.count("lost: ") for line in out[begun:]] == [1, 1, 1]
+    renderer(AGAIN)
+    assert out[-1] == f"12:00:00  connected again: {URL}"
+    told = len(out)
+    for event in [LOST, AGAIN] * 3:
+        renderer(event)
+    assert len(out) == told, "neither that it was lost nor that it is back"
 
 
 def test_piped_has_the_url_alone_on_stdout():

@@ -205,7 +205,7 @@ def test_a_backend_that_answers_in_http_is_a_hint_at_the_option():
         error = client.ended()
     assert isinstance(error, TlsError)
     assert str(error).startswith("The TLS handshake failed: ")
-    assert str(error).endswith("; check --backend.")
+    assert str(error).endswith(" Check --backend.")
 
 
 def test_stopping_one_that_does_not_run_does_nothing():

@@ -284,3 +284,18 @@ def test_without_retrying_a_flood_ends_the_client(server):
         error = client.ended()
         assert isinstance(error, Flooded)
         assert exit_code(error) == UNREACHABLE
+
+
+def test_advice_is_for_those_who_have_not_been_connected_yet():
+    """Whoever was has the right server, and does not want to hear where to start one."""
+    port = unused_port()
+    settings = {"name": "foo", "timeouts": SOON}
+    with running_client((LOOPBACK, port), 1, opened=False, **settings) as client:
+        assert client.wait_for(TunnelLost).message.endswith("Start lt-server there, or name yours with --server.")
+        with running_server(frontend=f"{LOOPBACK}:{port}"):
+            client.wait_for(TunnelOpened)
+            before = len(client.seen(TunnelLost))
+        client.wait_for(TunnelLost, before + 4)
+        messages = [lost.message for lost in client.seen(TunnelLost)[before:]]
+        assert any("(connection refused)." in message for message in messages)
+        assert not any("--server" in message for message in messages)

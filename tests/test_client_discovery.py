@@ -201,7 +201,7 @@ def test_nobody_there_is_unreachable():
     with pytest.raises(ConnectionRefused) as caught:
         discover(ServerAddress("localhost", port))
     assert str(caught.value) == (
-        f"No localtunnel server answers at localhost:{port} (connection refused); start lt-server there, or name yours "
+        f"No localtunnel server answers at localhost:{port} (connection refused). Start lt-server there, or name yours "
         "with --server."
     )
 
@@ -293,7 +293,7 @@ def test_a_redirect_to_https_is_told_and_not_followed(status):
     answer = b"HTTP/1.1 %s\r\nLocation: https://%s/meta/backend\r\nContent-Length: 0\r\n\r\n"
     with (
         answering(answer % (status, LOOPBACK.encode())) as (server, requests),
-        pytest.raises(Unreachable, match=f"write --server=https://{LOOPBACK}, or"),
+        pytest.raises(Unreachable, match=f"Write --server=https://{LOOPBACK}, or"),
     ):
         discover(server)
     assert len(requests) == 1

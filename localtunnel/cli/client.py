@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from localtunnel.cli import exit_codes, program, usage
 from localtunnel.errors import LocaltunnelError, UsageError
@@ -83,6 +83,9 @@ FIRST_WORDS = {"login": "lt-client login SERVER", "logout": "lt-client logout SE
 
 VERSION_TIMEOUT = 2.0
 """How long ``--version`` waits for the server, in seconds: its own version is what the user asked for first."""
+
+DEFAULT_COLUMNS = 80
+"""The width of a terminal that does not tell."""
 
 _Report = Callable[["Event"], None]
 _Failed = Callable[[LocaltunnelError], None]
@@ -192,8 +195,25 @@ def _output(writer: Any, out: Any, *, as_json: bool, quiet: bool) -> tuple[_Repo
     if quiet:
         return output.Quiet(put), _nothing
     if sys.stdout is not None and sys.stdout.isatty():
-        return output.Terminal(put), _nothing
-    return output.Piped(put, put_error), _nothing
+        return output.Terminal(put, renew=_renewing(sys.stdout, put)), _nothing
+    return output.Piped(put, put_error, renew=_renewing(sys.stderr, put_error)), _nothing
+
+
+def _renewing(stream: TextIO | None, put: Callable[[str], None]) -> Any:
+    """Return what renews the last line on ``stream``, None where that is not a terminal that can."""
+    from localtunnel.cli.output import renewing
+
+    if stream is None or not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return None
+    descriptor = stream.fileno()
+
+    def columns() -> int:
+        try:
+            return os.get_terminal_size(descriptor).columns or DEFAULT_COLUMNS
+        except OSError:
+            return DEFAULT_COLUMNS
+
+    return renewing(put, columns)
 
 
 def _stopper(client: "Client") -> Callable[[], None]:

@@ -39,9 +39,14 @@ from localtunnel.client.events import (
 )
 
 Put = Callable[[str], None]
+Renew = Callable[[str, str], None]
+"""What writes its second line in the place of the first, which was the last that was written."""
 
 MAX_BANNER_LINES = 20
 """Lines of a banner that are shown: a server's greeting must not push the URL off the screen."""
+
+LOST_INTERVAL = 60.0
+"""Seconds between two lines about attempts that failed, where a line cannot be renewed: they must not fill a log."""
 
 QUOTED = "| "
 """What each line of a banner begins with: it is the server's, and could read like the lines of ours that follow."""
@@ -76,11 +81,29 @@ class Renderer:
 
 
 class Terminal(Renderer):
-    """For a person: everything on one stream, with the time of day before each connection."""
+    """For a person: everything on one stream, with the time of day before each connection.
 
-    def __init__(self, out: Put, clock: Callable[[], str] = time_of_day) -> None:
-        self._put = out
+    While the server cannot be reached there is one line, which ``renew`` renews; without that, at most one in
+    LOST_INTERVAL.
+    """
+
+    def __init__(
+        self,
+        out: Put,
+        clock: Callable[[], str] = time_of_day,
+        renew: Renew | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._out = out
         self._clock = clock
+        self._renew = renew
+        self._now = now
+        self._renewable: str | None = None
+        """The last line, if it says that the server cannot be reached."""
+        self._lost_at: float | None = None
+        """When such a line was written last."""
+        self._is_lost = False
+        """Whether such a line has no answer yet that the tunnel is open again."""
         self._url: str | None = None
         self._round_trip_shown = False
         self._last_failure = ""
@@ -113,8 +136,10 @@ class Terminal(Renderer):
 
     def _opened(self, event: TunnelOpened) -> None:
         url = event.url
+        was_lost, self._is_lost = self._is_lost, False
         if url == self._url:
-            self._timed(f"connected again: {url}")
+            if was_lost:
+                self._timed(f"connected again: {url}")
             return
         for line in event.banner.splitlines()[:MAX_BANNER_LINES]:
             self._put(f"{QUOTED}{line}")
@@ -160,7 +185,16 @@ class Terminal(Renderer):
             return
         what = "cannot connect" if self._url is None else "lost"
         when = f"retrying in {event.retry_in:.1f} s" if event.retry_in >= SHORTEST_WAIT else "retrying now"
-        self._timed(f"{what}: {event.message.rstrip('.')}; {when}")
+        line = f"{self._clock()}  {what}: {event.message.rstrip('.')}; {when}"
+        if self._renewable is not None and self._renew is not None:
+            self._renew(self._renewable, line)
+        elif self._renew is not None or self._lost_at is None or self._now() - self._lost_at >= LOST_INTERVAL:
+            self._put(line)
+        else:
+            return
+        self._renewable = line
+        self._lost_at = self._now()
+        self._is_lost = True
 
     def _show_url(self, url: str) -> None:
         self._put(f"URL     {url}")
@@ -168,16 +202,37 @@ class Terminal(Renderer):
     def _timed(self, line: str) -> None:
         self._put(f"{self._clock()}  {line}")
 
+    def _put(self, line: str) -> None:
+        self._renewable = None
+        self._out(line)
+
 
 class Piped(Terminal):
     """For a script that reads the URL, beside a person or a log that reads the rest."""
 
-    def __init__(self, out: Put, err: Put, clock: Callable[[], str] = time_of_day) -> None:
-        super().__init__(err, clock)
+    def __init__(
+        self,
+        out: Put,
+        err: Put,
+        clock: Callable[[], str] = time_of_day,
+        renew: Renew | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(err, clock, renew, now)
         self._put_url = out
 
     def _show_url(self, url: str) -> None:
         self._put_url(url)
+
+
+def renewing(put: Put, columns: Callable[[], int]) -> Renew:
+    """Return what renews a line on a terminal of so many columns, by the sequences of ECMA-48 that all of them know."""
+
+    def renew(last: str, line: str) -> None:
+        rows = max(1, -(-len(last) // max(1, columns())))
+        put(f"\x1b[{rows}A\r\x1b[J{line}")
+
+    return renew
 
 
 class Quiet(Renderer):

@@ -17,6 +17,7 @@ from localtunnel.client.known_servers import KnownServers
 from localtunnel.client.link import Link
 from localtunnel.client.options import from_config
 from localtunnel.client.retry import Retry
+from localtunnel.client.round_trip import RoundTrip
 from localtunnel.client.session import Session
 from localtunnel.client.trust import Trust
 from localtunnel.client.upstream import Upstream
@@ -112,6 +113,7 @@ class Client:
         """The secret of the last LTP/0.3 session: with it the name is ours again at once."""
         self._was_refused_at_0_2 = False
         self._retry = Retry(config.timeouts)
+        self._round_trip = RoundTrip()
         self._ever_opened = False
         self._ghost = Deadline(0)
         self._runner: object = None
@@ -178,7 +180,9 @@ class Client:
 
     def _new_session(self, version: bytes) -> Session:
         request = self._request(version)
-        return Session(self._config, version, request, self._link, self._visits, self._report, self._token)
+        return Session(
+            self._config, version, request, self._link, self._visits, self._report, self._token, self._round_trip
+        )
 
     def _adopt_token(self, backend: HostPort) -> bool:
         """Say whether there is a token from now on that was not there before, and that is not another server's."""
@@ -265,7 +269,9 @@ class Client:
         if self._is_final(error):
             raise error
         delay = self._retry.delay(session.lasted, error)
-        self._report(TunnelLost(error.code, str(error), delay))
+        # Whoever was connected once has set everything up as it has to be.
+        message = error.fact if self._ever_opened else str(error)
+        self._report(TunnelLost(error.code, message, delay))
         self._retry.wait(delay, error)
 
     def _is_final(self, error: LocaltunnelError) -> bool:

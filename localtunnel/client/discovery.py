@@ -34,11 +34,13 @@ def discover_backend(server: ServerAddress, deadline: Deadline) -> HostPort:
         text = fetch(server, "/meta/backend", deadline)
     except ConnectionRefused as error:
         raise ConnectionRefused(
-            f"No localtunnel server answers at {server} (connection refused); start lt-server there, or name yours "
-            "with --server."
+            f"No localtunnel server answers at {server} (connection refused).",
+            advice="Start lt-server there, or name yours with --server.",
         ) from error
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= MAX_PORT):
-        raise Unreachable(f"{server} answers, but not as a localtunnel server; check --server, or give --backend.")
+        raise Unreachable(
+            f"{server} answers, but not as a localtunnel server.", advice="Check --server, or give --backend."
+        )
     return HostPort(server.host, int(text))
 
 
@@ -111,27 +113,30 @@ def _exchange(sock: Socket, server: ServerAddress, path: str, deadline: Deadline
         raise translate(error, f"asking {server}") from error
     except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
         raise Unreachable(
-            f"{server} does not answer in HTTP; check --server, which is the frontend's address."
+            f"{server} does not answer in HTTP.", advice="Check --server, which is the frontend's address."
         ) from error
     if received >= MAX_ANSWER and not answer.headed:
-        raise Unreachable(f"{server} answers without end; check --server, which is the frontend's address.")
+        raise Unreachable(f"{server} answers without end.", advice="Check --server, which is the frontend's address.")
     if answer.has_length and not answer.complete and received < MAX_ANSWER:
         raise ConnectionClosed(f"{server} closed the connection in the middle of its answer.")
     if not answer.headed:
         raise ConnectionClosed(f"{server} closed the connection without an answer.")
     status = parser.get_status_code()
     if status != 200:
-        raise Unreachable(_refused(server, path, status, answer.location))
+        raise _refused(server, path, status, answer.location)
     return bytes(answer.body).decode("utf-8", "replace").strip()
 
 
-def _refused(server: ServerAddress, path: str, status: int, location: str) -> str:
+def _refused(server: ServerAddress, path: str, status: int, location: str) -> Unreachable:
     """Return what to tell the user about an answer that is not the one that was asked for."""
     if server.scheme == "http" and location.lower().startswith(f"https://{server.host}"):
-        return f"{server} sends its visitors to HTTPS; write --server=https://{server.host}, or name another port."
-    return (
-        f"{server} answered {status} for {path}: it is not a localtunnel server, or has another domain; check "
-        "--server, or give --backend."
+        return Unreachable(
+            f"{server} sends its visitors to HTTPS.",
+            advice=f"Write --server=https://{server.host}, or name another port.",
+        )
+    return Unreachable(
+        f"{server} answered {status} for {path}: it is not a localtunnel server, or has another domain.",
+        advice="Check --server, or give --backend.",
     )
 
 

@@ -15,6 +15,7 @@ from localtunnel.client.link import Link
 from localtunnel.client.opening import Opening, refusal, say_goodbye
 from localtunnel.client.path import Change, Path
 from localtunnel.client.proxies import Proxies
+from localtunnel.client.round_trip import RoundTrip
 from localtunnel.client.stall import TICK, Stall
 from localtunnel.client.visits import Visits
 from localtunnel.errors import (
@@ -48,9 +49,6 @@ from localtunnel.protocol.token import Token
 
 log = logging.getLogger("localtunnel.client")
 
-NOTABLE_CHANGE = 2.0
-"""A round trip is worth another word when it is this many times longer or shorter than the one told last."""
-
 LAST_WORDS = 1.0
 """Seconds for which the control connection is listened to once a proxy connection has heard that
 there is no such tunnel. Two TCP connections keep no order: why the tunnel has ended (``kicked``,
@@ -70,6 +68,7 @@ class Session:
         visits: Visits,
         report: Callable[[Event], None],
         token: Token | None = None,
+        round_trip: RoundTrip | None = None,
     ) -> None:
         self._config = config
         self._link = link
@@ -79,7 +78,7 @@ class Session:
         self._visits = visits
         self._report = report
         self._opened_at: float | None = None
-        self._round_trip: float | None = None
+        self._round_trip = round_trip or RoundTrip()
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._stall = Stall()
         self._expired: ErrorReply | None = None
@@ -123,7 +122,7 @@ class Session:
         except TlsError as error:
             if self._config.backend is None:
                 raise
-            raise TlsError(f"{str(error).removesuffix('.')}; check --backend.") from error
+            raise TlsError(error.fact, advice="Check --backend.") from error
         self.connected = True
         channel = client_channel(sock, self.version, f"the server at {backend}")
         proxies: Proxies | None = None
@@ -262,10 +261,9 @@ class Session:
                 raise refusal(message)
 
     def _measured(self, seconds: float) -> None:
-        last = self._round_trip
-        if last is None or not last / NOTABLE_CHANGE <= seconds <= last * NOTABLE_CHANGE:
-            self._round_trip = seconds
-            self._report(RoundTripMeasured(seconds))
+        told = self._round_trip.measured(seconds)
+        if told is not None:
+            self._report(RoundTripMeasured(told))
 
     def _release(self, channel: Channel[FromServer]) -> None:
         if self.version != LTP_0_2 and self.opened:

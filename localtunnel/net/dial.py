@@ -79,7 +79,7 @@ def _look_up(host: str, port: int, deadline: Deadline) -> list[Address]:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise Unreachable(
-            f"The name {host} does not resolve ({reason}); check its spelling and the network."
+            f"The name {host} does not resolve ({reason}).", advice="Check its spelling and the network."
         ) from error
     return [Address(family, sockaddr) for family, _, _, _, sockaddr in answers]
 
