@@ -1,11 +1,13 @@
 """localtunnel.client.requests: what becomes of the requests on a connection, as events."""
 
+import tracemalloc
+
 import pytest
 from harness import CAP, wait_until
 
 from localtunnel.cli.clean import cleaned
 from localtunnel.client.events import RequestFinished, RequestStarted, VisitorJoined
-from localtunnel.client.requests import LASTING, MAX_PATH, RequestLog, RequestTap, error_of, host_of
+from localtunnel.client.requests import LASTING, MAX_HELD_HEAD, MAX_PATH, RequestLog, RequestTap, error_of, host_of
 
 PEER = "203.0.113.7:51234"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -55,6 +57,30 @@ def test_nothing_of_a_path_is_hidden_from_whoever_cleans_it(log, events):
     shown = [cleaned(event, None).path for event in events]
     assert shown[:3] == ["/%90/../admin", "/%C2%9B2J", "/caf%C3%A9?a=%41&[b]"]
     assert len(shown[3]) <= MAX_PATH
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nX: %b\r\n\r\n" % (b"x" * 60_000)], ids=["", "answered"])
+def test_a_request_that_waits_holds_little_however_large_its_head(log, events, begun):
+    waiting = []
+
+    def grow(count):
+        for _ in range(count):
+            tap = RequestTap(log, 1, PEER, real_ip=False)
+            ask(tap, get(fields=b"".join(b"X-%d: %b\r\n" % (number, b"x" * 600) for number in range(95))))
+            if begun:
+                answer(tap, begun)
+            waiting.append(tap)
+        return sum(statistic.size for statistic in tracemalloc.take_snapshot().statistics("filename"))
+
+    tracemalloc.start()
+    try:
+        some = grow(10)
+        assert (grow(10) - some) / 10 < 2 * MAX_HELD_HEAD
+    finally:
+        tracemalloc.stop()
+    for tap in waiting:
+        tap.visit_ended("server reset", has_moved=True)
+    assert {event.error for event in events} == {"visitor_gone"}
 
 
 def test_requests_are_numbered_over_all_connections(log, events):

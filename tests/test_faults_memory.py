@@ -50,6 +50,21 @@ REQUESTS = {
 """What each visitor sends at once, as far as it is taken."""
 
 
+def answer(count: int, size: int, end: str = "\r\n") -> bytes:
+    fields = "".join(f"X-{number:02}: {'x' * size}\r\n" for number in range(count))
+    return f"HTTP/1.1 200 OK\r\n{fields}{end}".encode()
+
+
+ANSWERS = {
+    "a long value": answer(1, 64_000),
+    "many fields": answer(97, 600),
+    "many options": answer(0, 0, f"Connection: {'o,' * 95}{'p' * 60_000}\r\n\r\n"),
+    "half a head": answer(97, 600, "X: y"),
+    "half a trailer": answer(0, 0, f"Transfer-Encoding: chunked\r\n\r\n0\r\nX: {'y' * 16_000}"),
+}
+"""What each upstream says and then nothing more; the visitor takes all that there is."""
+
+
 OTHERS = [("http", "0.2"), ("join", "0.3"), ("join", "0.2")]
 """Modes and versions that are tried with two of them."""
 
@@ -132,3 +147,23 @@ def test_a_visitor_holds_little_and_gives_it_back_when_it_goes(
             crowd.leave()
             wait_until(lambda: not site.server.joins)
             assert (held() - before) / (2 * VISITORS) <= LITTLE
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_an_answer_that_has_begun_and_does_not_end_holds_little(case: str) -> None:
+    with running_site("0.3") as site:
+
+        def grow() -> None:
+            for _ in range(VISITORS):
+                visitor, upstream = site.join(GET)
+                upstream.message()
+                upstream.send(ANSWERS[case])
+                (exchange,) = [each for each in site.server.joins if not each.sent]
+                wait_until(lambda exchange=exchange: exchange.sent == len(ANSWERS[case]))
+                if case != "half a head":
+                    visitor.until(b"\r\n\r\n")
+
+        grow()
+        some = held()
+        grow()
+        assert (held() - some) / VISITORS <= LIMIT

@@ -25,6 +25,10 @@ MAX_PATH = 8 * 1024
 """Characters of a path that are reported: more than servers accept, and a thousand lines of
 output may wait to be written."""
 
+MAX_HELD_HEAD = 4 * 1024
+"""Bytes of a head that is held as it is until the exchange is over, which those of browsers are
+below. A larger one takes twice its size, and a visitor may wait for its answer for hours."""
+
 VISITOR_GONE = "visitor_gone"
 STOPPED = "stopped"
 """What ``RequestFinished.error`` may be, besides the codes of ``errors.UpstreamError``."""
@@ -133,7 +137,8 @@ class RequestTap(Observer[Shown]):
         log = self._log
         if request is not self._last:
             # Programs send the same head over and over, and it is read only once.
-            self._last, self._visitor, self._path = request, self._visitor_of(request), path_of(request)
+            self._visitor, self._path = self._visitor_of(request), path_of(request)
+            self._last = request = request if request.size <= MAX_HELD_HEAD else request.slimmed()
         shown = Shown(
             request,
             number=next(log.numbers),
@@ -149,6 +154,9 @@ class RequestTap(Observer[Shown]):
         """Report at once what lasts by its nature."""
         if exchange.switched or _is_event_stream(exchange):
             self._log.announce(exchange)
+        response = exchange.response
+        if response is not None and response.size > MAX_HELD_HEAD:
+            exchange.response = response.slimmed()
 
     def finished(self, exchange: Shown) -> None:
         """Report the request."""

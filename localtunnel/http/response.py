@@ -6,7 +6,7 @@ A response whose end the server and a visitor's cache see in two places can be m
 
 import re
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from localtunnel.errors import UpstreamClosed, UpstreamError, UpstreamInvalid
 from localtunnel.http import refusal
@@ -60,6 +60,10 @@ class ResponseHead(Struct, frozen=True, gc=False):
     """Whether this is the 101 that turns the connection into a WebSocket."""
     logs_in: bool = False
     """Whether it asks for a login of its connection, or is a step of one."""
+
+    def slimmed(self) -> "ResponseHead":
+        """Return what is still needed of the head once it has gone out, for one that is too large to be held."""
+        return structs.replace(self, reason=b"", fields=[], options=NO_OPTIONS)
 
     def body(self, method: str) -> Body:
         """Return a fresh scanner for the body of this answer to ``method`` (RFC 9112, section 6.3).

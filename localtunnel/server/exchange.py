@@ -349,7 +349,7 @@ class Exchange(Joining):
         out = self._rewritten(head, close=self._close) + answer.scan(body, rest)
         carrier.reading = not body.done
         # Up to here the visitor has got nothing of it, and can be told what is wrong with it.
-        answer.head, answer.body = head, body
+        answer.head, answer.body = head if head.size <= SLIM_HEAD else head.slimmed(), body
         return out
 
     def _rewritten(self, head: ResponseHead, *, close: bool) -> bytes:
