@@ -4,6 +4,7 @@ import re
 import signal
 
 import pytest
+from gevent import socket
 from harness import (
     LOOPBACK,
     Address,
@@ -99,14 +100,28 @@ def test_impossible_name_ends_the_client_with_5(name: str) -> None:
 
 def test_unreachable_server_is_tried_again_and_the_client_says_when() -> None:
     address = nobody()
-    with ClientProcess(ANY_TARGET, server=address, as_json=False) as client:
-        wait_until(lambda: client.stderr.count("retrying") >= 3, what="three attempts")
+    with ClientProcess(ANY_TARGET, server=address) as client:
+        delays = [client.wait_for_event("tunnel_lost", count)["retry_in"] for count in (1, 2, 3)]
+        assert all(delay > 0 for delay in delays)
+        assert f":{address[1]}" in client.events[0]["message"]
+
+
+def test_attempts_that_fail_are_said_once_in_a_while_where_no_terminal_is() -> None:
+    attempts: list[object] = []
+
+    def turn_away(sock: socket.socket) -> None:
+        attempts.append(sock.recv(1024))
+
+    with (
+        running_upstream(turn_away) as port,
+        ClientProcess(ANY_TARGET, server=(LOOPBACK, port), as_json=False) as client,
+    ):
+        wait_until(lambda: len(attempts) >= 3, what="three attempts")
 
         assert client.process.poll() is None
         assert client.stdout == ""
-        lines = client.stderr.splitlines()
-        assert all(re.search(r"cannot connect: .*; retrying (in \d+\.\d s|now)$", line) for line in lines), lines
-        assert f":{address[1]}" in lines[0]
+        (line,) = client.stderr.splitlines()
+        assert re.search(r"cannot connect: .*; retrying (in \d+\.\d s|now)$", line)
 
 
 def test_server_that_comes_later_is_found() -> None:
