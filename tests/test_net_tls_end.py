@@ -151,6 +151,11 @@ def test_what_lies_decrypted_and_unread_is_not_quiet(context):
         reader = Reader(end)
         reader.until(lambda: len(reader.data) == 8, "the rest")
         assert end.is_quiet
+        # A whole chunk has been read, and another one of the same record has not.
+        far.send(chunked(b"0123") + chunked(b"4567"))
+        wait_until(lambda: not end.is_quiet, what="it to arrive")
+        assert end.try_read(bytearray(8)) == 4
+        assert not end.is_quiet
 
 
 def test_ten_megabytes_go_either_way_at_once_and_both_ends_are_seen(context):
