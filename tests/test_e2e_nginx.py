@@ -125,7 +125,7 @@ def test_200_visitors_at_once_pass_a_pool_of_8(settings: str) -> None:
     with (
         running_upstream(answer) as port,
         ServerProcess(config=f"{settings}\n[timeouts]\npool_wait = 30.0\n") as server,
-        ClientProcess(port, server=server.frontend, name="demo") as client,
+        ClientProcess(port, "--legacy", server=server.frontend, name="demo") as client,
     ):
         client.wait_until_open()
         visitors = [connect(server.frontend, cap=30) for _ in range(VISITORS)]

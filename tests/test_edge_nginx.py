@@ -106,7 +106,7 @@ def exposed(nginx: Nginx, protocol: str) -> Iterator[Places]:
     """Expose ``nginx`` through a server that speaks one version of LTP."""
     with (
         ServerProcess(config='legacy = "only"\n' if protocol == "0.2" else "legacy = false\n") as server,
-        ClientProcess(nginx.port, server=server.frontend, name="demo") as client,
+        ClientProcess(nginx.port, "--legacy", server=server.frontend, name="demo") as client,
     ):
         client.wait_until_open()
         yield Places(("127.0.0.1", nginx.port), server.frontend, f"demo.localhost:{server.frontend[1]}", nginx.root)

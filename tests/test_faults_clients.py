@@ -56,7 +56,7 @@ def test_name_of_a_killed_client_is_its_users_again_at_once_and_nobody_elses(tmp
 
 def test_name_of_a_killed_client_of_0_2_is_free_for_anybody_at_once() -> None:
     with ServerProcess(config='legacy = "only"\n') as server, running_upstream(answer_hello) as port:
-        with ClientProcess(port, server=server.frontend, name="demo") as first:
+        with ClientProcess(port, "--legacy", server=server.frontend, name="demo") as first:
             first.wait_until_open()
             first.signal(signal.SIGKILL)
             first.wait()
