@@ -7,7 +7,6 @@ the pump. What has begun and cannot be finished is cut with a reset: a truncated
 import errno
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from localtunnel.errors import (
@@ -21,7 +20,6 @@ from localtunnel.errors import (
 )
 from localtunnel.http import forward
 from localtunnel.http.request import RequestHead
-from localtunnel.http.response import ResponseHead
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import End
 from localtunnel.net.metered import MeteredEnd
@@ -29,8 +27,8 @@ from localtunnel.net.pump import Side, view
 from localtunnel.net.relay import Relay
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server import lending
-from localtunnel.server.answer import Answer
 from localtunnel.server.carriers import Carrier, Carriers
+from localtunnel.server.conversation import Conversation
 from localtunnel.server.join import Joining
 from localtunnel.server.lending import Fate
 from localtunnel.server.progress import Progress
@@ -39,19 +37,9 @@ if TYPE_CHECKING:
     from localtunnel.server.connection import Connection
     from localtunnel.server.tunnel import Tunnel
 
-REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""Methods that may be sent again when a connection fails before the answer (RFC 9110, 9.2.2)."""
-
 MAX_PIPELINED = 8 * 1024
 """Bytes of further requests that are held while one is answered: then the visitor is not read any more, and no read
-brings more than that. Together with MAX_HELD_HEAD it bounds what a visitor can hold by waiting for an answer."""
-
-MAX_HELD_HEAD = 8 * 1024
-"""Bytes of a request that are held until it is answered, so that it can be sent again. A larger one is dropped as soon
-as it has gone out; it goes on fresh connections only, and is not repeated."""
-
-SLIM_HEAD = 1024
-"""Bytes of a head that is cheaper to hold than to make smaller, once it has gone out for good."""
+brings more than that. Together with ``conversation.MAX_HELD_HEAD`` it bounds what a visitor can hold by waiting."""
 
 _UNKNOWN_TO_THE_CLIENT = (UpstreamInvalid, RequestTimeout, BadRequest)
 """Why the server ends an exchange that was begun. What the client finds out at its upstream it reports by itself."""
@@ -75,18 +63,14 @@ class Exchange(Joining):
         "_assign",
         "_assignment",
         "_carrier",
-        "_close",
         "_connection",
+        "_conversation",
         "_deadline",
         "_first_size",
-        "_forwarding",
         "_fresh",
-        "_head_size",
         "_joined_at",
         "_progress",
         "_relay",
-        "_request",
-        "_request_body",
         "_retried",
         "_tunnel",
         "repeatable",
@@ -105,33 +89,23 @@ class Exchange(Joining):
 
         Raises BadRequest for what is no body.
         """
-        body = request.body()
-        used = body.feed(rest)
-        if used < len(rest):
-            connection.hold(rest[used:])
-        head = forward.request_head(request, connection.forwarding, tunnel.rules)
-        super().__init__(head + rest[:used] if used else head)
-        self._head_size = len(head)
-        if request.size > MAX_HELD_HEAD:
-            request = request.slimmed()
+        conversation = self._conversation = Conversation(request, connection.forwarding, tunnel.rules, rest)
+        if conversation.used < len(rest):
+            connection.hold(rest[conversation.used :])
+        super().__init__(conversation.first(rest))
         self._assign = assign
         self._assignment: Assignment | None = None
         self._first_size = len(self.first)
-        is_small = self._first_size <= MAX_HELD_HEAD
-        self.repeatable = is_small and body.done and request.method in REPEATABLE and not request.upgrade
+        self.repeatable = conversation.is_repeatable(self._first_size)
         """Whether it may go out on a kept connection, and be sent again when that turns out to be closed."""
         self._connection = connection
         self._tunnel = tunnel
-        self._request = request
-        self._request_body = body
-        self._forwarding = connection.forwarding
         self._deadline = deadline
         self._carrier: Carrier | None = None
         self._fresh = True
         self._retried = False
         self._relay: Relay | None = None
-        self._answer = Answer()
-        self._close = not request.keep_alive
+        self._answer = conversation.answer
         self._joined_at = self.started
         self._progress: Progress | None = None
 
@@ -204,15 +178,14 @@ class Exchange(Joining):
         self._carrier = carrier
         self._joined_at = time.monotonic()
         visitor.bind(self, carrier, filtered=True)
-        if self._request_body.done:
+        if self._conversation.body.done:
             visitor.piece = _ahead
         if self._connection.held > MAX_PIPELINED:
             visitor.reading = False
             self.listen()
         if not self.repeatable or self._is_known():
             self.first = b""
-            if self._request.size > SLIM_HEAD:
-                self._request = self._request.slimmed()
+            self._conversation.slim()
         carrier.bind(self, visitor, filtered=True)
         if to_upstream:
             carrier.write(to_upstream)
@@ -225,7 +198,9 @@ class Exchange(Joining):
         """End before it began: the visitor is answered with ``error``, unless another tunnel may have the request."""
         if not self.pending:
             return
-        may_go_on = self._tunnel.ended and self._request.is_whole and (self.repeatable or not self.assigned)
+        may_go_on = (
+            self._tunnel.ended and self._conversation.request.is_whole and (self.repeatable or not self.assigned)
+        )
         if may_go_on and isinstance(error, PoolExhausted) and self._deadline.remaining():
             self._await_tunnel()
         else:
@@ -247,19 +222,19 @@ class Exchange(Joining):
 
     def unseen(self, side: Side) -> int:
         """Return how many bytes of the body may pass without a look at them."""
-        body = self._answer.body if side is self._carrier else self._request_body
+        body = self._answer.body if side is self._carrier else self._conversation.body
         return 0 if body is None else body.unseen
 
     def passed(self, side: Side, size: int) -> None:
         """So many have passed."""
-        body = self._answer.body if side is self._carrier else self._request_body
+        body = self._answer.body if side is self._carrier else self._conversation.body
         if body is not None:
             body.skip(size)
 
     def read_ended(self, side: Side) -> None:
         """The visitor has nothing more to say, or the upstream has closed."""
         if side is not self._carrier:
-            if self._request_body.done or side.discarding:
+            if self._conversation.body.done or side.discarding:
                 self._connection.keep_asking()
                 self.listen()
             else:
@@ -297,14 +272,14 @@ class Exchange(Joining):
         else:
             side.backlog = b""
             self._answer.is_early = True
-            self._close = True
+            self._conversation.close = True
             self._connection.side.discarding = True
             self._connection.side.watch()
 
     # The two directions.
 
     def _from_visitor(self, data: memoryview) -> bytes | memoryview:
-        body = self._request_body
+        body = self._conversation.body
         used = 0 if body.done else body.feed(data)
         if used < len(data):
             self._connection.hold(data[used:])
@@ -324,38 +299,20 @@ class Exchange(Joining):
                     # The last chunk was taken out, so that no write will tell of the end.
                     self._finish()
             return passed
+        return self._heads(carrier, data)
+
+    def _heads(self, carrier: Carrier, data: memoryview) -> bytes:
+        conversation, answer = self._conversation, self._answer
         if not answer.has_begun:
-            answer.is_early = bool(carrier.backlog) or not self._request_body.done
-        out = b""
-        found = answer.next_head(data)
-        while found is not None:
-            head, rest = found
-            if head.status == HTTPStatus.SWITCHING_PROTOCOLS:
-                self._switch(carrier, out + self._rewritten(head, close=False), bytes(rest))
-                return b""
-            if head.status >= HTTPStatus.OK:
-                return out + self._begin_response(carrier, head, rest)
-            if self._request.version == (1, 1):
-                out += self._rewritten(head, close=False)
-            found = answer.next_head(bytes(rest))
+            answer.is_early = bool(carrier.backlog) or not conversation.body.done
+        out = conversation.heads(data, self._timing)
+        if conversation.switched is not None:
+            self._switch(carrier, out + conversation.switched)
+            return b""
+        if answer.body is not None:
+            self._tunnel.carriers.answered(self)
+            carrier.reading = not answer.body.done
         return out
-
-    def _begin_response(self, carrier: Carrier, head: ResponseHead, rest: bytes | memoryview) -> bytes:
-        self._tunnel.carriers.answered(self)
-        answer = self._answer
-        body = head.body(self._request.method)
-        answer.unchunks = head.chunked and not body.done and self._request.version == (1, 0)
-        self._close = self._close or body.until_close or answer.unchunks or not self._request_body.done
-        out = self._rewritten(head, close=self._close) + answer.scan(body, rest)
-        carrier.reading = not body.done
-        # Up to here the visitor has got nothing of it, and can be told what is wrong with it.
-        answer.head, answer.body = head if head.size <= SLIM_HEAD else head.slimmed(), body
-        return out
-
-    def _rewritten(self, head: ResponseHead, *, close: bool) -> bytes:
-        rules = self._tunnel.rules
-        extra = self._timing() if rules is not None and rules.server_timing else b""
-        return forward.response_head(head, self._request, self._forwarding, rules, close=close, extra=extra)
 
     def _timing(self) -> bytes:
         """Say how long the parts took: until a connection was joined, on the way to the client, and at the upstream."""
@@ -363,7 +320,7 @@ class Exchange(Joining):
         tunnel = self._tunnel.round_trip
         return forward.server_timing(self._joined_at - self.started, tunnel, max(0.0, now - self._joined_at - tunnel))
 
-    def _switch(self, carrier: Carrier, switched: bytes, rest: bytes) -> None:
+    def _switch(self, carrier: Carrier, switched: bytes) -> None:
         """The upstream has changed the protocol, as the visitor asked: from here on bytes only."""
         visitor = self._connection.side
         self._tunnel.carriers.answered(self)
@@ -375,13 +332,13 @@ class Exchange(Joining):
         relay = self._relay = Relay(
             visitor.end, carrier.end, self._relay_ended, hold_eof=hold_eof, half_closed=self.half_closed
         )
-        relay.start(to_a=switched + rest, to_b=early)
+        relay.start(to_a=switched, to_b=early)
 
     # Ends.
 
     def take_carrier(self, carriers: Carriers) -> Carrier | None:
         """Return a connection that is already joined, where this exchange may use one."""
-        carrier = self._connection.take_pinned(carriers, self._request)
+        carrier = self._connection.take_pinned(carriers, self._conversation.request)
         if carrier is None and self.repeatable:
             carrier = carriers.take()
         return carrier
@@ -395,7 +352,7 @@ class Exchange(Joining):
             return
         if carrier.backlog:
             self.listen()
-        awaits_body = visitor.reading and not carrier.backlog and not self._request_body.done
+        awaits_body = visitor.reading and not carrier.backlog and not self._conversation.body.done
         if not (visitor.backlog or awaits_body):
             self._progress = None
             return
@@ -468,10 +425,10 @@ class Exchange(Joining):
         self.cancel = None if waiting is None else waiting.cancel
 
     def _move(self) -> None:
-        arrived = self.first[self._head_size :]
+        arrived = self.first[self._conversation.head_size :]
         self._ended("moved")
         self._let_go(reset=True)
-        self._connection.begin_again(self._request, arrived, self._deadline)
+        self._connection.begin_again(self._conversation.request, arrived, self._deadline)
 
     def _invalid(self, error: BadRequest | UpstreamInvalid, whose: str) -> None:
         if self._answer.body is None:
@@ -485,7 +442,7 @@ class Exchange(Joining):
             self._tunnel.refused(error)
         self._ended(error.code)
         self._let_go(reset=True)
-        self._connection.answer(error, self._request)
+        self._connection.answer(error, self._conversation.request)
 
     def _let_go(self, *, reset: bool) -> None:
         """End the attempt to be assigned, or the connection that was."""
@@ -503,10 +460,14 @@ class Exchange(Joining):
         carrier = self._carrier
         if carrier is None:
             return
-        is_whole = self._request_body.done and not carrier.backlog
+        is_whole = self._conversation.body.done and not carrier.backlog
         connection = self._connection
         fate = lending.fate(
-            self._request, self._answer, sent=is_whole, pinned=carrier.personal, shared=connection.is_shared
+            self._conversation.request,
+            self._answer,
+            sent=is_whole,
+            pinned=carrier.personal,
+            shared=connection.is_shared,
         )
         self._ended("answered")
         self._carrier = None
@@ -518,7 +479,7 @@ class Exchange(Joining):
                 connection.pin(self._tunnel.carriers, carrier)
             else:
                 self._tunnel.carriers.keep(carrier)
-        connection.exchange_ended(close=self._close, whole=is_whole)
+        connection.exchange_ended(close=self._conversation.close, whole=is_whole)
 
     def _relay_ended(self, reason: str) -> None:
         self._connection.gone()
