@@ -148,7 +148,6 @@ class Exchange(Joining):
         carrier = carriers.carry(end)
         carriers.await_answer(self)
         self._fresh = True
-        self._connection.waits_no_more(self)
         self._begin(carrier, to_upstream)
         if to_visitor and self._carrier is carrier:
             carrier.count += len(to_visitor)
@@ -177,6 +176,7 @@ class Exchange(Joining):
         self.cancel = None
         self._carrier = carrier
         self._joined_at = time.monotonic()
+        self._connection.waits_no_more(self)
         visitor.bind(self, carrier, filtered=True)
         if self._conversation.body.done:
             visitor.piece = _ahead
