@@ -148,7 +148,7 @@ def foreign_server() -> Iterator[ForeignServer]:
 
 def start_client(server: ForeignServer, target: int, *arguments: str) -> ClientProcess:
     return ClientProcess(
-        target, f"--backend={server.backend}", *arguments, server=(LOOPBACK, unused_port()), name="demo"
+        target, f"--backend={server.backend}", "--legacy", *arguments, server=(LOOPBACK, unused_port()), name="demo"
     )
 
 

@@ -275,7 +275,7 @@ def test_a_single_threaded_upstream_serves_visitors_in_parallel(version: str) ->
     with (
         running_site("0.2", legacy="only" if version == "0.2" else True) as site,
         running_upstream(lambda sock: one_at_a_time(sock, turn)) as port,
-        running_client(site.address, port, name="single"),
+        running_client(site.address, port, name="single", legacy=version == "0.2"),
     ):
         asked = [request("single.localhost", method=method) for method in ("POST", "GET", "GET")]
         with at_most(carriers.KEPT_IDLE, "serving all three"):
