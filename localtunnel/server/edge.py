@@ -88,6 +88,7 @@ class Edge:
             connection.close_idle()
         self.heads.close()
         self.idle.close()
+        self.waiting.close()
 
     def requested(
         self, connection: Connection, head: RequestHead, rest: memoryview, deadline: Deadline | None = None
