@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 from beside import Nginx, rendered_page
-from harness import ClientProcess, ServerProcess
+from gevent import socket
+from harness import (
+    ClientProcess,
+    ServerProcess,
+    frontend,
+    read_head,
+    running_client,
+    running_server,
+    running_upstream,
+)
+from harness.link import Link
 
 IMAGES = 12
 
@@ -46,3 +56,55 @@ def test_page_with_its_assets(tmp_path: Path) -> None:
 
     assert url == f"http://demo.localhost:{server.frontend[1]}"
     assert f'<p id="result">{IMAGES} images, rgb(1, 2, 3), fetched, {url.removeprefix("http://")}</p>' in page
+
+
+MEGABYTE = 1 << 20
+UPLOAD = 12 * MEGABYTE
+RATE = 3.0 * MEGABYTE
+"""Bytes a second that the visitor's link takes: an upload needs four seconds."""
+
+UPLOADS = f"""\
+<!DOCTYPE html><title>uploads</title><p id="result">not yet</p><script>
+addEventListener("load", async () => {{
+  const told = [];
+  for (const kind of ["refused", "moved", "accepted"]) {{
+    try {{
+      const response = await fetch(`/${{kind}}`, {{method: "POST", body: new Uint8Array({UPLOAD})}});
+      told.push(`${{response.status}} ${{await response.text()}}`);
+    }} catch (error) {{
+      told.push(`${{kind}}: ${{error}}`);
+    }}
+  }}
+  document.getElementById("result").textContent = told.join(", ");
+}});
+</script>"""
+
+ANSWERS = {
+    "GET /": ("200 OK", UPLOADS),
+    "GET /elsewhere": ("200 OK", "elsewhere"),
+    "POST /refused": ("413 Content Too Large", "too large"),
+    "POST /moved": ("302 Found\r\nLocation: /elsewhere", ""),
+    "POST /accepted": ("200 OK", "accepted"),
+}
+
+
+def answer_without_reading(sock: socket.socket) -> None:
+    """Answer what the head says, and close, whatever of a body there is."""
+    status, body = ANSWERS.get(" ".join(read_head(sock).decode("latin-1").split()[:2]), ("404 Not Found", ""))
+    fields = f"Connection: close\r\nContent-Type: text/html\r\nContent-Length: {len(body)}"
+    sock.sendall(f"HTTP/1.1 {status}\r\n{fields}\r\n\r\n{body}".encode())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("edge", ["http", "join"])
+def test_an_answer_that_comes_before_its_upload_has_ended_is_seen(edge: str, tmp_path: Path) -> None:
+    """A browser sends all of its request before it reads the answer, and takes a reset in between for a failure."""
+    with (
+        running_upstream(answer_without_reading) as port,
+        running_server(edge=edge) as server,
+        running_client(frontend(server), port, name="demo"),
+        Link(frontend(server), rate=RATE) as link,
+    ):
+        page = rendered_page(f"http://demo.localhost:{link.port}/", tmp_path)
+
+    assert '<p id="result">413 too large, 200 elsewhere, 200 accepted</p>' in page

@@ -21,8 +21,11 @@ _RESET = struct.pack("ii", 1, 0)
 class Line:
     """One connection through the link: from the ``client`` side to the ``server`` side."""
 
-    def __init__(self, client: socket.socket, server: socket.socket, *, loses_reply: bool = False) -> None:
+    def __init__(
+        self, client: socket.socket, server: socket.socket, *, loses_reply: bool = False, rate: float = 0.0
+    ) -> None:
         self._loses_reply = loses_reply
+        self._rate = rate
         self.client = client
         self.server = server
         self.from_client = bytearray()
@@ -86,6 +89,8 @@ class Line:
                     self.since = time.monotonic()
                     passed += data[: max(0, KEPT - len(passed))]
                     sink.sendall(data)
+                if self._rate and source is self.client:
+                    gevent.sleep(len(data) / self._rate)
             if not self.silent:
                 sink.shutdown(socket.SHUT_WR)
         except OSError:
@@ -111,10 +116,12 @@ class Line:
 class Link:
     """Listens on ``port`` and passes every connection on to ``target``. A context manager.
 
-    ``forgets_after`` makes it a NAT: a connection on which nothing passes for so many seconds is forgotten.
+    ``forgets_after`` makes it a NAT: a connection on which nothing passes for so many seconds is forgotten. ``rate`` is
+    how many bytes a second it takes from whoever has connected; 0 is no limit.
     """
 
-    def __init__(self, target: Address, *, forgets_after: float | None = None) -> None:
+    def __init__(self, target: Address, *, forgets_after: float | None = None, rate: float = 0.0) -> None:
+        self._rate = rate
         self.lines: list[Line] = []
         self._loses_reply = False
         self._target = target
@@ -140,7 +147,7 @@ class Link:
             client.close()
             return
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.lines.append(Line(client, server, loses_reply=self._loses_reply))
+        self.lines.append(Line(client, server, loses_reply=self._loses_reply, rate=self._rate))
         self._loses_reply = False
 
     def lose_reply_of_next(self) -> None:
