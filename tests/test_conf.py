@@ -73,6 +73,15 @@ def test_the_unit_waits_longer_than_the_grace():
     assert float(service["TimeoutStopSec"]) > ServerConfig().grace
 
 
+def test_the_unit_bounds_the_memory_and_says_what_visitors_may_hold():
+    assert unit()["Service"]["MemoryMax"]
+    visitors = ServerConfig().limits.visitors
+    text = " ".join((CONF / "lt-server.service").read_text().replace("\n#", " ").split())
+    assert f"holds up to 96 KiB while its answer does not come: {visitors:,} of them" in text
+    assert "nearly 1 GiB" in text
+    assert 0.8 * (1 << 30) < visitors * 96 * 1024 < 1 << 30
+
+
 def test_the_unit_does_not_restart_what_cannot_get_better():
     assert unit()["Service"]["RestartPreventExitStatus"].split() == ["2", "3"]
 
