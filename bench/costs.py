@@ -82,6 +82,14 @@ def tunnel_kib(system: System, few: int, many: int) -> float:
     return (readings[1] - readings[0]) / (many - few)
 
 
+def tunnels_that_leave(system: System, count: int) -> None:
+    """Open ``count`` tunnels with their pools, and leave without a word."""
+    dial = partial(_dial, (LOOPBACK, system.backend), _context() if system.encrypted else None)
+    with crowd() as connections:
+        for number in range(count):
+            _open_tunnel(connections, dial, f"leaves{number}")
+
+
 def _context() -> ssl.SSLContext:
     """Return what makes TLS connections to a server that is known to be ours."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,5 +1,7 @@
 """localtunnel.net.deadline: a total time over several steps."""
 
+import weakref
+
 import gevent
 import pytest
 from harness import at_most, pair, wait_until
@@ -162,7 +164,7 @@ def test_what_expires_may_add_and_discard(shelf):
         shelf.expiry.discard("b")
         shelf.expiry.add("c")
 
-    shelf.expiry._expired = again
+    shelf.expiry._expired = lambda: again
     for item in "ab":
         shelf.expiry.add(item)
     assert shelf.pass_by(5.0) == ["a"]
@@ -190,3 +192,21 @@ def test_a_closed_expiry_holds_no_timer_and_nothing_expires(shelf):
     shelf.expiry.close()
     assert shelf.expiry._timer is None
     assert len(shelf.expiry) == 0
+
+
+def test_a_method_is_held_weakly_and_its_object_goes_with_its_last_user():
+    """Nobody is called for what expires after that, and the timer goes as well."""
+
+    class Owner:
+        def __init__(self):
+            self.expiry = Expiry(0.01, self.expired)
+            self.expiry.add("item")
+
+        def expired(self, item):
+            raise AssertionError(item)
+
+    owner = Owner()
+    expiry, gone = owner.expiry, weakref.ref(owner)
+    del owner
+    assert gone() is None
+    wait_until(lambda: not len(expiry))

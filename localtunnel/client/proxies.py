@@ -109,6 +109,8 @@ class Proxies:
         for proxy in list(self._open):
             proxy.close()
         self._open.clear()
+        # They hold what holds this, and would wait for the cyclic collector.
+        self._taken = self._refused = _nobody
 
     def taken(self, proxy: "_Proxy", sock: Socket, assignment: Assignment | None, first: bytes) -> None:
         """``proxy`` was assigned: hand it on, and open another."""
@@ -146,6 +148,10 @@ class Proxies:
         if self._timer is not None:
             self._timer.close()
             self._timer = None
+
+
+def _nobody(*_: object) -> None:
+    """Nobody has to be told: the session is over."""
 
 
 def _bounded(size: int) -> int:

@@ -143,7 +143,9 @@ class Session:
             timer.start(self._tick, channel, proxies, Path(sock, address))
             self._converse(channel, proxies, reply)
         except ConnectionClosed as error:
-            raise error if self._expired is None else refusal(self._expired) from error
+            if self._expired is None:
+                raise
+            raise refusal(self._expired) from error
         except GreenletExit:
             self._release(channel)
             raise

@@ -2,7 +2,9 @@
 
 import socket
 import time
+import weakref
 from collections.abc import Callable, Hashable
+from types import MethodType
 from typing import Any, Generic, TypeVar
 
 import gevent
@@ -41,7 +43,8 @@ Item = TypeVar("Item", bound=Hashable)
 class Expiry(Generic[Item]):
     """Things that all have the same time to live, oldest first: one timer for all of them, in the hub.
 
-    ``expired(item)`` is called once for each that was not discarded ``seconds`` after it was added last.
+    ``expired(item)`` is called once for each that was not discarded ``seconds`` after it was added last. A method is
+    held weakly: its object owns this one, and the two would wait for the cyclic collector.
     """
 
     __slots__ = ("_clock", "_expired", "_items", "_timer", "seconds")
@@ -50,7 +53,9 @@ class Expiry(Generic[Item]):
         self, seconds: float, expired: Callable[[Item], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.seconds = seconds
-        self._expired = expired
+        self._expired: Callable[[], Callable[[Item], None] | None] = (
+            weakref.WeakMethod(expired) if isinstance(expired, MethodType) else lambda: expired
+        )
         self._clock = clock
         self._items: dict[Item, float] = {}
         self._timer: Any = None
@@ -93,7 +98,9 @@ class Expiry(Generic[Item]):
                     self._arm(left)
                 return
             del self._items[item]
-            self._expired(item)
+            expired = self._expired()
+            if expired is not None:
+                expired(item)
 
 
 def take_turn() -> None:

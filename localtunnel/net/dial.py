@@ -235,20 +235,26 @@ def wait_for(attempt: Callable[[Done], Attempt]) -> tuple[socket.socket, Address
     Raises the error with which it ended.
     """
     result = AsyncResult()
-
-    def done(sock: socket.socket | None, address: Address | None, error: LocaltunnelError | None) -> None:
-        if error is not None:
-            result.set_exception(error)
-        else:
-            result.set((sock, address))
-
-    made = attempt(done)
+    made = attempt(_setter(result))
     made.start()
     try:
-        connected: tuple[socket.socket, Address] = result.get()
+        sock, address, error = result.get()
     except BaseException:
         made.cancel()
-        if result.successful():
+        if result.ready() and result.value[0] is not None:
             closing.close(result.value[0])
         raise
-    return connected
+    try:
+        if error is not None:
+            raise error
+    finally:
+        # Its traceback holds this frame, and what holds each other waits for the cyclic collector.
+        del result, error
+    return sock, address
+
+
+def _setter(result: AsyncResult) -> Done:
+    def done(sock: socket.socket | None, address: Address | None, error: LocaltunnelError | None) -> None:
+        result.set((sock, address, error))
+
+    return done

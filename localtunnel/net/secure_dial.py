@@ -31,7 +31,7 @@ class SecureDial:
         check: Callable[[Socket], None],
     ) -> None:
         self._deadline = Deadline(seconds)
-        self._done = done
+        self._done: Done | None = done
         self._context = context
         self._host = host
         self._session = session
@@ -46,13 +46,14 @@ class SecureDial:
 
     def cancel(self) -> None:
         """Give up silently, and close what was begun. May be called twice."""
+        self._done = None
         self._dial.cancel()
         if self._handshake is not None:
             self._handshake.cancel()
 
     def _dialled(self, sock: Socket | None, address: Address | None, error: LocaltunnelError | None) -> None:
         if sock is None:
-            self._done(None, None, error)
+            self._finish(None, error)
             return
         self._address = address
         seconds = self._deadline.remaining() or 0.0
@@ -61,12 +62,17 @@ class SecureDial:
 
     def _shaken(self, sock: Socket | None, error: LocaltunnelError | None) -> None:
         if sock is None:
-            self._done(None, None, error)
+            self._finish(None, error)
             return
         try:
             self._check(sock)
         except LocaltunnelError as failure:
             closing.close(sock)
-            self._done(None, None, failure)
+            self._finish(None, failure)
         else:
-            self._done(sock, self._address, None)
+            self._finish(sock, None)
+
+    def _finish(self, sock: Socket | None, error: LocaltunnelError | None) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            done(sock, None if sock is None else self._address, error)

@@ -288,6 +288,8 @@ class Connection:
         edge.idle.discard(self)
         if self.place is not None:
             self.place.leave()
+            # It holds the connection as well.
+            self.place = None
         self._unpin()
 
     def _unpin(self) -> None:

@@ -143,7 +143,7 @@ class Control:
             raise
         finally:
             # The channel is closed, or lingers behind its last word: there is nobody left to wake.
-            tunnel.on_end = lambda reason: None
+            tunnel.tell_nobody()
             self._open.pop(tunnel, None)
 
     def _reply(self, opened: Opened) -> ControlReply:

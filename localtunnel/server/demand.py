@@ -101,6 +101,7 @@ class Demand:
 
     def close(self) -> None:
         """Give the share back. May be called twice."""
+        self._changed = _ignore
         self._shares.change(-self.size)
         self._shares.calm.discard(self)
         if not len(self._shares.calm):
@@ -116,6 +117,10 @@ class Demand:
             self._shares.change(size - self.size)
             self.size = size
             self._changed(size)
+
+
+def _ignore(size: int) -> None:
+    """A tunnel that has ended has no pool."""
 
 
 class Announcing:

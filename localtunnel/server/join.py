@@ -190,6 +190,7 @@ class Join(Joining):
             self._ended(reason)
 
     def _ended(self, reason: str) -> None:
+        self.cancel = None
         self._leave()
         super()._ended(reason)
 

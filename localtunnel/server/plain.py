@@ -160,6 +160,8 @@ class _Newcomer:
         """Give the place up."""
         if self.place is not None:
             self.place.leave()
+            # It holds the visitor as well.
+            self.place = None
 
     def close(self) -> None:
         """Close the connection, without a word."""

@@ -84,6 +84,10 @@ class Waiter:
         self._pool.forget_waiter(self)
 
 
+def _nobody() -> None:
+    """Nobody has to be told."""
+
+
 class Pool:
     """A gevent LifoQueue of parked connections, with first come, first served among those who wait for one.
 
@@ -100,7 +104,7 @@ class Pool:
         """Those who have been given a connection that did not answer: they came before the others."""
         self.suspect = False
         """Whether an assignment was missed lately: then the other connections may be dead in silence as well."""
-        self.on_suspect: Callable[[], None] = lambda: None
+        self.on_suspect: Callable[[], None] = _nobody
 
     def __len__(self) -> int:
         return len(self._queue.queue) - self._dead
@@ -177,6 +181,7 @@ class Pool:
     def close(self) -> None:
         """Close every parked connection and turn those away who wait. May be called twice."""
         self._closed = True
+        self.on_suspect = _nobody
         for parked in self._queue.queue:
             if not parked.dead:
                 parked.kill()

@@ -26,6 +26,14 @@ from localtunnel.server.turns import Line
 log = logging.getLogger("localtunnel.server")
 
 
+def _nobody(*_: object) -> None:
+    """Nobody has to be told."""
+
+
+def _no_place() -> None:
+    """There is no quota."""
+
+
 class Tunnel:
     """What visitors of one name go through. It ends with its control connection; its joins end by themselves.
 
@@ -68,20 +76,20 @@ class Tunnel:
         self.joins = Joins()
         self.listeners: list[Listener] = []
         """Where a TCP tunnel's visitors come in; they stop with the tunnel, for the next one may listen at once."""
-        self.admit: Callable[[], Place | None] = lambda: None
+        self.admit: Callable[[], Place | None] = _no_place
         """Returns the place of one more visitor in a quota, if there is one. Raises LimitReached."""
         self._places: dict[Joining, Place] = {}
-        self.on_end: Callable[[str], None] = lambda reason: None
-        self.on_size: Callable[[int], None] = lambda size: None
-        self.on_suspect: Callable[[], None] = lambda: None
-        self.on_refusal: Callable[[], None] = lambda: None
+        self.on_end: Callable[[str], None] = _nobody
+        self.on_size: Callable[[int], None] = _nobody
+        self.on_suspect: Callable[[], None] = _nobody
+        self.on_refusal: Callable[[], None] = _nobody
         self.refusals = Refusals()
         """The requests that the server has refused, and the client has not been told of."""
         self._carriers: Carriers | None = None
         self._pool = Pool(max_waiting)
         self._pool.on_suspect = self._suspected
         self._all_joins = joins
-        self._demand = Demand(shares, lambda size: self.on_size(size)) if version != LTP_0_2 else None
+        self._demand = Demand(shares, self._resized) if version != LTP_0_2 else None
 
     def __repr__(self) -> str:
         return f"<Tunnel {self.name} {self._pool!r} joins={len(self.joins)} {self.ended or 'open'}>"
@@ -175,6 +183,9 @@ class Tunnel:
         self.ended = reason
         for listener in self.listeners:
             listener.stop()
+        # These hold the tunnel, and what holds each other waits for the cyclic collector.
+        self.listeners.clear()
+        self.admit = _no_place
         if self._demand is not None:
             self._demand.close()
         self._pool.close()
@@ -182,12 +193,19 @@ class Tunnel:
             self._carriers.close()
         self.on_end(reason)
 
+    def tell_nobody(self) -> None:
+        """Call nobody of ``on_end`` and the others any more: the control connection has ended."""
+        self.on_end = self.on_size = self.on_suspect = self.on_refusal = _nobody
+
     def revoke(self, verdict: RefusedError) -> None:
         """End the tunnel and its visitors, because its client has no right to it any more. May be called twice."""
         if self.ended is None:
             self.verdict = verdict
             self.end(verdict.code)
             self.joins.abort_all(verdict.code)
+
+    def _resized(self, size: int) -> None:
+        self.on_size(size)
 
     def _suspected(self) -> None:
         """A connection was dead in silence: those that are kept may be as well, and nothing tells of it."""

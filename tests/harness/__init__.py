@@ -12,6 +12,7 @@ messages    HTTP messages of tests/corpus (imported by itself)
 upstreams   upstreams that get HTTP wrong (imported by itself)
 relays      a relay between two peers (imported by itself: it has ten megabytes of bulk)
 programs    lt-server and lt-client as processes
+garbage     holding it to leaving nothing to the cyclic collector (imported by itself)
 leaks       holding a test to giving back what it took
 
 Everything in this process runs in the hub of the test, so a test uses gevent's sockets, and nothing is monkey-patched.
