@@ -42,20 +42,21 @@ from localtunnel.server.admin import SOCKET
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 TUNNELS = 50
-AT_ONCE = 4
-PACE = 0.01
-"""Requests, or echoes, at a time, and the seconds between two of them: a load that is far from using the machine up, so
-that what is measured is the time that they wait for the flood."""
+AT_ONCE = 2
+PACE = 0.005
+"""Requests, or echoes, at a time, and the seconds between two of them: far from using the machine up, and so many that
+a moment in which it does something else is not one in a hundred of them."""
 
-FLOOD = 4.0
+FLOOD = 6.0
 """Seconds that a flood lasts, if nobody ends it."""
 
 CALM = 2.0
 """Seconds for which the same is measured before."""
 
 P99 = 0.05
-"""Seconds within which 99 of 100 requests of the neighbours have to be answered, or within twice the time of the calm
-before, where other programs take so much of this machine that it is more."""
+"""Seconds within which 99 of 100 requests of the neighbours have to be answered, or within three times what it took in
+the calm before, where other programs take so much of this machine that it is more: the flooder is one program more.
+Without the cure it was as long as the flood."""
 
 
 @contextmanager
@@ -130,7 +131,7 @@ def test_neighbours_of_a_client_that_floods(tls: tuple[str, ...], tmp_path: Path
         server.wait_for_record("tunnel opened", TUNNELS + 1)
         asked = (("kick", f"tunnel-{TUNNELS - 1}"), ("ban", "203.0.113.9"))
         commands = [gevent.spawn_later(FLOOD / 4, command, tmp_path, *question) for question in asked]
-        assert p99_of(visit, FLOOD * 3 / 4) < max(P99, 2 * calm)
+        assert p99_of(visit, FLOOD * 3 / 4) < max(P99, 3 * calm)
         for answered, seconds in (asking.get() for asking in commands):
             assert "ok" in answered, answered
             assert seconds < 1.0
@@ -164,7 +165,7 @@ def test_visitors_of_a_client_whose_server_floods(tls: bool, tmp_path: Path) -> 
 
         calm = p99_of(echo, CALM)
         flooder.send_signal(signal.SIGUSR1)
-        assert p99_of(echo, FLOOD / 2) < max(P99, 2 * calm)
+        assert p99_of(echo, FLOOD / 2) < max(P99, 3 * calm)
         lost = client.wait_for_event("tunnel_lost")
         assert lost["code"] == "flooded"
         assert lost["retry_in"] >= FLOODED_PAUSE
