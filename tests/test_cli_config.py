@@ -416,7 +416,7 @@ def test_a_list_on_the_command_line_takes_the_place_of_the_files(written):
         ("--protect", "ann:" + "hush" * 100, "404 characters"),
         ("--allow-ip", ["10.0.0.0/8", "10.0.0.0/33"], "'10.0.0.0/33' is not a network"),
         ("--allow-ip", ["1" * 1025], "with at least 1 characters and with at most 1024 characters"),
-        ("--host-header", "http://app", "'http://app' is no host"),
+        ("--host-header", "http://app", "'http://app' is not a host"),
         ("--host-header", "", "it is empty; write preserve, rewrite, HOST or HOST:PORT."),
         ("--request-header-add", ["X-A"], "'X-A' has no colon"),
         ("--request-header-add", ["Host: a"], "Host cannot be changed here; use --host-header."),

@@ -1,7 +1,6 @@
 """``lt-client``: gives a local server a public address for as long as it runs."""
 
 import gc
-import logging
 import os
 import signal
 import sys
@@ -143,6 +142,8 @@ def _show_versions(server: str | None) -> None:
 
 def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, quiet: bool) -> int:
     """Run the client with the output that was asked for; the writer has written everything before this returns."""
+    import logging
+
     from localtunnel.cli import log
     from localtunnel.cli.amounts import how_many
     from localtunnel.cli.login import find_shared_token

@@ -1,6 +1,5 @@
 """``lt-server``: the public side, which gives visitors' connections to the clients that wait for them."""
 
-import logging
 import os
 import signal
 from collections.abc import Mapping
@@ -88,6 +87,8 @@ def _command(argv: list[str]) -> int:
 
 
 def _serve(arguments: Mapping[str, Any]) -> int:
+    import logging
+
     from localtunnel.cli import config, log
 
     settings = config.server_config(arguments, os.environ)
@@ -98,6 +99,7 @@ def _serve(arguments: Mapping[str, Any]) -> int:
 
     log.take_over_hub()
     before, now = raise_limit()
-    logging.getLogger("localtunnel.server").info("descriptors", extra={"limit": now, "before": before})
+    if now != before:
+        logging.getLogger("localtunnel.server").info("descriptors", extra={"limit": now, "before": before})
     stopped_by = Server(settings).run()
     return exit_codes.INTERRUPTED if stopped_by == signal.SIGINT else exit_codes.CLEAN

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import gevent
 
-from localtunnel.errors import Forbidden, VisitorError
+from localtunnel.errors import Forbidden, PoolExhausted, TunnelNotFound, VisitorError
 from localtunnel.http import pages
 from localtunnel.http.cors import ALLOW_FIELDS, is_preflight, preflight_answer
 from localtunnel.http.forward import Forwarding
@@ -104,7 +104,13 @@ class Edge:
         except VisitorError as error:
             self._routes.refused(head, error)
             raise
-        found = self._routes.find(head, address)
+        try:
+            found = self._routes.find(head, address)
+        except TunnelNotFound as error:
+            if deadline is None:
+                raise
+            # The tunnel was there when the visitor asked, and is likely to come back.
+            raise PoolExhausted("The tunnel's client has gone; try again in a moment.") from error
         if isinstance(found, bytes):
             connection.send_last(found)
             return
