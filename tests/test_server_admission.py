@@ -22,6 +22,7 @@ class Visitor:
     def __init__(self, name: str = "", *, idle: bool = True) -> None:
         self.name = name
         self.idle = idle
+        self.half_closed = False
         self.closed = False
         self.place: Place | None = None
 
@@ -31,6 +32,10 @@ class Visitor:
             assert self.place is not None
             self.place.leave()
         return self.closed
+
+    def close_half_closed(self) -> bool:
+        self.idle = self.idle or self.half_closed
+        return self.close_idle()
 
 
 class House:
@@ -373,6 +378,18 @@ test_any_order = AnyOrder.TestCase
 
 
 # Descriptors.
+
+
+def test_one_that_is_half_closed_gives_way_after_those_that_are_idle():
+    house = House()
+    busy, half_closed, idle = (house.enter(A, idle=name == "idle") for name in ("busy", "half closed", "idle"))
+    half_closed.half_closed = True
+    assert house.admission.give_way()
+    assert (busy.closed, half_closed.closed, idle.closed) == (False, False, True)
+    assert house.admission.give_way()
+    assert (busy.closed, half_closed.closed) == (False, True)
+    assert not house.admission.give_way()
+    assert not busy.closed
 
 
 def test_idle_connections_give_way_whoever_has_them_and_busy_ones_do_not() -> None:

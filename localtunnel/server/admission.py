@@ -50,6 +50,12 @@ class Holder(Protocol):
         One whose request has not arrived whole is idle as well: to send it slowly must not keep a place.
         """
 
+    def close_half_closed(self) -> bool:
+        """Cut the connection if its visitor has ended its own direction and has got nothing yet; say whether it was.
+
+        Most such visitors have gone, which the kernel tells of after a minute only.
+        """
+
 
 class _Address:
     """What is known about one address."""
@@ -121,7 +127,7 @@ class Admission:
         return descriptor < self._descriptors
 
     def give_way(self) -> bool:
-        """Close an idle connection, whoever has it; say whether there was one."""
+        """Close a connection that is not in use, of any address; say whether there was one."""
         return self._give_up_above(0)
 
     def request(self, host: str, now: float) -> None:
@@ -203,18 +209,18 @@ class Admission:
         """Let an idle connection of somebody with more than a share be closed; say whether one was."""
         mine = len(newcomer.places)
         share = self._limits.visitors // (len(self._present) + (mine == 0))
-        # Who would otherwise be refused rather loses an idle connection of its own.
-        return self._give_up_above(max(share, mine + 1)) or _give_up_idle(newcomer)
+        # Last resort: close an idle connection of the newcomer.
+        return self._give_up_above(max(share, mine + 1)) or _give_up_one(newcomer)
 
     def _give_up_above(self, most: int) -> bool:
-        """Close an idle connection of an address that has more than ``most``; say whether there was one."""
+        """Close a connection that is not in use, of an address with more than ``most``; say whether there was one."""
         left = LOOKED_AT
         for number in sorted(self._by_number, reverse=True):
             if number <= most:
                 break
             same = self._by_number[number]
             for address in list(same)[:left]:
-                if _give_up_idle(address):
+                if _give_up_one(address):
                     return True
                 # Not the first to be asked the next time: all of its connections may be busy for long.
                 del same[address]
@@ -225,15 +231,22 @@ class Admission:
         return False
 
 
-def _give_up_idle(address: _Address) -> bool:
+def _give_up_one(address: _Address) -> bool:
+    """Close a connection of ``address`` that is idle, or else half closed: the visitor of the first loses nothing."""
     places = address.places
+    busy = []
     for _ in range(min(LOOKED_AT, len(places))):
         place = next(iter(places))
         if place.holder.close_idle():
             place.leave()
             return True
+        busy.append(place)
         del places[place]
         places[place] = None
+    for place in busy:
+        if place.holder.close_half_closed():
+            place.leave()
+            return True
     return False
 
 

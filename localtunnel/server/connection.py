@@ -40,6 +40,7 @@ class Connection:
         "busy",
         "closed",
         "forwarding",
+        "give_up",
         "host",
         "is_shared",
         "place",
@@ -58,6 +59,8 @@ class Connection:
         self.busy = False
         self.closed = False
         self.place: Place | None = None
+        self.give_up: Callable[[], None] | None = None
+        """Ends the exchange if nothing of the answer has come, once the visitor has ended its own direction."""
         self._edge = edge
         self._end = SocketEnd(sock, "visitor")
         self.side = Side(self._end)
@@ -197,6 +200,7 @@ class Connection:
         self._edge.waiting.discard(exchange)
 
     def _listen_no_more(self) -> None:
+        self.give_up = None
         if self._is_listened_to:
             self._is_listened_to = False
             self._edge.hang_ups.forget(self._end.sock)
@@ -254,6 +258,12 @@ class Connection:
         """Close the connection unless a request is being answered; say whether it was closed."""
         if not self.busy:
             self.close()
+        return self.closed
+
+    def close_half_closed(self) -> bool:
+        """Cut the connection if its visitor has ended its direction and no answer has begun; say whether it was."""
+        if self.give_up is not None:
+            self.give_up()
         return self.closed
 
     def close(self) -> None:

@@ -171,6 +171,10 @@ class Exchange(Joining):
     def _visitor_gone(self) -> None:
         self.abort("visitor gone")
 
+    def _make_room(self) -> None:
+        if self._answer.body is None:
+            self.abort("made room")
+
     def _begin(self, carrier: Carrier, to_upstream: bytes) -> None:
         visitor = self._connection.side
         self.cancel = None
@@ -237,6 +241,7 @@ class Exchange(Joining):
             if self._conversation.body.done or side.discarding:
                 self._connection.keep_asking()
                 self.listen()
+                self._connection.give_up = self._make_room
             else:
                 self.abort("visitor closed early")
         elif self._answer.body is None:

@@ -156,6 +156,10 @@ class _Newcomer:
         self.greenlet = None
         return True
 
+    def close_half_closed(self) -> bool:
+        """Nothing is known here of a visitor who has half closed: say that there is no room."""
+        return False
+
     def leave(self) -> None:
         """Give the place up."""
         if self.place is not None:
