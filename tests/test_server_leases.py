@@ -150,13 +150,13 @@ def test_a_claim_that_was_replaced_gets_no_lease(registry):
     assert len(registry) == 0
 
 
-def test_the_port_goes_with_the_session_and_not_with_the_name(registry, freed):
+def test_the_port_goes_with_the_name_to_whatever_follows_it(registry, freed):
     old = claim(registry, kind="tcp")
     old.port = 20_000
     resumed = claim(registry, HERE, "two", kind="tcp", resume=old.session)
     assert (resumed.port, old.port) == (20_000, None)
     again = claim(registry, HERE, "two", kind="tcp")
-    assert (again.port, resumed.port) == (None, 20_000)
+    assert (again.port, resumed.port) == (20_000, None)
     assert freed == [old, resumed]
 
 
