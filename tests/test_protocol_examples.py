@@ -50,7 +50,11 @@ def test_the_examples() -> None:
 def test_what_each_part_is_said_to_be(session: str) -> None:
     for _, meaning, data in parts(session):
         if meaning.startswith("{"):
-            assert json.loads(data) == json.loads(meaning)
+            # A long one is shown with its middle left out.
+            start, cut, end = meaning.partition("…")
+            assert data.decode().startswith(start)
+            assert data.decode().endswith(end if cut else start)
+            json.loads(data)
         elif meaning.startswith("length "):
             assert len(data) == 4
             assert int.from_bytes(data, "big") == int(meaning.removeprefix("length "))
