@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
-WORKERS ?= 2
+# The tests wait more than they compute: three of them at a time keep two cores busy.
+WORKERS ?= 3
 BENCH_ARGS ?=
 STRESS_ARGS ?=
 FUZZ_ARGS ?=
