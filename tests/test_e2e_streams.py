@@ -54,7 +54,7 @@ def plain_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
 @contextmanager
 def tunnel(server: ServerProcess, handler: Handler) -> Iterator[tuple[Address, str]]:
     """Expose an upstream of ``handler``; yields the frontend and the tunnel's host."""
-    with running_upstream(handler) as port, ClientProcess(port, server=server.frontend) as client:
+    with running_upstream(handler) as port, ClientProcess(port, "--legacy", server=server.frontend) as client:
         yield server.frontend, client.wait_until_open().removeprefix("http://")
 
 

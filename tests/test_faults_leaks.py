@@ -211,6 +211,8 @@ def test_everything_is_given_back() -> None:
         in_parallel(visit, ((server.frontend,) for _ in range(AT_ONCE)))
         misbehave(server.frontend, AT_ONCE)
         in_parallel(visit_refused, ((server.frontend,) for _ in range(AT_ONCE)))
+        in_parallel(lose_raw_tunnel, ((server.backend, number) for number in range(AT_ONCE)))
+        kill_clients(server, port)
         before, parked = watch.settled(), watch.parked()
 
         in_parallel(visit, ((server.frontend,) for _ in range(VISITORS)))

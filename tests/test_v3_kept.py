@@ -239,7 +239,7 @@ def test_nobody_is_waited_for_who_has_said_goodbye(site_0_3: Site) -> None:
     wait_until(lambda: is_waited_for(site_0_3))
     site_0_3.demo.peer.control.sendall(frame({"release": True}))
     with at_most(SOON, "the answer"):
-        assert parse_response(visitor.rest()).status == 404
+        assert parse_response(visitor.rest()).status == 503
 
 
 def test_a_client_that_does_not_come_back_is_waited_for_until_the_deadline() -> None:
