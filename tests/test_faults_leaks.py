@@ -221,7 +221,8 @@ def test_everything_is_given_back() -> None:
         in_parallel(lose_raw_tunnel, ((server.backend, number) for number in range(RAW_TUNNELS)))
         kill_clients(server, port)
 
-        assert watch.settled() == before, str(watch)
+        # Fewer are no leak: what was opened on first use may have been closed since.
+        assert watch.settled() <= before, str(watch)
         wait_until(lambda: watch.parked() <= parked, SETTLED_WITHIN, "the pools to be no larger than before")
         assert server.metrics()["requests_total"] > VISITORS + REFUSED
         assert fetch(server.frontend, request("demo.localhost")).body == b"ok"
