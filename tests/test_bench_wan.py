@@ -15,8 +15,8 @@ CAP = 60.0
 """Seconds that one run may take; it takes 20."""
 
 
-@pytest.mark.slow
-@pytest.mark.alone
+# Its bounds are times, which a busy or slow machine exceeds: `make bench` and `pytest -m bench` hold them.
+@pytest.mark.bench
 @pytest.mark.timeout(RUNS * CAP + 10)
 @pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 @pytest.mark.skipif(not os.path.exists("/dev/net/tun"), reason="the delayed wire needs /dev/net/tun")
