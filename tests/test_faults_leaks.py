@@ -2,6 +2,7 @@
 
 import signal
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -221,8 +222,9 @@ def test_everything_is_given_back() -> None:
         in_parallel(lose_raw_tunnel, ((server.backend, number) for number in range(RAW_TUNNELS)))
         kill_clients(server, port)
 
-        # Fewer are no leak: what was opened on first use may have been closed since.
-        assert watch.settled() <= before, str(watch)
+        # Fewer are not a leak: what was opened on first use may have been closed since. A connection
+        # that lingers behind its last word is still open for some seconds, so this is waited for.
+        wait_until(lambda: (watch.held() or sys.maxsize) <= before, SETTLED_WITHIN, "no more descriptors than before")
         wait_until(lambda: watch.parked() <= parked, SETTLED_WITHIN, "the pools to be no larger than before")
         assert server.metrics()["requests_total"] > VISITORS + REFUSED
         assert fetch(server.frontend, request("demo.localhost")).body == b"ok"
