@@ -23,7 +23,9 @@ from localtunnel.server.store import FILE, Store
 
 NAMES = 6
 LONGEST_LIFE = 0.04
-"""Seconds that a writer lives after its first acknowledgement, at most: a dozen transactions."""
+"""Seconds that a writer lives after what was awaited, at most: a dozen transactions."""
+AWAITED = (1, 1, 1, 2, 4, 7, 13, 14, 20, 0)
+"""Acknowledgements that are awaited in each ten rounds; of 7 or more, two belong to one of the NAMES."""
 
 
 def write_forever(directory: Path, said: int, first: int) -> None:
@@ -44,8 +46,11 @@ def write_forever(directory: Path, said: int, first: int) -> None:
     gevent.joinall([gevent.spawn(write, f"name-{number}") for number in range(NAMES)])
 
 
-def crash_once(directory: Path, acknowledged: dict[str, int]) -> None:
-    """Let a process write, kill it, and note in ``acknowledged`` what it had been told is safe."""
+def crash_once(directory: Path, acknowledged: dict[str, int], awaited: int) -> None:
+    """Let a process write, kill it, and note in ``acknowledged`` what it had been told is safe.
+
+    ``awaited`` is how many of its lines have come before a moment is chosen; 0 lets it be killed while it starts.
+    """
     heard, said = os.pipe()
     child = os.fork()
     if child == 0:
@@ -53,18 +58,16 @@ def crash_once(directory: Path, acknowledged: dict[str, int]) -> None:
         write_forever(directory, said, max(acknowledged.values(), default=0))
         os._exit(1)
     os.close(said)
-    try:
-        if random.random() < 0.9:
-            select.select([heard], [], [], 30)
+    with open(heard, encoding="ascii") as lines:
+        told = [lines.readline() for _ in range(awaited)]
         select.select([], [], [], random.uniform(0, LONGEST_LIFE))
-    finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    with open(heard, encoding="ascii") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                name, port = line.split()
-                acknowledged[name] = int(port)
+        told += lines
+    for line in told:
+        if line.endswith("\n"):
+            name, port = line.split()
+            acknowledged[name] = int(port)
 
 
 def check(directory: Path, acknowledged: dict[str, int]) -> None:
@@ -85,8 +88,8 @@ def check(directory: Path, acknowledged: dict[str, int]) -> None:
 
 def main(directory: Path, rounds: int) -> None:
     acknowledged: dict[str, int] = {}
-    for _ in range(rounds):
-        crash_once(directory, acknowledged)
+    for number in range(rounds):
+        crash_once(directory, acknowledged, AWAITED[number % len(AWAITED)])
         check(directory, acknowledged)
     print(f"{rounds} crashes, {max(acknowledged.values(), default=0)} writes of a name, nothing lost")
 

@@ -18,7 +18,9 @@ from localtunnel.server import tokens
 
 WRITERS = 2
 LONGEST_LIFE = 0.05
-"""Seconds that the writers live after the first acknowledgement, at most: a dozen replacements of the file."""
+"""Seconds that the writers live after what was awaited, at most: a dozen replacements of the file."""
+AWAITED = (3, 3, 3, 4, 5, 6, 7, 8, 9, 0)
+"""Acknowledgements that are awaited in each ten rounds; of three that two writers gave, one took a token back."""
 
 
 def write_forever(directory: Path, said: int) -> None:
@@ -32,24 +34,25 @@ def write_forever(directory: Path, said: int) -> None:
         os.write(said, f"revoked {gone.id}\n".encode())
 
 
-def crash_once(directory: Path, made: set[str], revoked: set[str]) -> None:
-    """Let processes write, kill them, and note what they had been told is safe."""
+def crash_once(directory: Path, made: set[str], revoked: set[str], awaited: int) -> None:
+    """Let processes write, kill them, and note what they had been told is safe.
+
+    ``awaited`` is how many of their lines have come before a moment is chosen; 0 lets them be killed while they start.
+    """
     heard, said = os.pipe()
     children = [fork(directory, heard, said) for _ in range(WRITERS)]
     os.close(said)
-    try:
-        if random.random() < 0.9:
-            select.select([heard], [], [], 30)
+    with open(heard, encoding="ascii") as lines:
+        told = [lines.readline() for _ in range(awaited)]
         select.select([], [], [], random.uniform(0, LONGEST_LIFE))
-    finally:
         for child in children:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-    with open(heard, encoding="ascii") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                word, name = line.split()
-                (made if word == "made" else revoked).add(name)
+        told += lines
+    for line in told:
+        if line.endswith("\n"):
+            word, name = line.split()
+            (made if word == "made" else revoked).add(name)
 
 
 def fork(directory: Path, heard: int, said: int) -> int:
@@ -75,8 +78,8 @@ def check(directory: Path, made: set[str], revoked: set[str]) -> None:
 def main(directory: Path, rounds: int) -> None:
     made: set[str] = set()
     revoked: set[str] = set()
-    for _ in range(rounds):
-        crash_once(directory, made, revoked)
+    for number in range(rounds):
+        crash_once(directory, made, revoked, AWAITED[number % len(AWAITED)])
         check(directory, made, revoked)
         # A file that grows for ever would make the last rounds slow.
         with tokens.edit(directory) as records:

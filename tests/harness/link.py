@@ -70,6 +70,12 @@ class Line:
         for sock in (self.client, self.server):
             deafen(sock)
 
+    def reset_client(self) -> None:
+        """Send an RST to the client alone, as a router does that no longer knows the flow."""
+        self._pumps[0].kill()
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.client.close()
+
     def cut(self, *, reset: bool) -> None:
         """End both sides, with an RST or with a FIN. May be called twice."""
         self.closed = True
