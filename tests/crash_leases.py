@@ -16,9 +16,9 @@ from pathlib import Path
 
 import gevent
 
-from localtunnel.server import leases
-from localtunnel.server.claims import Claim, Owner
-from localtunnel.server.leases import Leases
+from localtunnel.server.names import leases
+from localtunnel.server.names.claims import Claim, Owner
+from localtunnel.server.names.leases import Leases
 from localtunnel.server.store import FILE, Store
 
 NAMES = 6

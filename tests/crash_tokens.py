@@ -14,7 +14,7 @@ import stat
 import sys
 from pathlib import Path
 
-from localtunnel.server import tokens
+from localtunnel.server.access import tokens
 
 WRITERS = 2
 LONGEST_LIFE = 0.05

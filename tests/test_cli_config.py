@@ -9,7 +9,7 @@ import pytest
 from localtunnel.cli.config import MAX_FILE, client_config, server_config
 from localtunnel.client.config import ClientConfig
 from localtunnel.errors import ConfigError, LocaltunnelError, UsageError
-from localtunnel.server.certificate import Certificate
+from localtunnel.server.certificates.own import Certificate
 from localtunnel.server.config import ServerConfig
 
 ROOT = Path(__file__).parent.parent

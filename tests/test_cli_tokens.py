@@ -10,7 +10,7 @@ from localtunnel.cli.amounts import parse_moment, parse_rate, show_moment
 from localtunnel.errors import ConfigError
 from localtunnel.files import data_directory
 from localtunnel.protocol.token import parse
-from localtunnel.server import tokens
+from localtunnel.server.access import tokens
 
 USAGE = "Usage:\n  lt-server token create "
 

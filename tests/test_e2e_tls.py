@@ -29,7 +29,7 @@ from localtunnel.client.events import ServerNotice, ServerPinned, TunnelLost, Tu
 from localtunnel.client.known_servers import KnownServers
 from localtunnel.errors import CertificateUntrusted, ConfigError, DowngradeRefused, KeyChanged
 from localtunnel.net.certificates import fingerprint
-from localtunnel.server import arrival
+from localtunnel.server.clients import arrival
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

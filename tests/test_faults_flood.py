@@ -37,7 +37,7 @@ from harness.tls import write_certificate
 
 from localtunnel.net.local import ask
 from localtunnel.protocol.limits import FLOODED_PAUSE
-from localtunnel.server.admin import SOCKET
+from localtunnel.server.operator.admin import SOCKET
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 

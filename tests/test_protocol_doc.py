@@ -18,7 +18,7 @@ from localtunnel.protocol import codec, limits, messages, options, scram, stream
 from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, VERSIONS
 from localtunnel.protocol.messages import Message
 from localtunnel.protocol.states import TABLES, State
-from localtunnel.server import demand
+from localtunnel.server.tunnels import demand
 
 TEXT = (Path(__file__).parents[1] / "PROTOCOL.md").read_text(encoding="utf-8")
 

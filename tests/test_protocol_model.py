@@ -34,9 +34,9 @@ from localtunnel.protocol.codec import encode
 from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.messages import Assignment, ControlRequest, Failed, Got, Ready
 from localtunnel.protocol.states import State
-from localtunnel.server.assigning import Assigning03
-from localtunnel.server.join import Join
-from localtunnel.server.pool import Pool
+from localtunnel.server.tunnels.assigning import Assigning03
+from localtunnel.server.tunnels.join import Join
+from localtunnel.server.tunnels.pool import Pool
 
 # Anything at any time.
 

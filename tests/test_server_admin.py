@@ -1,4 +1,4 @@
-"""localtunnel.server.admin: what the owner asks a running server, and ``lt-server tunnels``, which asks it."""
+"""localtunnel.server.operator.admin: what the owner asks a running server, and ``lt-server tunnels``, which asks it."""
 
 import json
 import subprocess

@@ -1,4 +1,6 @@
-"""localtunnel.server.admission: who gets a place, who is refused, and who gives way, with a clock of the test's own."""
+"""localtunnel.server.visitors.admission: who gets a place, who is refused, and who
+gives way, with a clock of the test's own.
+"""
 
 import pytest
 from hypothesis import settings
@@ -7,9 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from localtunnel.errors import ServerFull, TooManyRequests
 from localtunnel.http.networks import Networks
-from localtunnel.server.admission import ANSWERS_PER_SECOND, LOOKED_AT, MAX_REMEMBERED, Admission, Place
 from localtunnel.server.config import Limits
-from localtunnel.server.rates import BURST
+from localtunnel.server.limits.rates import BURST
+from localtunnel.server.visitors.admission import ANSWERS_PER_SECOND, LOOKED_AT, MAX_REMEMBERED, Admission, Place
 
 NOW = 1000.0
 A, B, C = "203.0.113.1", "203.0.113.2", "203.0.113.3"

@@ -1,4 +1,6 @@
-"""localtunnel.server.arrival: connections that have not said what they are, in the clear or over TLS, and in time."""
+"""localtunnel.server.clients.arrival: connections that have not said what they are, in
+the clear or over TLS, and in time.
+"""
 
 import resource
 import socket

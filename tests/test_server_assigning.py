@@ -1,4 +1,6 @@
-"""localtunnel.server.assigning: an assignment and its answers, lost, late, twice, out of order, cut at every byte."""
+"""localtunnel.server.tunnels.assigning: an assignment and its answers, lost, late,
+twice, out of order, cut at every byte.
+"""
 
 import gevent
 import pytest
@@ -24,9 +26,9 @@ from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import SocketEnd
 from localtunnel.protocol import limits
 from localtunnel.protocol.messages import Assignment
-from localtunnel.server.assigning import Assigning03
-from localtunnel.server.join import Join
-from localtunnel.server.pool import Pool
+from localtunnel.server.tunnels.assigning import Assigning03
+from localtunnel.server.tunnels.join import Join
+from localtunnel.server.tunnels.pool import Pool
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -1,4 +1,6 @@
-"""localtunnel.server.auth: who is admitted, on real connections, and how an address that fails is slowed down."""
+"""localtunnel.server.access.auth: who is admitted, on real connections, and how an
+address that fails is slowed down.
+"""
 
 import re
 import time
@@ -27,8 +29,9 @@ from localtunnel.client.events import TunnelLost, TunnelOpened
 from localtunnel.errors import AuthFailed, AuthRequired, AuthThrottled, KeyChanged, NotAllowed, TokenExpired
 from localtunnel.protocol.scram import REFUSED, ClientLogin
 from localtunnel.protocol.token import Token
-from localtunnel.server import app, auth
-from localtunnel.server.auth import FAILURE_INTERVAL, FREE_FAILURES, MAX_ADDRESSES, WORST_DEBT, Failures
+from localtunnel.server import app
+from localtunnel.server.access import auth
+from localtunnel.server.access.auth import FAILURE_INTERVAL, FREE_FAILURES, MAX_ADDRESSES, WORST_DEBT, Failures
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -1,4 +1,4 @@
-"""localtunnel.server.backend: control and proxy connections of LTP/0.2."""
+"""localtunnel.server.clients.backend: control and proxy connections of LTP/0.2."""
 
 import gevent
 import pytest

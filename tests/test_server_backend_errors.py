@@ -1,4 +1,4 @@
-"""localtunnel.server.backend: everything that is no LTP ends as documented, and harms no other tunnel."""
+"""localtunnel.server.clients.backend: everything that is no LTP ends as documented, and harms no other tunnel."""
 
 import gevent
 import pytest

@@ -1,10 +1,10 @@
-"""localtunnel.server.bans: which addresses are banned, now and after a restart."""
+"""localtunnel.server.access.bans: which addresses are banned, now and after a restart."""
 
 import pytest
 
 from localtunnel.errors import AddressError
-from localtunnel.server import bans
-from localtunnel.server.bans import Bans, includes, parse_network
+from localtunnel.server.access import bans
+from localtunnel.server.access.bans import Bans, includes, parse_network
 from localtunnel.server.store import Store
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -1,4 +1,4 @@
-"""localtunnel.server.carriers: which joined connections are used again, for whom, and when they are let go."""
+"""localtunnel.server.tunnels.kept: which joined connections are used again, for whom, and when they are let go."""
 
 import base64
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from harness import at_most, parse_response, request, running_client, running_up
 from harness.exchanges import HOST, OK, VERSIONS, Site, Stream, running_site
 from harness.v3 import end
 
-from localtunnel.server import carriers
+from localtunnel.server.tunnels import kept as carriers
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

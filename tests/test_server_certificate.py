@@ -1,4 +1,4 @@
-"""localtunnel.server.certificate: a key of the server's own, made once, and files that are followed."""
+"""localtunnel.server.certificates.own: a key of the server's own, made once, and files that are followed."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from harness.v3 import Peer
 from localtunnel.errors import ConfigError
 from localtunnel.net import certificates, tls
 from localtunnel.server import app
-from localtunnel.server.certificate import OWN_FILE, Certificate, fingerprint
+from localtunnel.server.certificates.own import OWN_FILE, Certificate, fingerprint
 from localtunnel.server.config import ServerConfig
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -1,4 +1,4 @@
-"""localtunnel.server.connection: the requests of one visitor, one after the other and in their order."""
+"""localtunnel.server.visitors.connection: the requests of one visitor, one after the other and in their order."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from harness import at_most, fetch, parse_response, request, wait_until
 from harness.exchanges import HOST, OK, VERSIONS, Site, Stream, running_site
 from harness.v3 import end
 
-from localtunnel.server.exchange import MAX_PIPELINED
+from localtunnel.server.visitors.exchange import MAX_PIPELINED
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -1,4 +1,4 @@
-"""localtunnel.server.control: what a control request is answered, what is said later, and what ends it."""
+"""localtunnel.server.clients.control: what a control request is answered, what is said later, and what ends it."""
 
 import json
 

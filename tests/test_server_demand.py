@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localtunnel.protocol.limits import FIRST_CONCURRENCY, TOTAL_CONCURRENCY, TUNNEL_CONCURRENCY
-from localtunnel.server import demand
-from localtunnel.server.demand import DECAY_AFTER, WINDOW, Announcing, Demand, Shares, next_size
+from localtunnel.server.tunnels import demand
+from localtunnel.server.tunnels.demand import DECAY_AFTER, WINDOW, Announcing, Demand, Shares, next_size
 
 CEILING = 256
 

@@ -1,4 +1,4 @@
-"""localtunnel.server.edge: what is decided about every request before a tunnel has it."""
+"""localtunnel.server.visitors.http_edge: what is decided about every request before a tunnel has it."""
 
 import base64
 from collections.abc import Iterator
@@ -14,7 +14,8 @@ from harness.v3 import failed, got, ready
 from harness.web import Response
 
 from localtunnel.net.pump import FIRST_PIECE
-from localtunnel.server import edge, turns
+from localtunnel.server.limits import turns
+from localtunnel.server.visitors import http_edge
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -197,7 +198,7 @@ def test_an_answer_of_the_servers_own_to_head_has_no_body(site: Site) -> None:
 def test_a_request_that_is_held_back_for_its_tunnels_rate_is_served_later(
     listen_after: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edge, "LISTEN_AFTER", listen_after)
+    monkeypatch.setattr(http_edge, "LISTEN_AFTER", listen_after)
     with running_site("0.3", limits={"tunnel_request_rate": 5.0}) as site:
         visitor, upstream = site.join(GET * 30)
         with at_most(4.0):

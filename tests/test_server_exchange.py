@@ -1,4 +1,6 @@
-"""localtunnel.server.exchange: where requests and responses end, and what is between the two peers meanwhile."""
+"""localtunnel.server.visitors.exchange: where requests and responses end, and what is
+between the two peers meanwhile.
+"""
 
 import hashlib
 import logging

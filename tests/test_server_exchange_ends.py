@@ -1,4 +1,4 @@
-"""localtunnel.server.exchange: what was begun and cannot be finished; nothing that is cut looks complete."""
+"""localtunnel.server.visitors.exchange: what was begun and cannot be finished; nothing that is cut looks complete."""
 
 import errno
 import socket
@@ -14,8 +14,8 @@ from harness.messages import Message, messages, parameters
 from harness.v3 import end
 
 from localtunnel.net import sockets
-from localtunnel.server import exchange
 from localtunnel.server.app import TICK
+from localtunnel.server.visitors import exchange
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

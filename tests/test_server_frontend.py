@@ -1,4 +1,4 @@
-"""localtunnel.server.frontend: a visitor's head, however it comes, and the answers of the server's own."""
+"""localtunnel.server.visitors.frontend: a visitor's head, however it comes, and the answers of the server's own."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""localtunnel.server.frontend: visitors who wait for a connection, and those who have one."""
+"""localtunnel.server.visitors.frontend: visitors who wait for a connection, and those who have one."""
 
 import pytest
 from harness import (

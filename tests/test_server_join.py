@@ -1,4 +1,4 @@
-"""localtunnel.server.join: one visitor, bound to a proxy connection or refused."""
+"""localtunnel.server.tunnels.join: one visitor, bound to a proxy connection or refused."""
 
 import gevent
 import pytest
@@ -7,7 +7,7 @@ from harness import at_most, is_reset, pair, read_exactly, read_to_end, wait_unt
 from localtunnel.errors import PoolExhausted, UpstreamClosed
 from localtunnel.net import closing
 from localtunnel.net.ends import SocketEnd
-from localtunnel.server.join import Assignment, Join, Joins
+from localtunnel.server.tunnels.join import Assignment, Join, Joins
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -1,15 +1,15 @@
-"""localtunnel.server.registry: sessions, who may follow whom, and names that are kept for a while."""
+"""localtunnel.server.names.registry: sessions, who may follow whom, and names that are kept for a while."""
 
 import pytest
 from harness import wait_until
 
 from localtunnel.errors import NameUnavailable
 from localtunnel.protocol.framing import LTP_0_3
-from localtunnel.server.claims import Owner, Wish
-from localtunnel.server.demand import Shares
-from localtunnel.server.join import Joins
-from localtunnel.server.registry import Registry
-from localtunnel.server.tunnel import Tunnel
+from localtunnel.server.names.claims import Owner, Wish
+from localtunnel.server.names.registry import Registry
+from localtunnel.server.tunnels.demand import Shares
+from localtunnel.server.tunnels.join import Joins
+from localtunnel.server.tunnels.tunnel import Tunnel
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

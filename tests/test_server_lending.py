@@ -1,4 +1,6 @@
-"""localtunnel.server.lending: which joined connections another visitor may have, and the look before one gets it."""
+"""localtunnel.server.tunnels.lending: which joined connections another visitor may
+have, and the look before one gets it.
+"""
 
 import os
 import struct

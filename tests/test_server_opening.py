@@ -1,11 +1,13 @@
-"""localtunnel.server.opening: what comes between a request and a tunnel, and what is left when it does not open."""
+"""localtunnel.server.clients.opening: what comes between a request and a tunnel, and
+what is left when it does not open.
+"""
 
 import pytest
 from harness import HEADER_0_2, backend, connect, frame, read_message, read_to_end, running_server, unused_port
 from harness.v3 import Peer, ask, control_request
 
 from localtunnel.errors import ClientKicked, StorageError
-from localtunnel.server.claims import Claim
+from localtunnel.server.names.claims import Claim
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

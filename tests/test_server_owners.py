@@ -1,4 +1,6 @@
-"""localtunnel.server.registry with a store: names that belong to an owner, whatever becomes of client and server."""
+"""localtunnel.server.names.registry with a store: names that belong to an owner,
+whatever becomes of client and server.
+"""
 
 import resource
 import time
@@ -10,15 +12,15 @@ from harness import wait_until
 from localtunnel.errors import LimitReached, NameUnavailable, StorageError
 from localtunnel.protocol.framing import LTP_0_3
 from localtunnel.protocol.reserved import Reserved
-from localtunnel.server import leases
-from localtunnel.server.claims import Wish, owner_of_address, owner_of_key, owner_of_token
-from localtunnel.server.demand import Shares
-from localtunnel.server.join import Joins
-from localtunnel.server.leases import Leases
-from localtunnel.server.quotas import Quota
-from localtunnel.server.registry import Policy, Registry
+from localtunnel.server.limits.quotas import Quota
+from localtunnel.server.names import leases
+from localtunnel.server.names.claims import Wish, owner_of_address, owner_of_key, owner_of_token
+from localtunnel.server.names.leases import Leases
+from localtunnel.server.names.registry import Policy, Registry
 from localtunnel.server.store import FILE, Statement, Store
-from localtunnel.server.tunnel import Tunnel
+from localtunnel.server.tunnels.demand import Shares
+from localtunnel.server.tunnels.join import Joins
+from localtunnel.server.tunnels.tunnel import Tunnel
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -256,7 +258,7 @@ def test_a_name_is_not_kept_where_there_is_no_room_and_nobody_else_s_goes_for_it
 
 
 def test_a_token_keeps_its_name_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr("localtunnel.server.registry.RESERVED_LOOK", 0.02)
+    monkeypatch.setattr("localtunnel.server.names.registry.RESERVED_LOOK", 0.02)
     tokens = {"demo": "mine", "www": "mine"}
     owner = owner_of_token("mine")
     with Run(tmp_path, tokens=tokens) as run:

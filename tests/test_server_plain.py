@@ -1,4 +1,4 @@
-"""localtunnel.server.plain: join mode, in which the first request decides and the rest is bytes only."""
+"""localtunnel.server.visitors.join_edge: join mode, in which the first request decides and the rest is bytes only."""
 
 from collections.abc import Iterator
 

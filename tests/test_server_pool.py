@@ -1,4 +1,4 @@
-"""localtunnel.server.pool: the idle proxy connections of one tunnel."""
+"""localtunnel.server.tunnels.pool: the idle proxy connections of one tunnel."""
 
 import gevent
 import pytest
@@ -10,8 +10,8 @@ from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import SocketEnd
 from localtunnel.protocol.limits import PARKED_AGE
-from localtunnel.server import pool as pool_module
-from localtunnel.server.pool import Pool
+from localtunnel.server.tunnels import pool as pool_module
+from localtunnel.server.tunnels.pool import Pool
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -1,4 +1,4 @@
-"""localtunnel.server.ports: which public port is whose; ``test_v3_tcp`` has the connections."""
+"""localtunnel.server.names.ports: which public port is whose; ``test_v3_tcp`` has the connections."""
 
 import itertools
 import socket
@@ -8,12 +8,12 @@ from harness import LOOPBACK, unused_port
 
 from localtunnel.errors import ConfigError, PortRefused
 from localtunnel.protocol.framing import LTP_0_3
-from localtunnel.server.claims import Owner
-from localtunnel.server.demand import Shares
-from localtunnel.server.join import Joins
-from localtunnel.server.ports import Ports, parse_range
-from localtunnel.server.registry import Claim
-from localtunnel.server.tunnel import Tunnel
+from localtunnel.server.names.claims import Owner
+from localtunnel.server.names.ports import Ports, parse_range
+from localtunnel.server.names.registry import Claim
+from localtunnel.server.tunnels.demand import Shares
+from localtunnel.server.tunnels.join import Joins
+from localtunnel.server.tunnels.tunnel import Tunnel
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""localtunnel.server.progress: somebody who moves nothing for too long, and nobody else."""
+"""localtunnel.server.visitors.progress: somebody who moves nothing for too long, and nobody else."""
 
-from localtunnel.server.progress import Progress
+from localtunnel.server.visitors.progress import Progress
 
 
 def test_it_has_stalled_when_nothing_has_moved_for_as_long_as_allowed() -> None:

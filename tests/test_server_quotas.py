@@ -1,4 +1,4 @@
-"""localtunnel.server.quotas: how much of one thing somebody may have."""
+"""localtunnel.server.limits.quotas: how much of one thing somebody may have."""
 
 import pytest
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from localtunnel.errors import LimitReached
 from localtunnel.server.config import Quotas as Limits
-from localtunnel.server.quotas import Quota, make_quotas, network_of
+from localtunnel.server.limits.quotas import Quota, make_quotas, network_of
 
 HERE, THERE = "203.0.113.7", "198.51.100.9"
 

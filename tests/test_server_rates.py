@@ -1,11 +1,11 @@
-"""localtunnel.server.rates: token buckets under a clock of the test's own."""
+"""localtunnel.server.limits.rates: token buckets under a clock of the test's own."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from localtunnel.errors import TooManyRequests
-from localtunnel.server.rates import BURST, LONGEST_DELAY, Bucket, Rate, bucket, too_many
+from localtunnel.server.limits.rates import BURST, LONGEST_DELAY, Bucket, Rate, bucket, too_many
 
 NOW = 1000.0
 

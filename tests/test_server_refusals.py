@@ -1,4 +1,4 @@
-"""localtunnel.server.refusals, and what is counted there: the client is told of what it never saw."""
+"""localtunnel.server.tunnels.refusals, and what is counted there: the client is told of what it never saw."""
 
 import pytest
 from harness import fetch, parse_response, request, wait_until
@@ -12,8 +12,8 @@ from localtunnel.errors import (
     Unauthorized,
     UpstreamInvalid,
 )
-from localtunnel.server import control
-from localtunnel.server.refusals import Refusals
+from localtunnel.server.clients import control
+from localtunnel.server.tunnels.refusals import Refusals
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

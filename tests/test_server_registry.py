@@ -1,14 +1,14 @@
-"""localtunnel.server.registry: names, their owners, and where a host leads."""
+"""localtunnel.server.names.registry: names, their owners, and where a host leads."""
 
 import pytest
 
 from localtunnel.errors import NameInvalid, NameUnavailable
 from localtunnel.protocol.framing import LTP_0_2
-from localtunnel.server.claims import Owner, Wish
-from localtunnel.server.demand import Shares
-from localtunnel.server.join import Joins
-from localtunnel.server.registry import Registry
-from localtunnel.server.tunnel import Tunnel
+from localtunnel.server.names.claims import Owner, Wish
+from localtunnel.server.names.registry import Registry
+from localtunnel.server.tunnels.demand import Shares
+from localtunnel.server.tunnels.join import Joins
+from localtunnel.server.tunnels.tunnel import Tunnel
 
 HERE, THERE = "203.0.113.7", "198.51.100.9"
 ONE, TWO = "me@laptop;Linux;1", "me@laptop;Linux;2"

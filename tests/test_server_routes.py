@@ -1,4 +1,4 @@
-"""localtunnel.server.routes: which tunnel a request leads to, or which answer of the server's own."""
+"""localtunnel.server.visitors.routes: which tunnel a request leads to, or which answer of the server's own."""
 
 import pytest
 from harness import request
@@ -7,13 +7,13 @@ from localtunnel.errors import ClientOffline, TunnelNotFound
 from localtunnel.http.request import HeadReader, RequestHead
 from localtunnel.protocol.framing import LTP_0_3
 from localtunnel.protocol.messages import Kind
-from localtunnel.server.claims import Claim, Owner, Wish
-from localtunnel.server.demand import Shares
-from localtunnel.server.join import Joins
-from localtunnel.server.meta import Meta
-from localtunnel.server.registry import Registry
-from localtunnel.server.routes import Routes
-from localtunnel.server.tunnel import Tunnel
+from localtunnel.server.names.claims import Claim, Owner, Wish
+from localtunnel.server.names.registry import Registry
+from localtunnel.server.tunnels.demand import Shares
+from localtunnel.server.tunnels.join import Joins
+from localtunnel.server.tunnels.tunnel import Tunnel
+from localtunnel.server.visitors.meta import Meta
+from localtunnel.server.visitors.routes import Routes
 
 DOMAIN = "tunnels.example"
 VISITOR = "192.0.2.1"

@@ -1,4 +1,6 @@
-"""localtunnel.server.strangers: places for connections that have not said who they are, and which of them yield."""
+"""localtunnel.server.clients.strangers: places for connections that have not said who
+they are, and which of them yield.
+"""
 
 import logging
 
@@ -6,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localtunnel.server.clients.strangers import Strangers
 from localtunnel.server.config import Quotas
-from localtunnel.server.strangers import Strangers
 
 KNOWN = "192.0.2.1"
 

@@ -1,4 +1,4 @@
-"""localtunnel.server.terms: what a client may ask for, and what this server will not promise."""
+"""localtunnel.server.clients.terms: what a client may ask for, and what this server will not promise."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from localtunnel.errors import OptionRefused
 from localtunnel.http.rules import Rules
 from localtunnel.protocol.messages import ControlRequest
 from localtunnel.protocol.options import Options
+from localtunnel.server.clients.terms import settle
 from localtunnel.server.config import ServerConfig
-from localtunnel.server.terms import settle
 
 
 def asked(**fields: Any) -> ControlRequest:

@@ -1,4 +1,4 @@
-"""localtunnel.server.tokens: the file, its editors, and the running server's view of it."""
+"""localtunnel.server.access.tokens: the file, its editors, and the running server's view of it."""
 
 import json
 import stat
@@ -9,8 +9,8 @@ import pytest
 from localtunnel.errors import AuthFailed, ConfigError, NotAllowed, TokenExpired
 from localtunnel.protocol import scram
 from localtunnel.protocol.token import parse
-from localtunnel.server import tokens
-from localtunnel.server.tokens import FILE, TokenStore
+from localtunnel.server.access import tokens
+from localtunnel.server.access.tokens import FILE, TokenStore
 
 FINGERPRINT = "SHA256:" + "A" * 43
 

@@ -1,4 +1,4 @@
-"""localtunnel.server.tunnel: visitors that come, wait, and go; and the tunnel's end."""
+"""localtunnel.server.tunnels.tunnel: visitors that come, wait, and go; and the tunnel's end."""
 
 import socket
 import time
@@ -14,9 +14,9 @@ from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import SocketEnd
 from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.limits import PARKED_AGE
-from localtunnel.server.demand import Shares
-from localtunnel.server.join import Assignment, Join, Joins
-from localtunnel.server.tunnel import Tunnel
+from localtunnel.server.tunnels.demand import Shares
+from localtunnel.server.tunnels.join import Assignment, Join, Joins
+from localtunnel.server.tunnels.tunnel import Tunnel
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -214,7 +214,7 @@ def test_a_tick_lets_go_of_what_is_old_in_0_3_alone(bench, bench_0_3, monkeypatc
     for each in (bench, bench_0_3):
         each.park()
     later = SimpleNamespace(monotonic=lambda: time.monotonic() + PARKED_AGE)
-    monkeypatch.setattr("localtunnel.server.pool.time", later)
+    monkeypatch.setattr("localtunnel.server.tunnels.pool.time", later)
     for each in (bench, bench_0_3):
         each.tunnel.tick()
     assert bench_0_3.proxies[0].recv(1) == b""

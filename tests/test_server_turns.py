@@ -1,8 +1,8 @@
-"""localtunnel.server.turns: who begins when, with turns that come when the test says so."""
+"""localtunnel.server.limits.turns: who begins when, with turns that come when the test says so."""
 
 import gevent
 
-from localtunnel.server.turns import QUANTUM, SHARED_FOR, Line, Turns
+from localtunnel.server.limits.turns import QUANTUM, SHARED_FOR, Line, Turns
 
 
 class Hub:

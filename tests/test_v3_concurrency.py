@@ -94,7 +94,7 @@ def test_a_burst_makes_the_pool_larger_than_itself_and_the_next_one_waits_for_no
 
 
 def test_a_pool_shrinks_when_it_is_calm_and_the_client_closes_what_is_too_much(gate, monkeypatch):
-    monkeypatch.setattr("localtunnel.server.demand.DECAY_AFTER", 0.3)
+    monkeypatch.setattr("localtunnel.server.tunnels.demand.DECAY_AFTER", 0.3)
     with running_server() as server, running_client(frontend(server), gate.port, name="demo", insecure=True):
         sizes = []
         burst(server, gate, 32, then=lambda: sizes.append(size_of(server)))
@@ -113,9 +113,9 @@ def test_a_client_by_hand_is_told_once_of_a_burst(gate, monkeypatch):
 
     The pool grows by steps while the burst comes: 6, 8, 11 …; the client is told of the last.
     """
-    monkeypatch.setattr("localtunnel.server.demand.WINDOW", 60.0)
-    monkeypatch.setattr("localtunnel.server.demand.GATHER", 0.5)
-    monkeypatch.setattr("localtunnel.server.demand.GATHER_LONGEST", 60.0)
+    monkeypatch.setattr("localtunnel.server.tunnels.demand.WINDOW", 60.0)
+    monkeypatch.setattr("localtunnel.server.tunnels.demand.GATHER", 0.5)
+    monkeypatch.setattr("localtunnel.server.tunnels.demand.GATHER_LONGEST", 60.0)
     with running_server(timeouts={"pool_wait": 0.3}) as server, Peer(backend(server)) as peer:
         assert peer.reply["control"]["concurrency"] == 4
         visitors = visit(server, BURST)

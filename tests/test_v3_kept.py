@@ -25,7 +25,7 @@ from harness.sockets import deafen
 from harness.v3 import end
 
 from localtunnel.client.events import TunnelOpened
-from localtunnel.server import carriers
+from localtunnel.server.tunnels import kept
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -41,7 +41,7 @@ SOON = 5.0
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep connections for longer than any of these tests takes."""
-    monkeypatch.setattr(carriers, "KEPT_IDLE", 60.0)
+    monkeypatch.setattr(kept, "KEPT_IDLE", 60.0)
 
 
 @pytest.fixture(params=VERSIONS)

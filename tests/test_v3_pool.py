@@ -164,7 +164,7 @@ def pool_of_ten(monkeypatch):
 
     ``pool_wait`` is the default: what is asked is who is answered, not how soon.
     """
-    monkeypatch.setattr("localtunnel.server.demand.FIRST_CONCURRENCY", POOL)
+    monkeypatch.setattr("localtunnel.server.tunnels.demand.FIRST_CONCURRENCY", POOL)
     return {"limits": {"tunnel_concurrency": POOL}, "timeouts": {"heartbeat": 0.2}}
 
 

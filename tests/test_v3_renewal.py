@@ -20,7 +20,7 @@ from harness.v3 import Peer, RawBackend, frame, park, parked
 
 from localtunnel.client.events import TunnelLost
 from localtunnel.protocol import limits
-from localtunnel.server.pool import Pool
+from localtunnel.server.tunnels.pool import Pool
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -16,7 +16,7 @@ from harness.exchanges import Stream
 from harness.sockets import LOOPBACK, Address
 from harness.v3 import end
 
-from localtunnel.server import lending
+from localtunnel.server.tunnels import lending
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_leaks")]
 

@@ -32,7 +32,7 @@ def command(argv: list[str]) -> int:
         program.show(USAGE)
         return exit_codes.CLEAN
     from localtunnel.cli import config
-    from localtunnel.server.certificate import fingerprint
+    from localtunnel.server.certificates.own import fingerprint
 
     program.show(fingerprint(config.server_config(arguments, os.environ)))
     return exit_codes.CLEAN

@@ -17,8 +17,8 @@ from localtunnel.errors import ConfigError, LocaltunnelError, UsageError
 from localtunnel.files import data_directory
 from localtunnel.protocol import names
 from localtunnel.protocol.token import Token
-from localtunnel.server import tokens
-from localtunnel.server.tokens import TokenRecord
+from localtunnel.server.access import tokens
+from localtunnel.server.access.tokens import TokenRecord
 
 if TYPE_CHECKING:
     from localtunnel.server.config import ServerConfig
@@ -89,7 +89,7 @@ def command(argv: list[str]) -> int:
 
 def _create(directory: Path, config: "ServerConfig", allowed: dict[str, Any], *, as_json: bool) -> None:
     # It brings TLS with it, which no other command here needs.
-    from localtunnel.server.certificate import fingerprint
+    from localtunnel.server.certificates.own import fingerprint
 
     is_first = not (directory / tokens.FILE).exists()
 

@@ -65,7 +65,7 @@ def command(argv: list[str]) -> int:
 
 def _ask(directory: Path, verb: str, subject: str) -> dict[str, Any]:
     from localtunnel.net.local import ask
-    from localtunnel.server.admin import SOCKET
+    from localtunnel.server.operator.admin import SOCKET
 
     question = json.dumps({"command": verb, "subject": subject}).encode()
     try:

@@ -1,16 +1,17 @@
 """What runs on the VPS.
 
-app         wiring: what is started and stopped, in which order
-config      the typed settings
-frontend    the visitors' side: accept, identify, answer or hand to a tunnel
-backend     the clients' side: the first message of each connection, and parking
-control     control connections: opening a tunnel, heartbeats, what ends it
-ports       public ports for TCP tunnels
-registry    which name belongs to which tunnel
-tunnel      one name, its pool and its joins
-pool        the idle proxy connections of one tunnel
-demand      how large a pool follows the demand of visitors
-assigning   binding a join to a proxy connection, again if need be
-join        one visitor on its way through a tunnel
-meta        what the server tells about itself, under /meta/
+app            wiring: what is started and stopped, in which order
+config, store  the typed settings; the file that outlives the process
+visitors/      the door to the internet: from accept to the last byte of an answer
+clients/       the door for tunnel clients: first messages, control connections, opening
+operator/      the door for the operator of a running server
+names/         which names and ports exist, and whose they are
+tunnels/       one name's proxy connections, and how visitors are given them
+access/        tokens, logins and bans
+limits/        how much one client, address or tunnel may have
+certificates/  the key that the backend shows
+
+A room imports only what stands below it here: app > visitors | clients | operator > names
+> tunnels > access > limits | certificates > store | config. The three doors never import
+each other; what they share is below them, or is handed in by ``app``.
 """

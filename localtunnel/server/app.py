@@ -19,26 +19,27 @@ from localtunnel.net.descriptors import Share
 from localtunnel.net.half_closed import HalfClosed
 from localtunnel.net.listen import Accept, Listener, listen
 from localtunnel.protocol.reserved import Reserved
-from localtunnel.server import bans, leases
-from localtunnel.server.admin import Admin
-from localtunnel.server.admission import Admission
-from localtunnel.server.auth import Gate
-from localtunnel.server.backend import Backend
-from localtunnel.server.certificate import Certificate
+from localtunnel.server.access import bans
+from localtunnel.server.access.auth import Gate
+from localtunnel.server.access.tokens import TokenStore
+from localtunnel.server.certificates.own import Certificate
+from localtunnel.server.clients.backend import Backend
+from localtunnel.server.clients.control import Control
+from localtunnel.server.clients.opening import Openings
 from localtunnel.server.config import ServerConfig
-from localtunnel.server.control import Control
-from localtunnel.server.edge import Edge
-from localtunnel.server.frontend import Frontend
-from localtunnel.server.join import Joining, Joins
-from localtunnel.server.meta import Meta
-from localtunnel.server.opening import Openings
-from localtunnel.server.plain import PlainEdge
-from localtunnel.server.ports import Ports, parse_range
-from localtunnel.server.quotas import make_quotas
-from localtunnel.server.registry import Policy, Registry
-from localtunnel.server.routes import Routes
+from localtunnel.server.limits.quotas import make_quotas
+from localtunnel.server.names import leases
+from localtunnel.server.names.ports import Ports, parse_range
+from localtunnel.server.names.registry import Policy, Registry
+from localtunnel.server.operator.admin import Admin
 from localtunnel.server.store import Store
-from localtunnel.server.tokens import TokenStore
+from localtunnel.server.tunnels.join import Joining, Joins
+from localtunnel.server.visitors.admission import Admission
+from localtunnel.server.visitors.frontend import Frontend
+from localtunnel.server.visitors.http_edge import Edge
+from localtunnel.server.visitors.join_edge import PlainEdge
+from localtunnel.server.visitors.meta import Meta
+from localtunnel.server.visitors.routes import Routes
 
 log = logging.getLogger("localtunnel.server")
 

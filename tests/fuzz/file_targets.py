@@ -8,8 +8,8 @@ from localtunnel.cli.config import client_config, server_config
 from localtunnel.client.credentials import Credentials
 from localtunnel.client.known_servers import KnownServers
 from localtunnel.errors import ConfigError
-from localtunnel.server import tokens
-from localtunnel.server.tokens import TokenStore
+from localtunnel.server.access import tokens
+from localtunnel.server.access.tokens import TokenStore
 
 SERVER_NAME = "example.com"
 

@@ -16,8 +16,8 @@ from localtunnel.http.response import ResponseReader, parse_response, read_respo
 from localtunnel.protocol import codec
 from localtunnel.protocol.limits import MAX_HEAD_FIELDS
 from localtunnel.protocol.messages import ControlRequest
+from localtunnel.server.clients.terms import settle
 from localtunnel.server.config import ServerConfig
-from localtunnel.server.terms import settle
 
 FORWARDING = Forwarding("192.0.2.1", "http")
 REQUESTS = [

@@ -13,7 +13,7 @@ from harness.v3 import control_request
 from localtunnel.net import certificates
 from localtunnel.protocol.scram import ClientLogin
 from localtunnel.protocol.token import Token
-from localtunnel.server import tokens
+from localtunnel.server.access import tokens
 
 NONCE = "n" * 24
 

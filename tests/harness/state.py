@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from localtunnel.net.certificates import make_self_signed
-from localtunnel.server.certificate import OWN_FILE
+from localtunnel.server.certificates.own import OWN_FILE
 
 
 @functools.cache

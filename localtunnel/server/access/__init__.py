@@ -1,0 +1,4 @@
+"""Who may come in: tokens, the logins that prove them, and banned addresses.
+
+How much somebody may have once inside is ``limits``' part.
+"""

@@ -1,0 +1,192 @@
+"""Who may open a tunnel: the login by token on a control connection, and whether a tunnel that is open still may be.
+
+A server without tokens admits everybody. One that has some admits nobody without, and slows down an address from which
+logins fail. Names, sessions and leases are the registry's; here it is decided who asks, and what they may ask for.
+"""
+
+import logging
+import secrets
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from localtunnel.errors import (
+    AuthFailed,
+    AuthRequired,
+    AuthThrottled,
+    MessageError,
+    NameUnavailable,
+    NotAllowed,
+    TlsRequired,
+)
+from localtunnel.net.channel import Channel
+from localtunnel.net.deadline import Deadline
+from localtunnel.net.metered import Allowance
+from localtunnel.net.tls import channel_binding
+from localtunnel.protocol.messages import Challenge, ControlRequest, FromClient, Proof
+from localtunnel.protocol.scram import NONCE_SIZE, ServerLogin
+from localtunnel.server.access.tokens import TokenRecord, TokenStore
+from localtunnel.server.limits.quotas import network_of
+
+log = logging.getLogger("localtunnel.server")
+
+FREE_FAILURES = 10
+"""Failed logins that an address has to spend: a team behind one address that mistypes and restarts needs a few."""
+
+FAILURE_INTERVAL = 6.0
+"""Seconds in which a failed login is forgiven: ten a minute hinder nobody who makes a mistake, and help no guesser."""
+
+WORST_DEBT = 20
+"""Failures that are held against an address at most, however many logins it had on their way at once: two minutes."""
+
+MAX_ADDRESSES = 10_000
+"""Addresses whose failures are remembered, 200 bytes each; beyond that, who failed the longest ago is forgotten."""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Who a client has proved to be. ``token`` None is anybody; ``answer`` goes into the control reply."""
+
+    token: TokenRecord | None = None
+    answer: str | None = None
+
+
+ANYBODY = Grant()
+
+
+class Gate:
+    """Admits clients. ``legacy`` lets those of LTP/0.2, which knows no tokens, in even where tokens are asked for."""
+
+    def __init__(self, tokens: TokenStore, *, legacy: bool = False, timeout: float) -> None:
+        self._tokens = tokens
+        self._legacy = legacy
+        self._timeout = timeout
+        self._failures = Failures()
+        self._meters: WeakValueDictionary[str, Allowance] = WeakValueDictionary()
+        """By the id of their token; each is held by the tunnels and the visitors that it counts."""
+
+    def admit(self, channel: Channel[FromClient], request: ControlRequest, address: str, *, old: bool) -> Grant:
+        """Return who asks for a tunnel; with a token blocks the greenlet for a round trip, at most ``timeout`` seconds.
+
+        ``old`` is whether the client speaks LTP/0.2. Raises AuthError, MessageError, or what the channel does; the
+        caller answers and closes.
+        """
+        # A token that was made a moment ago has to work, and one that was just taken back must not.
+        self._tokens.refresh()
+        if request.auth is None or old:
+            self._check_anybody(old=old)
+            return ANYBODY
+        binding = channel_binding(channel.sock)
+        if binding is None:
+            raise TlsRequired("A token is accepted over an encrypted connection only; leave --insecure out.")
+        self._failures.check(address)
+        try:
+            return self._log_in(channel, request.auth, binding)
+        except AuthFailed:
+            self._failures.add(address)
+            log.warning("login failed", extra={"peer": address})
+            raise
+
+    def check(self, grant: Grant, request: ControlRequest, *, old: bool) -> None:
+        """Raise what keeps a client from this tunnel, one that is open by now included.
+
+        That is an AuthError, NotAllowed, or NameUnavailable for a name that is reserved for somebody else.
+        """
+        if grant.token is None:
+            self._check_anybody(old=old)
+        else:
+            token = self._tokens.current(grant.token.id)
+            token.check_allows(request.name, request.kind or "http", request.domain)
+        holder = self._tokens.reserved_for(request.name)
+        if holder is not None and (grant.token is None or holder != grant.token.id):
+            raise NameUnavailable(f"The name {request.name!r} is in use by another client; choose another one.")
+
+    def check_count(self, grant: Grant, held: Counter[str]) -> None:
+        """Count an open tunnel in ``held`` by its token; raises NotAllowed for one that is too many by now."""
+        if grant.token is None:
+            return
+        held[grant.token.id] += 1
+        most = self._tokens.current(grant.token.id).max_tunnels
+        if most is not None and held[grant.token.id] > most:
+            raise NotAllowed(
+                f"This token now allows fewer tunnels at a time ({most}) than are open, so this one was closed."
+            )
+
+    def most_connections(self, grant: Grant) -> int | None:
+        """Return how many visitors the grant's token allows at a time by now, None for no limit of its own."""
+        token = self._record(grant)
+        return None if token is None else token.max_connections
+
+    def meter(self, grant: Grant) -> Allowance | None:
+        """Return what all visitors of the grant's token share, at the rate that it has by now; None without a limit."""
+        token = self._record(grant)
+        if token is None or token.bandwidth is None:
+            return None
+        bucket = self._meters.get(token.id)
+        if bucket is None:
+            bucket = self._meters[token.id] = Allowance(token.bandwidth)
+        bucket.rate = token.bandwidth
+        return bucket
+
+    def _record(self, grant: Grant) -> TokenRecord | None:
+        return None if grant.token is None else self._tokens.find(grant.token.id)
+
+    def _check_anybody(self, *, old: bool) -> None:
+        if self._tokens.exist() and not (old and self._legacy):
+            raise AuthRequired(
+                "This server requires a token. Ask its operator for one, and store it with lt-client login."
+            )
+
+    def _log_in(self, channel: Channel[FromClient], first: str, binding: bytes) -> Grant:
+        login = ServerLogin(first, secrets.token_urlsafe(NONCE_SIZE), binding)
+        channel.send(Challenge(login.challenge(self._tokens.credentials(login.user))))
+        proof = channel.receive(Deadline(self._timeout))
+        if not isinstance(proof, Proof):
+            raise MessageError("The client answered the challenge with something other than a proof.")
+        answer = login.verify(proof.text)
+        try:
+            return Grant(self._tokens.current(login.user), answer)
+        except AuthFailed as error:
+            raise AuthFailed("This token was revoked just now.") from error
+
+
+class Failures:
+    """Failed logins by address, of IPv6 by network: a few are free, then they are paced. ``clock`` is monotonic.
+
+    An address is refused before anything is computed for it, and its next login is looked at as soon as a failure is
+    forgiven, so that a right token behind a busy address waits for seconds and not for ever.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._forgiven_at: OrderedDict[str, float] = OrderedDict()
+        """When each address will have nothing against it; those that failed last come last."""
+
+    def check(self, address: str) -> None:
+        """Raise AuthThrottled while the address has failed too often."""
+        over = self._debt(network_of(address)) - FREE_FAILURES + 1
+        if over > 0:
+            seconds = max(1, round(over * FAILURE_INTERVAL))
+            raise AuthThrottled(f"Too many logins from your address have failed; try again in {seconds} seconds.")
+
+    def add(self, address: str) -> None:
+        """Note a failed login."""
+        network = network_of(address)
+        debt = min(WORST_DEBT, self._debt(network) + 1)
+        self._forgiven_at[network] = self._clock() + debt * FAILURE_INTERVAL
+        self._forgiven_at.move_to_end(network)
+        if len(self._forgiven_at) > MAX_ADDRESSES:
+            self._forgiven_at.popitem(last=False)
+
+    def _debt(self, network: str) -> float:
+        """Return how many failures are not forgiven yet."""
+        at = self._forgiven_at.get(network)
+        if at is None:
+            return 0.0
+        left = at - self._clock()
+        if left <= 0:
+            del self._forgiven_at[network]
+            return 0.0
+        return left / FAILURE_INTERVAL

@@ -1,0 +1,82 @@
+"""Addresses from which no client may connect, until the server's owner says otherwise. They outlive a restart."""
+
+import ipaddress
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from localtunnel.errors import AddressError
+from localtunnel.server.limits.rates import Bucket, Rate
+from localtunnel.server.store import Statement, Store
+
+WORDS = Rate(1.0)
+"""How often in a second a connection from one banned network may come as far as to be told of the ban, after a burst of
+five: a client that meets the server for the first time needs two, and each may cost the server a handshake."""
+
+SCHEMA = "CREATE TABLE IF NOT EXISTS bans (network TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID"
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def parse_network(text: str) -> Network:
+    """Return the address or the network (``203.0.113.0/24``) that ``text`` names. Raises AddressError."""
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        forms = "Write one such as 203.0.113.7, 203.0.113.0/24 or 2001:db8::/64."
+        raise AddressError(f"{text!r} is not an IP address or network. {forms}") from None
+
+
+class Bans:
+    """The table ``bans``, in memory as well, for it is looked at for every connection of a client."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._clock = clock
+        self._networks: dict[Network, float] = {}
+        self._told: dict[Network, Bucket] = {}
+
+    def __iter__(self) -> Iterator[tuple[Network, float]]:
+        """Yield each banned network, and since when (seconds of the clock on the wall)."""
+        return iter(sorted(self._networks.items(), key=lambda item: item[1]))
+
+    def load(self) -> None:
+        """Read the table. Blocks the greenlet."""
+        rows = self._store.read(Statement("SELECT network, since FROM bans"))
+        self._networks = {parse_network(network): since for network, since in rows}
+
+    def add(self, network: Network) -> None:
+        """Ban ``network``. Blocks the greenlet until that is on the disk. Raises StorageError."""
+        since = time.time()
+        self._store.write(Statement("INSERT OR IGNORE INTO bans VALUES (?, ?)", (str(network), since)))
+        self._networks.setdefault(network, since)
+
+    def remove(self, network: Network) -> bool:
+        """End the ban of ``network`` and say whether there was one. Blocks the greenlet. Raises StorageError."""
+        self._store.write(Statement("DELETE FROM bans WHERE network = ?", (str(network),)))
+        self._told.pop(network, None)
+        return self._networks.pop(network, None) is not None
+
+    def hold(self, host: str) -> bool:
+        """Say whether ``host``, a numeric address, is banned."""
+        return self._network_of(host) is not None
+
+    def may_be_told(self, host: str) -> bool:
+        """Say whether a client from ``host``, which is banned, is to hear so; count it as one that does."""
+        network = self._network_of(host)
+        if network is None:
+            return False
+        return self._told.setdefault(network, Bucket(WORDS)).take(self._clock()) == 0.0
+
+    def _network_of(self, host: str) -> Network | None:
+        if not self._networks:
+            return None
+        return next((network for network in self._networks if includes((network,), host)), None)
+
+
+def includes(networks: Iterable[Network], host: str) -> bool:
+    """Say whether one of ``networks`` has the numeric address ``host``."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return any(address in network for network in networks)

@@ -1,0 +1,209 @@
+"""The clients' side: a StreamServer's callback for control connections and proxy connections.
+
+A preamble that has arrived whole is decided in the callback; one that has not is an ``Arrival`` until it has. A proxy
+connection is then parked and owns no greenlet; a control connection is a greenlet's (``control``).
+"""
+
+import logging
+
+from gevent.pool import Group
+
+from localtunnel.errors import (
+    DeadlineExceeded,
+    HeaderError,
+    LimitReached,
+    LocaltunnelError,
+    ProtocolError,
+    VersionError,
+)
+from localtunnel.http.render import render
+from localtunnel.net import closing
+from localtunnel.net.channel import Channel
+from localtunnel.net.closing import Lingering
+from localtunnel.net.ends import SocketEnd
+from localtunnel.net.sockets import Socket
+from localtunnel.net.tls import is_tls
+from localtunnel.protocol import messages
+from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
+from localtunnel.protocol.messages import ControlRequest, FromClient, ProxyRequest
+from localtunnel.server.access.bans import Bans
+from localtunnel.server.certificates.own import Certificate
+from localtunnel.server.clients.arrival import Arrival
+from localtunnel.server.clients.control import Control, code_of
+from localtunnel.server.clients.strangers import Stranger, Strangers
+from localtunnel.server.config import ServerConfig
+from localtunnel.server.limits.quotas import Quotas
+from localtunnel.server.names.claims import Claim
+from localtunnel.server.names.registry import Registry
+
+log = logging.getLogger("localtunnel.server")
+
+STOP_TIMEOUT = 1.0
+"""Seconds that control connections may take to notice that the server stops; nothing in them takes longer."""
+
+BANNED = "The operator of this server admits no clients from your address."
+
+_HTTP_METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"PATCH ", b"PRI ")
+_WRONG_PORT = render(
+    400,
+    [("Content-Type", "text/plain; charset=utf-8")],
+    b"This is the backend of a localtunnel server, where lt-client connects. Visitors use the frontend's port.\n",
+)
+
+Conversation = Channel[FromClient]
+
+
+class Backend:
+    """Takes each backend connection from its first byte to the tunnel that it belongs to."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        certificate: Certificate,
+        registry: Registry,
+        control: Control,
+        quotas: Quotas,
+        bans: Bans,
+        lingering: Lingering,
+    ) -> None:
+        self._config = config
+        self._certificate = certificate
+        self._registry = registry
+        self._control = control
+        self._quotas = quotas
+        self._bans = bans
+        self._lingering = lingering
+        self._answer_error = control.answer_error
+        self._versions = _versions(config)
+        self._strangers = Strangers(config.quotas, lambda host: quotas.tunnels.has(host) or quotas.leases.has(host))
+        self._arrivals: dict[Arrival, Stranger] = {}
+        self._sessions = Group()
+
+    @property
+    def arriving(self) -> int:
+        """How many connections have not said what they are."""
+        return len(self._arrivals)
+
+    def stop(self) -> None:
+        """End every tunnel and every connection that was not yet part of one; blocks until they have ended."""
+        self._registry.close()
+        for arrival in self._arrivals:
+            arrival.cancel()
+        self._arrivals.clear()
+        self._sessions.join(timeout=STOP_TIMEOUT)
+        self._sessions.kill()
+
+    def accept(self, sock: Socket, host: str, port: int) -> None:
+        """Take over a new connection; a listener's callback.
+
+        One of a banned address is closed without a word, but for a few (``Bans.may_be_told``), so that a client stops
+        instead of coming back: it may not even speak our protocol, and an answer is more work than the connection was.
+        """
+        if self._bans.hold(host) and not self._bans.may_be_told(host):
+            closing.close(sock)
+            return
+        context = self._certificate.context if LTP_0_3 in self._versions else None
+        arrival = Arrival(sock, host, context, self._config.timeouts, self._arrived)
+        self._arrivals[arrival] = self._strangers.take(host, lambda: self._give_up(arrival))
+        arrival.start()
+
+    def _give_up(self, arrival: Arrival) -> None:
+        """Close a connection whose place another one gets."""
+        log.debug("connection gave way", extra={"peer": arrival.host})
+        del self._arrivals[arrival]
+        arrival.cancel()
+
+    def _arrived(self, arrival: Arrival, message: FromClient | None, error: LocaltunnelError | None) -> None:
+        place = self._arrivals.pop(arrival)
+        if self._bans.hold(arrival.host):
+            place.release()
+            self._refuse_banned(arrival.channel, message)
+            return
+        if error is None:
+            error = self._not_spoken(arrival.channel)
+        if isinstance(message, ControlRequest) and error is None:
+            # Who asks for a tunnel is a stranger for as long as it has not proved who it is.
+            place.give_up = lambda: closing.wake(arrival.channel.sock)
+            self._sessions.spawn(self._control.serve, arrival.channel, message, arrival.host, place)
+            return
+        place.release()
+        if error is not None:
+            self._refuse(arrival.channel, error, arrival.host)
+        elif isinstance(message, ProxyRequest):
+            self._park(arrival.channel, message, arrival.host)
+
+    def _not_spoken(self, channel: Conversation) -> VersionError | None:
+        """Return what is wrong with the version that ``channel`` speaks, if anything is."""
+        if channel.version not in self._versions:
+            spoken = ", ".join(sorted(version.decode() for version in self._versions))
+            return VersionError(f"This server speaks {spoken} only.")
+        if channel.version == LTP_0_2 and is_tls(channel.sock):
+            return VersionError("Over TLS this server speaks LTP/0.3 only.")
+        return None
+
+    def _park(self, channel: Conversation, request: ProxyRequest, host: str) -> None:
+        claim = self._registry.find(request.name)
+        tunnel = claim.tunnel if claim is not None else None
+        if claim is None or tunnel is None or tunnel.ended:
+            self._answer_error(channel, messages.EXPIRED, f"There is no tunnel {request.name!r}; open it first.")
+        elif not self._is_its_client(claim, channel, request, host):
+            log.warning("proxy connection refused", extra={"tunnel": tunnel.name, "peer": host})
+            self._answer_error(channel, messages.UNAVAILABLE, f"The tunnel {request.name!r} belongs to another client.")
+        else:
+            try:
+                place = self._quotas.parked.take(host, claim.owner.id)
+            except LimitReached as error:
+                self._answer_error(channel, messages.LIMIT_REACHED, str(error))
+                return
+            sock, early = channel.detach()
+            if early:
+                place.release()
+                closing.close(sock)
+                return
+            tunnel.park(SocketEnd(sock, "client"), place)
+
+    def _is_its_client(self, claim: Claim, channel: Conversation, request: ProxyRequest, host: str) -> bool:
+        """LTP/0.3 proves by the session that it belongs to the tunnel; LTP/0.2 by its client string and address.
+
+        A tunnel that was opened over TLS takes no connection without: its client would have shown its session to all.
+        """
+        tunnel = claim.tunnel
+        if tunnel is None or tunnel.version != channel.version or tunnel.is_encrypted != is_tls(channel.sock):
+            return False
+        if channel.version == LTP_0_2:
+            return (claim.instance, claim.address) == (request.client, host)
+        return claim.is_session(request.session)
+
+    def _refuse_banned(self, channel: Conversation, message: FromClient | None) -> None:
+        """Tell a client that asks for a tunnel; others, and what is no client, are told nothing."""
+        if isinstance(message, ControlRequest):
+            self._answer_error(channel, messages.KICKED, BANNED)
+        else:
+            channel.close()
+
+    def _refuse(self, channel: Conversation, error: LocaltunnelError, host: str) -> None:
+        """End a connection whose preamble did not come, or was none."""
+        log.debug("preamble refused", extra={"peer": host, "error": error.code, "detail": str(error)})
+        if isinstance(error, HeaderError):
+            self._answer_stranger(channel)
+        elif isinstance(error, VersionError):
+            self._answer_error(channel, messages.VERSION, str(error))
+        elif isinstance(error, ProtocolError | DeadlineExceeded):
+            self._answer_error(channel, code_of(error, channel.version), str(error))
+        else:
+            channel.close()
+
+    def _answer_stranger(self, channel: Conversation) -> None:
+        """Tell somebody who speaks HTTP here where to go, and close."""
+        sock, start = channel.detach()
+        if not start.startswith(_HTTP_METHODS):
+            closing.close(sock)
+            return
+        self._lingering.send_last(sock, _WRONG_PORT)
+
+
+def _versions(config: ServerConfig) -> frozenset[bytes]:
+    """Return the versions that clients may speak; what LTP/0.2 may do while there are tokens, the gate decides."""
+    if config.legacy == "only":
+        return frozenset((LTP_0_2,))
+    return frozenset((LTP_0_3,)) if config.legacy is False else frozenset((LTP_0_2, LTP_0_3))

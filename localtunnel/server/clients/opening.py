@@ -1,0 +1,194 @@
+"""From a control request to an open tunnel: who asks, on which terms, and under which name; and back.
+
+Whatever keeps a client from its tunnel is raised here, and answered by ``control``. What a token allowed when the
+tunnel was opened may be taken back later: ``review`` ends what is not allowed any more.
+"""
+
+import itertools
+import logging
+from collections import Counter
+from typing import NamedTuple
+
+from localtunnel.errors import (
+    ConnectionClosed,
+    LimitReached,
+    NameInvalid,
+    NameUnavailable,
+    PortRefused,
+    RefusedError,
+    StorageError,
+)
+from localtunnel.net.channel import Channel
+from localtunnel.net.tls import channel_binding, is_tls
+from localtunnel.protocol import limits
+from localtunnel.protocol.framing import LTP_0_2
+from localtunnel.protocol.messages import ControlRequest, FromClient
+from localtunnel.protocol.options import Options
+from localtunnel.server.access.auth import Gate, Grant
+from localtunnel.server.clients.strangers import Stranger
+from localtunnel.server.clients.terms import settle
+from localtunnel.server.config import ServerConfig
+from localtunnel.server.limits.quotas import Quota
+from localtunnel.server.limits.rates import bucket
+from localtunnel.server.names.claims import Claim, Owner, Wish, owner_of_address, owner_of_key, owner_of_token
+from localtunnel.server.names.ports import Ports
+from localtunnel.server.names.registry import Registry
+from localtunnel.server.tunnels.demand import Shares
+from localtunnel.server.tunnels.join import Joins
+from localtunnel.server.tunnels.tunnel import Tunnel
+
+log = logging.getLogger("localtunnel.server")
+
+
+class Opened(NamedTuple):
+    """A tunnel, by what right it is open, and what its client asked for and is given."""
+
+    tunnel: Tunnel
+    claim: Claim
+    grant: Grant
+    request: ControlRequest
+    asked: Options
+
+
+class Openings:
+    """Opens tunnels, and knows by what right each of them is open. Whoever opens one closes it, by ``close``."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        gate: Gate,
+        registry: Registry,
+        ports: Ports,
+        joins: Joins,
+        joined: Quota,
+        ids: "itertools.count[int]",
+    ) -> None:
+        self._config = config
+        self._gate = gate
+        self._registry = registry
+        self._ports = ports
+        self._joins = joins
+        self._joined = joined
+        self._ids = ids
+        self._shares = Shares(config.limits.tunnel_concurrency, config.limits.total_concurrency)
+        self._opened: dict[Tunnel, Opened] = {}
+        """The oldest first."""
+
+    def open(self, channel: Channel[FromClient], request: ControlRequest, host: str, stranger: Stranger) -> Opened:
+        """Return the tunnel that ``request`` asks for; blocks the greenlet while it logs in and its name is recorded.
+
+        ``host`` is the client's address, ``stranger`` the connection's place among those that have not proved who they
+        are, which is given back. Raises a RefusedError, a StorageError, or what the channel does; the caller answers,
+        and closes the connection.
+        """
+        try:
+            grant = self._admit(channel, request, host)
+        finally:
+            stranger.release()
+        asked, rules = settle(self._config, request)
+        claim = self._claim(channel, request, host, grant)
+        limits_of = self._config.limits
+        tunnel = Tunnel(
+            claim.name,
+            claim.kind,
+            channel.version,
+            limits_of.waiting_visitors,
+            self._shares,
+            self._joins,
+            rules=rules,
+            requests=bucket(limits_of.tunnel_request_rate),
+        )
+        tunnel.is_encrypted = is_tls(channel.sock)
+        tunnel.meter = self._gate.meter(grant)
+        tunnel.admit = lambda: self._joined.take(host, claim.owner.id, most=self._gate.most_connections(grant))
+        tunnel.succession = claim.succession
+        claim.tunnel = tunnel
+        claim.cors = asked.cors
+        opened = Opened(tunnel, claim, grant, request, asked)
+        try:
+            self._listen(opened)
+        except (PortRefused, StorageError) as error:
+            self.close(opened, error.code)
+            raise
+        except BaseException:
+            self.close(opened, "internal error")
+            raise
+        log.info("tunnel opened", extra={"tunnel": tunnel.name, "client": request.client, "peer": host})
+        self._opened[tunnel] = opened
+        claim.succession.opened()
+        return opened
+
+    def close(self, opened: Opened, reason: str) -> None:
+        """End the tunnel if it has not ended yet, and free its name, or keep it for a client that may come back."""
+        tunnel, claim = opened.tunnel, opened.claim
+        self._opened.pop(tunnel, None)
+        tunnel.end(reason)
+        may_return = tunnel.version != LTP_0_2 and reason not in ("released", PortRefused.code, StorageError.code)
+        if may_return and tunnel.verdict is None and tunnel.ended not in ("replaced", "server stopped"):
+            longest = self._config.timeouts.lease
+            self._registry.lease(claim, longest if claim.owner.kept else min(longest, limits.LEASE))
+        else:
+            self._registry.release(claim)
+        log.info("tunnel closed", extra={"tunnel": tunnel.name, "reason": tunnel.ended})
+
+    def review(self) -> None:
+        """Hold every open tunnel against what its token covers by now; to be called every few seconds."""
+        held: Counter[str] = Counter()
+        for tunnel, (_, _, grant, request, _) in list(self._opened.items()):
+            try:
+                self._gate.check(grant, request, old=tunnel.version == LTP_0_2)
+                self._gate.check_count(grant, held)
+            except RefusedError as error:
+                log.warning("tunnel revoked", extra={"tunnel": tunnel.name, "error": error.code})
+                tunnel.revoke(error)
+            else:
+                tunnel.meter = self._gate.meter(grant)
+
+    def _admit(self, channel: Channel[FromClient], request: ControlRequest, host: str) -> Grant:
+        """Return who asks, and may have this tunnel."""
+        old = channel.version == LTP_0_2
+        try:
+            grant = self._gate.admit(channel, request, host, old=old)
+            self._gate.check(grant, request, old=old)
+        except RefusedError as error:
+            log.info("client refused", extra={"tunnel": request.name, "peer": host, "error": error.code})
+            raise
+        return grant
+
+    def _claim(self, channel: Channel[FromClient], request: ControlRequest, address: str, grant: Grant) -> Claim:
+        """An LTP/0.2 client is its string and its address; an LTP/0.3 client has an instance, and may resume."""
+        encrypted = is_tls(channel.sock)
+        wish = Wish(request.name, "http", request.domain, address=address, client=request.client, encrypted=encrypted)
+        try:
+            if channel.version == LTP_0_2:
+                return self._registry.claim(Owner(address), request.client, wish)
+            wish = wish._replace(kind=request.kind or "http", resume=request.resume, takeover=request.takeover is True)
+            claim = self._registry.claim(_owner(channel, request, address, grant), request.instance or "", wish)
+        except (NameUnavailable, NameInvalid, LimitReached, StorageError) as error:
+            log.info("name refused", extra={"tunnel": request.name, "peer": address, "error": error.code})
+            raise
+        self._ports.inherit(claim)
+        return claim
+
+    def _listen(self, opened: Opened) -> None:
+        """Open the public port of a TCP tunnel, and write down which one it is. Raises PortRefused and StorageError.
+
+        That waits for the disk, and the tunnel may be ended meanwhile: then its verdict is raised, or ConnectionClosed.
+        """
+        claim, tunnel = opened.claim, opened.tunnel
+        if claim.kind == "tcp":
+            takeover = opened.request.takeover is True
+            port = self._ports.reserve(claim, opened.request.port, takeover=takeover)
+            tunnel.listeners = self._ports.open(port, tunnel, self._ids)
+            self._registry.record(claim)
+            if tunnel.ended is not None:
+                raise tunnel.verdict or ConnectionClosed(f"The tunnel ended while it was being opened: {tunnel.ended}.")
+
+
+def _owner(channel: Channel[FromClient], request: ControlRequest, address: str, grant: Grant) -> Owner:
+    """Return whom the name will belong to. A key that came over a connection in clear text may be anybody's by now."""
+    if grant.token is not None:
+        return owner_of_token(grant.token.id, grant.token.max_tunnels, grant.token.max_connections)
+    if request.owner is not None and channel_binding(channel.sock) is not None:
+        return owner_of_key(request.owner)
+    return owner_of_address(request.client, address)

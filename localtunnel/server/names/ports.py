@@ -1,0 +1,167 @@
+"""Public ports for TCP tunnels: one listener a tunnel, from the range that the server's owner set aside."""
+
+import itertools
+import re
+from collections.abc import Callable
+
+from localtunnel.errors import ConfigError, ListenError, PortRefused, VisitorError
+from localtunnel.net import closing
+from localtunnel.net.address import MAX_PORT, Bind
+from localtunnel.net.deadline import Deadline
+from localtunnel.net.ends import SocketEnd
+from localtunnel.net.listen import ALL, Accept, Listener, listen
+from localtunnel.net.sockets import Socket, format_address
+from localtunnel.protocol.messages import Assignment
+from localtunnel.server.names.claims import Claim
+from localtunnel.server.tunnels.join import Join
+from localtunnel.server.tunnels.tunnel import Tunnel
+
+_PORT = re.compile(r"[1-9][0-9]{0,4}\Z", re.ASCII)
+
+
+def parse_range(text: str) -> range:
+    """Return the ports of ``FIRST-LAST``; an empty text is an empty range. Raises ConfigError."""
+    if not text:
+        return range(0)
+    first, dash, last = text.partition("-")
+    if dash and _PORT.match(first) and _PORT.match(last):
+        ports = range(int(first), int(last) + 1)
+        if ports and ports[-1] <= MAX_PORT:
+            return ports
+    raise ConfigError(f"{text!r} is not a range of ports; write it as FIRST-LAST, such as 20000-20999.")
+
+
+class Ports:
+    """Which ports are whose. A port stays with its claim until the claim is freed, leases included.
+
+    A claim that is only leased gives way to another one of the same owner: a client that
+    was killed comes back under a name that it generates anew, and asks for its port.
+    ``lost(claim)`` is called for the one that has no port any more.
+    """
+
+    def __init__(
+        self,
+        ports: range,
+        host: str | None,
+        *,
+        loopback: bool,
+        wait: float,
+    ) -> None:
+        self._range = ports
+        self._host = host
+        self._loopback = loopback
+        self._wait = wait
+        self.lost: Callable[[Claim], None] = lambda claim: None
+        self.share = ALL
+        """Which descriptors visitors may have."""
+        self._holders: dict[int, Claim] = {}
+        self._next = 0
+
+    def reserve(self, claim: Claim, wanted: int | None, *, takeover: bool = False) -> int:
+        """Give ``claim`` the port ``wanted``, the one it had before, or any. Raises PortRefused with the reason.
+
+        ``takeover``: an open tunnel of the same owner that has the port ends with ``replaced``.
+        """
+        if not self._range:
+            raise PortRefused("This server offers no TCP tunnels; its operator can set tcp_ports to a range of ports.")
+        wanted = wanted or claim.port
+        if wanted is None:
+            wanted = self._any_free(claim)
+        if wanted not in self._range:
+            raise PortRefused(f"Port {wanted} is not offered; choose one of {self._range[0]}-{self._range[-1]}.")
+        holder = self._holders.get(wanted, claim)
+        if holder is not claim:
+            self._take_from(holder, claim, wanted, takeover=takeover)
+        self.free(claim)
+        self._holders[wanted] = claim
+        claim.port = wanted
+        return wanted
+
+    def inherit(self, claim: Claim) -> None:
+        """Note that ``claim`` has taken over a port, if it is still one of those on offer: that of the claim that it
+        followed, which has none by now, or its own from before a restart.
+        """
+        port = claim.port
+        holder = self._holders.get(port) if port is not None else None
+        is_taken = holder is not None and holder is not claim and holder.port == port
+        if port is None or port not in self._range or is_taken:
+            claim.port = None
+        else:
+            self._holders[port] = claim
+
+    def free(self, claim: Claim) -> None:
+        """Take the port of ``claim`` back. May be called twice."""
+        if claim.port is not None and self._holders.get(claim.port) is claim:
+            del self._holders[claim.port]
+
+    def open(self, port: int, tunnel: Tunnel, ids: "itertools.count[int]") -> list[Listener]:
+        """Listen on ``port`` for the visitors of ``tunnel``; the caller stops the listeners. Raises PortRefused."""
+        try:
+            listeners = listen(
+                Bind(self._host, port),
+                loopback=self._loopback,
+                accept=self._acceptor(tunnel, ids),
+                what="tcp-ports",
+                share=self.share,
+            )
+        except ListenError as error:
+            raise PortRefused(f"Port {port} cannot be used: another program on the server is using it.") from error
+        for listener in listeners:
+            listener.start()
+        return listeners
+
+    def _acceptor(self, tunnel: Tunnel, ids: "itertools.count[int]") -> Accept:
+        def accept(sock: Socket, host: str, port: int) -> None:
+            def refuse(error: VisitorError) -> None:
+                closing.reset(sock)
+
+            if sock.fileno() >= self.share.below:
+                closing.reset(sock)
+                return
+            try:
+                if tunnel.rules is not None:
+                    tunnel.rules.check_address(host)
+            except VisitorError as error:
+                refuse(error)
+                return
+            join = Join(
+                Assignment(next(ids), format_address((host, port)), "tcp"), SocketEnd(sock, "visitor"), b"", refuse
+            )
+            tunnel.open(join, Deadline(self._wait))
+
+        return accept
+
+    def _take_from(self, holder: Claim, claim: Claim, port: int, *, takeover: bool) -> None:
+        """Take ``port``, which ``claim`` wants, from ``holder``. Raises PortRefused where that is somebody else's."""
+        if not _may_take_from(claim, holder):
+            raise PortRefused(f"Port {port} belongs to another tunnel; choose another one, or leave --remote-port out.")
+        if holder.tunnel is not None:
+            if not takeover:
+                raise PortRefused(f"Another of your clients has port {port} open; --takeover moves it here.")
+            holder.tunnel.end("replaced")
+        self.free(holder)
+        holder.port = None
+        self.lost(holder)
+
+    def _any_free(self, claim: Claim) -> int:
+        """Return a free port, the one that was free the longest first, so that old links do not reach new tunnels.
+
+        Where there is none, one that is kept for the same owner, and that nobody is connected for, is as good.
+        """
+        kept = None
+        for step in range(len(self._range)):
+            port = self._range[(self._next + step) % len(self._range)]
+            holder = self._holders.get(port)
+            if holder is None:
+                self._next = (self._next + step + 1) % len(self._range)
+                return port
+            if kept is None and holder.tunnel is None and _may_take_from(claim, holder):
+                kept = port
+        if kept is not None:
+            return kept
+        raise PortRefused("Every TCP port of this server is taken; try again later.")
+
+
+def _may_take_from(claim: Claim, holder: Claim) -> bool:
+    """Say whether ``claim`` proves to be of ``holder``'s owner: what was opened over TLS is not moved in the clear."""
+    return holder.owner.id == claim.owner.id and (claim.encrypted or not holder.encrypted)

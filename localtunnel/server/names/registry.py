@@ -1,0 +1,292 @@
+"""Which name belongs to whom, and which tunnel a visitor's host leads to."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import gevent
+
+from localtunnel.errors import ClientKicked, LimitReached, NameUnavailable, StorageError
+from localtunnel.protocol import names
+from localtunnel.protocol.reserved import Reserved
+from localtunnel.server.limits.quotas import Quota
+from localtunnel.server.names.claims import NOBODY, Claim, Owner, Wish, owner_of_token
+from localtunnel.server.names.leases import Leases
+from localtunnel.server.tunnels.tunnel import Tunnel
+
+log = logging.getLogger("localtunnel.server")
+
+RESERVED_LOOK = 60.0
+"""Seconds between two looks whether the token that keeps an unused name for its owner still does."""
+
+
+class Policy(NamedTuple):
+    """What a registry holds its claims to. ``token_of(name)`` is the id of the token that reserves a name."""
+
+    reserved: Reserved
+    tunnels: Quota
+    leases: Quota
+    token_of: Callable[[str], str | None] = lambda name: None
+
+
+class Registry:
+    """Who has which name. ``claim`` may wait and may fail, so that a registry of several machines can take its place.
+
+    ``freed(claim)`` is called when a claim has ended for good; one that was resumed has handed its port on before.
+    ``leases`` is where claims outlive this process, None where they do not.
+    """
+
+    def __init__(
+        self,
+        domain: str,
+        freed: Callable[[Claim], None] = lambda claim: None,
+        policy: Policy | None = None,
+        leases: Leases | None = None,
+    ) -> None:
+        self._suffix = "." + domain
+        self._domain = domain
+        self._freed = freed
+        self._policy = policy or Policy(Reserved(), Quota("tunnels"), Quota("names that are kept"))
+        self._leases = leases
+        self._claims: dict[str, Claim] = {}
+        """By the host that visitors name: ``NAME.DOMAIN``, and the host of its own that a tunnel asked for."""
+
+    def __len__(self) -> int:
+        return len(set(self._claims.values()))
+
+    def claims(self) -> list[Claim]:
+        """Return every claim once, those of tunnels and leases alike."""
+        return sorted(set(self._claims.values()), key=lambda claim: claim.name)
+
+    def restore(self, seconds: float, keep: Callable[[Claim], None] = lambda claim: None) -> None:
+        """Take up the claims of the last server as leases, ``seconds`` long unless less was left.
+
+        ``keep(claim)`` is called for each. Blocks the greenlet; to be called before anybody can connect.
+        """
+        for claim, left in self._leases.load(seconds) if self._leases is not None else ():
+            if left <= 0 and not self._is_reserved_for(claim):
+                self._drop(claim)
+                continue
+            self._claims.update(dict.fromkeys(self._keys(claim), claim))
+            keep(claim)
+            claim.place = self._policy.leases.take(claim.address, claim.owner.id, spare=sys.maxsize)
+            self._start_lease(claim, max(left, 0.0))
+
+    def claim(self, owner: Owner, instance: str, wish: Wish) -> Claim:
+        """Return the claim to the name that is wished for; blocks the greenlet where it is written down.
+
+        The tunnel that was there, if the new one may follow it, ends with ``replaced``.
+        Whoever follows goes on with its port, and by showing its session with that too.
+        Raises NameInvalid; NameUnavailable when somebody else has the name or the host;
+        LimitReached; StorageError when it cannot be written, with nothing changed.
+        """
+        claim = self._new_claim(owner, instance, wish)
+        keys = self._keys(claim)
+        holders = {self._claims[key] for key in keys if key in self._claims}
+        for holder in holders:
+            self._check_may_follow(holder, claim, wish)
+        spare = sum(holder.tunnel is not None for holder in holders)
+        claim.place = self._policy.tunnels.take(wish.address, owner.id, most=owner.tunnels, spare=spare)
+        for holder in holders:
+            self._follow(holder, claim, wish.resume)
+        self._claims.update(dict.fromkeys(keys, claim))
+        self._write(claim, known=any(holder.owner.id == owner.id for holder in holders))
+        return claim
+
+    def record(self, claim: Claim) -> None:
+        """Write down what has become of ``claim`` since: its port. Blocks the greenlet. Raises StorageError."""
+        if self._leases is not None:
+            self._leases.put(claim)
+
+    def lose_port(self, claim: Claim) -> None:
+        """Write down that ``claim`` has no port any more."""
+        if self._leases is not None:
+            self._leases.lose_port(claim)
+
+    def release(self, claim: Claim) -> None:
+        """Give the name up. A claim that was replaced leaves its successor alone. May be called twice."""
+        if self._forget(claim):
+            self._drop(claim)
+            claim.succession.settle()
+
+    def lease(self, claim: Claim, seconds: float) -> None:
+        """Keep the name for its client, which has gone without a word, and give it up after ``seconds``.
+
+        Where as many names are kept as may be, the owner's oldest lease ends for it, or it is given up at once.
+        """
+        claim.lease_ends()
+        if self._claims.get(self._keys(claim)[0]) is not claim:
+            return
+        claim.tunnel = None
+        claim.since = time.time()
+        policy = self._policy
+        while policy.leases.is_full_for(claim.owner.id):
+            self.release(self._oldest_lease(claim.owner))
+        try:
+            claim.place = policy.leases.take(claim.address, claim.owner.id)
+        except LimitReached as error:
+            log.warning("name not kept", extra={"tunnel": claim.name, "detail": str(error)})
+            self.release(claim)
+            return
+        self._start_lease(claim, seconds)
+        if self._leases is not None:
+            self._leases.end(claim, seconds)
+
+    def bar(self, name: str, seconds: float) -> bool:
+        """End the tunnel or the lease of ``name`` with ClientKicked, and let nobody have it for ``seconds``.
+
+        Says whether somebody had it.
+        """
+        holder = self.find(name)
+        if holder is None or holder.owner is NOBODY:
+            return False
+        self.release(holder)
+        barred = Claim(holder.name, NOBODY, "", holder.kind, holder.host, barred=holder.owner)
+        self._claims.update(dict.fromkeys(self._keys(barred), barred))
+        self._start_lease(barred, seconds)
+        if holder.tunnel is not None:
+            holder.tunnel.revoke(ClientKicked("The operator of this server has ended the tunnel."))
+        return True
+
+    def find(self, name: str) -> Claim | None:
+        """Return the claim to a tunnel's name."""
+        return self._claims.get(name.lower() + self._suffix)
+
+    def route(self, host: str) -> Claim | None:
+        """Return the claim that a visitor's ``host`` (lower case, no port) leads to."""
+        claim = self._claims.get(host)
+        return claim if claim is not None and claim.kind == "http" else None
+
+    def expects(self, host: str) -> bool:
+        """Say whether ``host`` is somebody's, so that a client may well connect for it: leased, or for a token."""
+        if host in self._claims:
+            return self.route(host) is not None
+        name = host.removesuffix(self._suffix)
+        return name != host and self._policy.token_of(name) is not None
+
+    def tunnels(self) -> list[Tunnel]:
+        """Return every open tunnel once."""
+        return [claim.tunnel for claim in set(self._claims.values()) if claim.tunnel is not None]
+
+    def close(self) -> None:
+        """End every tunnel and forget every name; what is written down stays, for the next server."""
+        for claim in self.claims():
+            self._forget(claim)
+            if claim.tunnel is not None:
+                claim.tunnel.end("server stopped")
+
+    def _new_claim(self, owner: Owner, instance: str, wish: Wish) -> Claim:
+        name = names.check(wish.name)
+        if owner.id != self._owner_of_reserved(name):
+            self._policy.reserved.check(name)
+        host = names.check_host(wish.host, self._domain) if wish.host else None
+        return Claim(name, owner, instance, wish.kind, host, wish.address, wish.client, encrypted=wish.encrypted)
+
+    def _check_may_follow(self, holder: Claim, claim: Claim, wish: Wish) -> None:
+        """Raise NameUnavailable unless ``claim`` may follow ``holder``.
+
+        What is an owner's stays an owner's: there, a session alone moves nothing. What was made over TLS is followed
+        over TLS only: whatever would prove in the clear whose it is, everybody on the path could have read. Only the
+        owner learns that the tunnel is open, or that the name is barred; everybody else is told the same whatever has
+        become of it.
+        """
+        same_owner = holder.owner.id == claim.owner.id
+        may_be_known = claim.encrypted or not holder.encrypted
+        if (
+            may_be_known
+            and same_owner
+            and (holder.tunnel is None or holder.instance == claim.instance or wish.takeover)
+        ):
+            return
+        if may_be_known and holder.is_session(wish.resume) and (same_owner or not holder.owner.kept):
+            return
+        taken = claim.name if holder.name == claim.name else claim.host
+        if same_owner and claim.owner.kept:
+            raise NameUnavailable(f"Another of your clients has {taken!r} open; --takeover moves it here.")
+        if holder.barred is not None and holder.barred.id == claim.owner.id and claim.owner.kept:
+            raise NameUnavailable(
+                f"The operator of this server has closed the name {taken!r} for a minute; try again later, or choose "
+                "another one."
+            )
+        raise NameUnavailable(f"The name {taken!r} is in use by another client; choose another one.")
+
+    def _follow(self, holder: Claim, claim: Claim, resume: str | None) -> None:
+        """Put ``claim`` in the place of ``holder``, whose row is written over where it has one of the same name.
+
+        A session that was made in the clear ends where its client comes back over TLS: others may know it. The port
+        stays with the name, whose owner has proved to be the same or to know the session.
+        """
+        if holder.name == claim.name and holder.kind == claim.kind:
+            if resume and holder.is_session(resume) and holder.encrypted == claim.encrypted:
+                claim.adopt(resume)
+            claim.port, holder.port = holder.port, None
+        if holder.name == claim.name:
+            claim.succession.before = holder.succession
+        if self._forget(holder) and not (holder.name == claim.name and claim.owner.kept):
+            self._drop(holder)
+        if holder.tunnel is not None:
+            holder.tunnel.end("replaced")
+
+    def _write(self, claim: Claim, *, known: bool) -> None:
+        """Write ``claim`` down, so that the reply is a promise; ``known`` says that its owner has a row for it already.
+
+        A known owner comes back even if the disk is full: its row is good enough. Raises what ``claim`` does.
+        """
+        if self._leases is None:
+            return
+        try:
+            self._leases.put(claim)
+        except StorageError as error:
+            if not known:
+                self.release(claim)
+                raise
+            log.error("lease not renewed on the disk", extra={"tunnel": claim.name, "detail": str(error)})
+        except BaseException:
+            self._forget(claim)
+            raise
+        if self._claims.get(self._keys(claim)[0]) is not claim:
+            claim.lease_ends()
+            raise NameUnavailable(f"Another of your clients has taken {claim.name!r} in the meantime.")
+
+    def _start_lease(self, claim: Claim, seconds: float) -> None:
+        claim.timer = gevent.get_hub().loop.timer(seconds)
+        claim.timer.start(self._lapse, claim, seconds)
+
+    def _lapse(self, claim: Claim, seconds: float) -> None:
+        """The lease is over, unless a token keeps the name for its owner."""
+        if self._is_reserved_for(claim):
+            claim.timer.close()
+            self._start_lease(claim, max(seconds, RESERVED_LOOK))
+        else:
+            self.release(claim)
+
+    def _oldest_lease(self, owner: Owner) -> Claim:
+        kept = [claim for claim in self._claims.values() if claim.owner.id == owner.id and claim.tunnel is None]
+        return min((claim for claim in kept if claim.place is not None), key=lambda claim: claim.since)
+
+    def _is_reserved_for(self, claim: Claim) -> bool:
+        return claim.owner.id == self._owner_of_reserved(claim.name)
+
+    def _owner_of_reserved(self, name: str) -> str | None:
+        token = self._policy.token_of(name)
+        return None if token is None else owner_of_token(token).id
+
+    def _forget(self, claim: Claim) -> bool:
+        """Take ``claim`` out of the memory, and say whether it was in there."""
+        claim.lease_ends()
+        held = [key for key in self._keys(claim) if self._claims.get(key) is claim]
+        for key in held:
+            del self._claims[key]
+        if held:
+            self._freed(claim)
+        return bool(held)
+
+    def _drop(self, claim: Claim) -> None:
+        if self._leases is not None:
+            self._leases.drop(claim)
+
+    def _keys(self, claim: Claim) -> list[str]:
+        own = claim.name + self._suffix
+        return [own] if claim.host is None else [own, claim.host]

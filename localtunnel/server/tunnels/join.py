@@ -1,0 +1,244 @@
+"""One visitor on its way through a tunnel: bound to a proxy connection, for bytes only or for one exchange."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from gevent.event import Event
+
+from localtunnel.errors import UpstreamClosed, VisitorError
+from localtunnel.net.ends import End, SocketEnd
+from localtunnel.net.half_closed import HalfClosed
+from localtunnel.net.metered import Allowance, MeteredEnd
+from localtunnel.net.relay import Relay
+from localtunnel.protocol.messages import Assignment
+
+if TYPE_CHECKING:
+    from localtunnel.server.tunnels.kept import Carrier, Carriers
+
+
+class Joining:
+    """A visitor that is to be bound to a proxy connection. Its tunnel owns it, and is told when it has ended.
+
+    ``first`` are the bytes for the upstream that are known already.
+    """
+
+    __slots__ = ("_on_end", "assigned", "cancel", "first", "half_closed", "meter", "reason", "started")
+
+    def __init__(self, first: bytes) -> None:
+        self.assigned = 0
+        """On how many connections an LTP/0.3 assignment went out: one, unless some of them were dead."""
+        self.first = first
+        self.meter: Allowance | None = None
+        """What the bytes of this join, in both directions, are counted against, where its client has such a limit."""
+        self.half_closed: HalfClosed | None = None
+        """What looks after streams of bytes one side of which has ended, once the join is its tunnel's."""
+        self.started = time.monotonic()
+        self.reason: str | None = None
+        self.cancel: Callable[[], None] | None = None
+        """Ends the attempt to find a proxy connection, while there is one."""
+        self._on_end: Callable[[Joining], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.assignment.id} of {self.assignment.peer} {self.reason or 'open'}>"
+
+    @property
+    def assignment(self) -> Assignment:
+        """What a client is told about the visitor."""
+        raise NotImplementedError
+
+    @property
+    def pending(self) -> bool:
+        """Whether it still waits for a proxy connection."""
+        raise NotImplementedError
+
+    @property
+    def received(self) -> int:
+        """Bytes from the visitor so far."""
+        raise NotImplementedError
+
+    @property
+    def sent(self) -> int:
+        """Bytes from the upstream so far."""
+        raise NotImplementedError
+
+    def take_carrier(self, carriers: "Carriers") -> "Carrier | None":
+        """Return a connection that is joined already, where one may be used; it is the receiver's then."""
+        return None
+
+    def carried(self, carrier: "Carrier") -> None:
+        """Begin on ``carrier``, which ``take_carrier`` has returned."""
+        raise NotImplementedError
+
+    def tick(self, seconds: float) -> None:
+        """Look after time limits; called every ``seconds``."""
+
+    def own(self, on_end: Callable[["Joining"], None]) -> None:
+        """Be owned: ``on_end(joining)`` is called once, when it has ended in whichever way."""
+        self._on_end = on_end
+
+    def joined(self, end: End, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
+        """Begin: ``end``, the proxy connection that has the assignment, is the receiver's from here on.
+
+        The bytes given are those already read, or not yet written. ``hold_eof``: the client takes a FIN for the end of
+        both directions.
+        """
+        raise NotImplementedError
+
+    def refuse(self, error: VisitorError) -> None:
+        """End before it began: the visitor is answered with ``error``."""
+        raise NotImplementedError
+
+    def abort(self, reason: str) -> None:
+        """Reset both connections now. May be called twice."""
+        raise NotImplementedError
+
+    def _ended(self, reason: str) -> None:
+        self.reason = reason
+        if self._on_end is not None:
+            self._on_end(self)
+        self.first = b""
+
+
+class Join(Joining):
+    """A visitor's connection, bound to one proxy connection: bytes only, until both have closed.
+
+    It owns the visitor's connection from its making on. ``refuse`` takes it back, to answer the visitor, when no
+    upstream could be had. ``leave`` is called when the visitor is gone, or about to be answered so.
+    """
+
+    __slots__ = ("_assignment", "_early", "_leave", "_refuse", "_relay", "_visitor")
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        visitor: SocketEnd,
+        first: bytes,
+        refuse: Callable[[VisitorError], None],
+        leave: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(first)
+        self._assignment = assignment
+        self._leave = leave
+        self._visitor = visitor
+        self._refuse = refuse
+        self._relay: Relay | None = None
+        self._early = 0
+
+    @property
+    def assignment(self) -> Assignment:
+        """What the client is told about the visitor."""
+        return self._assignment
+
+    @property
+    def pending(self) -> bool:
+        """Whether the join still waits for a proxy connection."""
+        return self._relay is None and self.reason is None
+
+    @property
+    def received(self) -> int:
+        """Bytes from the visitor so far."""
+        return self._early + self._relay.from_a if self._relay else 0
+
+    @property
+    def sent(self) -> int:
+        """Bytes from the upstream so far."""
+        return self._relay.from_b if self._relay else 0
+
+    def joined(self, end: End, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
+        """Start to relay between the visitor and ``end``; ``hold_eof`` as in ``net.relay.Relay``.
+
+        An HTTP visitor whose upstream ends without a byte is answered instead of left with nothing.
+        """
+        unanswered = self._unanswered if self.assignment.kind == "http" else None
+        if self.meter is not None:
+            end = MeteredEnd(end, self.meter)
+        relay = Relay(
+            self._visitor,
+            end,
+            self._ended,
+            hold_eof=hold_eof,
+            on_unanswered=unanswered,
+            half_closed=self.half_closed,
+        )
+        self.cancel = None
+        self._relay = relay
+        # What went out with the assignment has not been through the relay; some of the frame may yet have to.
+        self._early = len(self.first) - len(to_upstream)
+        self.first = b""
+        relay.start(to_a=to_visitor, to_b=to_upstream)
+
+    def tick(self, seconds: float) -> None:
+        """Look after an end that nothing tells of."""
+        if self._relay is not None:
+            self._relay.look()
+
+    def refuse(self, error: VisitorError) -> None:
+        """End before it began: the visitor is answered with ``error``."""
+        if self.pending:
+            self._ended(error.code)
+            self._refuse(error)
+
+    def abort(self, reason: str) -> None:
+        """Reset both connections now. May be called twice."""
+        if self._relay is not None:
+            self._relay.abort(reason)
+        elif self.pending:
+            if self.cancel is not None:
+                self.cancel()
+            self._visitor.reset()
+            self._ended(reason)
+
+    def _ended(self, reason: str) -> None:
+        self.cancel = None
+        self._leave()
+        super()._ended(reason)
+
+    def _unanswered(self) -> None:
+        self._ended(UpstreamClosed.code)
+        self._refuse(UpstreamClosed())
+
+
+class Joins:
+    """Joins and exchanges that go on now; somebody may wait until there are none.
+
+    ``half_closed`` is what looks after those that are streams of bytes, where there is something.
+    """
+
+    def __init__(self, half_closed: HalfClosed | None = None) -> None:
+        self.half_closed = half_closed
+        self._joins: set[Joining] = set()
+        self.repeated = 0
+        """Assignments of joins that have ended that were not the first of their id."""
+        self._empty: Event | None = None
+        """Set when the last one has ended, while somebody waits for that."""
+
+    def __len__(self) -> int:
+        return len(self._joins)
+
+    def __iter__(self) -> Iterator[Joining]:
+        return iter(tuple(self._joins))
+
+    def add(self, join: Joining) -> None:
+        """Count ``join`` in."""
+        self._joins.add(join)
+
+    def discard(self, join: Joining) -> None:
+        """Count ``join``, which has ended, out."""
+        self._joins.discard(join)
+        if join.assigned > 1:
+            self.repeated += join.assigned - 1
+        if self._empty is not None and not self._joins:
+            self._empty.set()
+
+    def wait_until_empty(self, seconds: float) -> None:
+        """Block the greenlet until there is none left, or ``seconds`` have passed."""
+        if self._joins:
+            self._empty = Event()
+            self._empty.wait(seconds)
+            self._empty = None
+
+    def abort_all(self, reason: str) -> None:
+        """Reset the connections of every join."""
+        for join in self:
+            join.abort(reason)

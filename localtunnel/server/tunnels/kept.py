@@ -1,0 +1,160 @@
+"""Joined proxy connections between two exchanges: kept for a moment, and used again for the same tunnel.
+
+A visitor who comes while one is kept needs no assignment and no new connection at the upstream. Which exchange may use
+one is ``exchange``'s to say, and which may leave one behind ``lending``'s; how long they are kept, and when they go, is
+said here.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from localtunnel.net.deadline import Expiry
+from localtunnel.net.ends import End
+from localtunnel.net.pump import Side
+from localtunnel.net.sockets import is_acknowledged, smoothed_round_trip
+from localtunnel.protocol.limits import GOT_ROUND_TRIPS, GOT_TIMEOUT
+from localtunnel.server.tunnels import lending
+
+if TYPE_CHECKING:
+    from localtunnel.server.visitors.exchange import Exchange
+
+KEPT_IDLE = 1.0
+"""Seconds that a joined connection is kept idle: gunicorn closes one after 2, and Node after 5 (a request that meets
+its closing costs a second try), and as long as it is kept it has a place in an upstream that serves one at a time."""
+
+OVERDUE = 0.1
+"""Seconds without an answer on a fresh connection after which the idle ones are let go: an upstream that serves one
+connection at a time reaches the new one only when we have closed the old one."""
+
+
+class Carrier(Side):
+    """A joined proxy connection: one side of one exchange after the other."""
+
+    __slots__ = ("_carriers", "personal")
+
+    def __init__(self, end: End, carriers: "Carriers") -> None:
+        super().__init__(end)
+        self._carriers = carriers
+        self.personal = False
+        """Whether a visitor has logged in on it: then it is that visitor's until it is closed."""
+
+    def is_lost(self, seconds: float) -> bool | None:
+        """Say whether what was sent ``seconds`` ago never arrived, None where it is too early to tell.
+
+        As long is waited for the acknowledgement as for ``got``, and for GOT_TIMEOUT
+        more: the kernel sends a lost segment again after 200 ms at the earliest.
+        """
+        sock = self.end.sock
+        if not self.backlog and is_acknowledged(sock):
+            return False
+        patience = GOT_TIMEOUT + max(GOT_TIMEOUT, GOT_ROUND_TRIPS * smoothed_round_trip(sock))
+        return True if seconds >= patience else None
+
+    def became_readable(self) -> None:
+        """While it is kept, an upstream that says anything has closed or is confused: either way this is the end."""
+        self._carriers.drop(self)
+
+
+class Carriers:
+    """The kept connections of one tunnel, the newest first."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Carrier, None] = {}
+        self._idle: Expiry[Carrier] = Expiry(KEPT_IDLE, self.drop)
+        self._unanswered: Expiry[Exchange] = Expiry(OVERDUE, self._overdue)
+        self._unheard: Expiry[Exchange] = Expiry(GOT_TIMEOUT, self._look)
+        self._closed = False
+        self.personal: dict[Carrier, Callable[[], None]] = {}
+        """Those that are idle in the hands of one visitor each, and what takes them away."""
+        self._late: set[Exchange] = set()
+        self._owed = False
+        """Whether the next one is to be let go instead of kept, for one of the late ones."""
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the tunnel has ended, and with it everything that was kept for it."""
+        return self._closed
+
+    def carry(self, end: End) -> Carrier:
+        """Return a fresh carrier for ``end``; it is the caller's."""
+        return Carrier(end, self)
+
+    def take(self) -> Carrier | None:
+        """Return the connection that was kept last and may go on, which is the caller's then, or None.
+
+        Those that may not are closed.
+        """
+        while self._kept:
+            carrier, _ = self._kept.popitem()
+            self._idle.discard(carrier)
+            if lending.may_go_on(carrier):
+                return carrier
+            carrier.close(reset=False)
+        return None
+
+    def keep(self, carrier: Carrier) -> None:
+        """Take ``carrier`` over, with nothing in flight on it."""
+        if self._closed or (self._owed and self._late):
+            self._owed = False
+            carrier.close(reset=False)
+            return
+        self._kept[carrier] = None
+        self._idle.add(carrier)
+        carrier.watch_for(carrier.became_readable)
+
+    def drop(self, carrier: Carrier) -> None:
+        """Close ``carrier``, which is kept."""
+        del self._kept[carrier]
+        self._idle.discard(carrier)
+        carrier.close(reset=False)
+
+    def make_room(self) -> None:
+        """A fresh connection is about to be joined: let the oldest kept one go for it."""
+        if self._kept:
+            self.drop(next(iter(self._kept)))
+
+    def release(self) -> None:
+        """Let every kept connection go."""
+        for carrier in list(self._kept):
+            self.drop(carrier)
+
+    def await_answer(self, exchange: "Exchange") -> None:
+        """Look after ``exchange``, on a fresh connection, until ``answered``."""
+        self._unanswered.add(exchange)
+
+    def await_acknowledgement(self, exchange: "Exchange") -> None:
+        """Look after ``exchange``, on a connection that was kept, until ``answered``: it may be dead in silence."""
+        self._unheard.add(exchange)
+
+    def answered(self, exchange: "Exchange") -> None:
+        """Forget ``exchange``: its answer has begun, or will never come. May be called twice."""
+        self._unanswered.discard(exchange)
+        self._unheard.discard(exchange)
+        self._late.discard(exchange)
+
+    def close(self) -> None:
+        """Let everything go, now and later, but for what is on its way. May be called twice."""
+        self._closed = True
+        self.release()
+        for unpin in list(self.personal.values()):
+            unpin()
+        self._idle.close()
+        self._unanswered.close()
+        self._late.clear()
+
+    def _look(self, exchange: "Exchange") -> None:
+        if exchange.is_lost() is None:
+            self._unheard.add(exchange)
+
+    def _overdue(self, exchange: "Exchange") -> None:
+        """The answer on a fresh connection is late: what is kept idle may be what it waits for.
+
+        Where none is idle now, one that is in use may be, and visitors who follow one another may never let it be.
+        """
+        self._late.add(exchange)
+        self._owed = not self._kept
+        self.release()
+        self._unanswered.add(exchange)

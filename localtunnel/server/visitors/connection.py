@@ -1,0 +1,311 @@
+"""One visitor's connection at the HTTP edge: its requests one after the other, in their order.
+
+It reads heads, and lends its side of the pump to one exchange at a time. What comes in the meantime is held for the
+request after that.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from localtunnel.errors import RequestTimeout, VisitorError
+from localtunnel.http.forward import Forwarding
+from localtunnel.http.request import HeadReader, RequestHead, read_head
+from localtunnel.net.deadline import Deadline
+from localtunnel.net.ends import SocketEnd
+from localtunnel.net.pump import FIRST_PIECE, Side, buffer, view
+from localtunnel.net.sockets import Socket, keep_asking
+from localtunnel.server.tunnels import lending
+from localtunnel.server.tunnels.kept import Carrier, Carriers
+from localtunnel.server.visitors.admission import Place
+
+if TYPE_CHECKING:
+    from localtunnel.server.visitors.exchange import Exchange
+    from localtunnel.server.visitors.http_edge import Edge
+
+_head_piece = view[:FIRST_PIECE]
+"""What heads are read into: what has come of the body behind one is looked at in one go, and is held together with
+further requests for as long as the request waits for its turn and for a connection."""
+
+
+class Connection:
+    """Owns the visitor's socket. While ``busy``, a request is being answered, or waits for its turn."""
+
+    __slots__ = (
+        "_edge",
+        "_end",
+        "_held",
+        "_is_listened_to",
+        "_pinned",
+        "_reader",
+        "busy",
+        "closed",
+        "forwarding",
+        "give_up",
+        "host",
+        "is_shared",
+        "place",
+        "port",
+        "side",
+    )
+
+    def __init__(
+        self, edge: "Edge", sock: Socket, host: str, port: int, forwarding: Forwarding, *, is_shared: bool
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.is_shared = is_shared
+        """Whether it is a proxy's, and so that of many visitors."""
+        self.forwarding = forwarding
+        self.busy = False
+        self.closed = False
+        self.place: Place | None = None
+        self.give_up: Callable[[], None] | None = None
+        """Ends the exchange if nothing of the answer has come, once the visitor has ended its own direction."""
+        self._edge = edge
+        self._end = SocketEnd(sock, "visitor")
+        self.side = Side(self._end)
+        self._held = b""
+        self._is_listened_to = False
+        self._reader: HeadReader | None = None
+        self._pinned: tuple[Carriers, Carrier] | None = None
+        edge.connections.add(self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "busy" if self.busy else "idle"
+        return f"<Connection of {self.host}:{self.port} {state}>"
+
+    # From one request to the next.
+
+    def start(self, received: bytes = b"") -> None:
+        """Begin to read, with what was received already."""
+        self._edge.heads.add(self)
+        if received:
+            self._take_in(memoryview(received))
+        else:
+            self._read()
+        if not self.busy and not self.closed:
+            self.side.watch_for(self._read)
+
+    def exchange_ended(self, *, close: bool, whole: bool) -> None:
+        """The request has been answered, and the side is ours again: go on to the next, or close.
+
+        ``whole`` says that all of the request had come. Nothing is under way from the visitor then, unless it has sent
+        another one already, so that its connection can be closed at once.
+        """
+        self.side.unbind()
+        self.busy = False
+        self._listen_no_more()
+        if not whole or (self._held and (close or self._edge.stopping)):
+            self._close_gently()
+            return
+        if close or self._edge.stopping:
+            self.close()
+            return
+        held, self._held = self._held, b""
+        if held:
+            self._edge.heads.add(self)
+            self._take_in(memoryview(held))
+        else:
+            self._edge.idle.add(self)
+        if not self.busy and not self.closed:
+            self.side.watch_for(self._read)
+
+    def _read(self) -> None:
+        try:
+            size = self._end.try_read(self._room())
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        if size:
+            self._take_in(view[:size])
+        else:
+            self.close()
+
+    def _room(self) -> memoryview:
+        """Return what is to be read into: head and rest together stay within the size that a head alone may have."""
+        return _head_piece if self._reader is None else view[: min(FIRST_PIECE, self._reader.room)]
+
+    def _take_in(self, data: memoryview) -> None:
+        """Collect the head of a request. One that has come whole, as nearly all do, is parsed where it lies."""
+        reader = self._reader
+        edge = self._edge
+        try:
+            if reader is None and data.obj is buffer:
+                head = read_head(buffer, 0, len(data), edge.max_head)
+                if head is not None:
+                    self._begin(head, data[head.size :])
+                    return
+            if reader is None:
+                reader = self._reader = HeadReader(edge.max_head)
+                edge.idle.discard(self)
+                edge.heads.add(self)
+            head = reader.feed(data)
+        except VisitorError as error:
+            self.answer(error, None)
+            return
+        if head is not None:
+            self._reader = None
+            self._begin(head, memoryview(reader.rest))
+
+    def _begin(self, head: RequestHead, rest: memoryview) -> None:
+        """Check the request, and let its tunnel have it when its turn comes."""
+        edge = self._edge
+        edge.heads.discard(self)
+        edge.idle.discard(self)
+        self._end.watcher.stop()
+        self.busy = True
+        try:
+            edge.requested(self, head, rest)
+        except VisitorError as error:
+            self.answer(error, head)
+
+    def begin_again(self, head: RequestHead, rest: bytes, deadline: Deadline) -> None:
+        """Ask anew for what the name has by now, with the request's body ``rest``: its tunnel has ended before it."""
+        self.side.unbind()
+        self._listen_no_more()
+        try:
+            self._edge.requested(self, head, memoryview(rest), deadline)
+        except VisitorError as error:
+            self.answer(error, head)
+
+    # What an exchange asks for.
+
+    @property
+    def held(self) -> int:
+        """How many bytes of the requests to come are held."""
+        return len(self._held)
+
+    def hold(self, data: bytes | memoryview) -> None:
+        """Hold what belongs to the next request."""
+        self._held += data
+
+    def listen(self, gone: Callable[[], None]) -> None:
+        """Call ``gone()`` when the visitor is gone, read from or not, until the exchange has ended."""
+        if not self._is_listened_to:
+            self._is_listened_to = True
+            self._edge.hang_ups.listen(self._end.sock, gone)
+
+    def keep_asking(self) -> None:
+        """Have the visitor's machine asked whether the visitor is still there.
+
+        One that has ended its own direction looks the same to us whether it waits for its answer or has closed the
+        connection for good; its kernel knows, which answers for a while and with a reset after that.
+        """
+        keep_asking(self._end.sock)
+
+    def waits_no_more(self, exchange: "Exchange") -> None:
+        """Note that ``exchange`` has its proxy connection, or needs none."""
+        self._edge.waiting.discard(exchange)
+
+    def _listen_no_more(self) -> None:
+        self.give_up = None
+        if self._is_listened_to:
+            self._is_listened_to = False
+            self._edge.hang_ups.forget(self._end.sock)
+
+    def lend(self) -> bytes:
+        """Return what is held, which is not ours any more, and neither is the connection."""
+        self._listen_no_more()
+        held, self._held = self._held, b""
+        return held
+
+    def pin(self, carriers: Carriers, carrier: Carrier) -> None:
+        """Keep ``carrier``, with nothing in flight on it, for this visitor alone: it has logged in on it."""
+        self._unpin()
+        if carriers.closed:
+            carrier.close(reset=False)
+            return
+        carrier.personal = True
+        self._pinned = (carriers, carrier)
+        carriers.personal[carrier] = self._unpin
+        carrier.watch_for(self._unpin)
+
+    def take_pinned(self, carriers: Carriers, request: RequestHead) -> Carrier | None:
+        """Return the connection that was pinned for the tunnel of ``carriers``; one of another tunnel stays.
+
+        One that may not go on, or not with ``request``, which a proxy may have sent for somebody else, is closed.
+        """
+        if self._pinned is None or self._pinned[0] is not carriers:
+            return None
+        carrier = self._pinned[1]
+        if request.has_intermediary or not lending.may_go_on(carrier):
+            self._unpin()
+            return None
+        self._pinned = None
+        carriers.personal.pop(carrier)
+        return carrier
+
+    # Ends.
+
+    def answer(self, error: VisitorError, head: RequestHead | None) -> None:
+        """Answer with an error page, and close once the visitor has had the time to read it."""
+        self.send_last(self._edge.answer(error, head))
+
+    def send_last(self, response: bytes) -> None:
+        """Send an answer of the server's own, and close once the visitor has had the time to read it."""
+        self._forget()
+        self.side.unbind()
+        self._end.watcher.close()
+        self._edge.lingering.send_last(self._end.sock, response)
+
+    def head_overdue(self) -> None:
+        """The head has not come in time."""
+        self.answer(RequestTimeout("The request's head did not arrive in time."), None)
+
+    def close_idle(self) -> bool:
+        """Close the connection unless a request is being answered; say whether it was closed."""
+        if not self.busy:
+            self.close()
+        return self.closed
+
+    def close_half_closed(self) -> bool:
+        """Cut the connection if its visitor has ended its direction and no answer has begun; say whether it was."""
+        if self.give_up is not None:
+            self.give_up()
+        return self.closed
+
+    def close(self) -> None:
+        """Close the connection, on which nothing is on its way. May be called twice."""
+        if not self.closed:
+            self._forget()
+            self.side.close(reset=False)
+
+    def reset(self) -> None:
+        """Cut the connection: what the visitor has got must not look complete. May be called twice."""
+        if not self.closed:
+            self._forget()
+            self.side.close(reset=True)
+
+    def gone(self) -> None:
+        """Somebody else owned the socket, and has closed it."""
+        self._forget()
+        self.side.closed = True
+
+    def _close_gently(self) -> None:
+        """Close, and let what was sent last arrive whatever the visitor still sends."""
+        self._forget()
+        self._end.watcher.close()
+        self._edge.lingering.linger(self._end.sock)
+
+    def _forget(self) -> None:
+        edge = self._edge
+        self.closed = True
+        self._listen_no_more()
+        edge.connections.discard(self)
+        edge.heads.discard(self)
+        edge.idle.discard(self)
+        if self.place is not None:
+            self.place.leave()
+            # It holds the connection as well.
+            self.place = None
+        self._unpin()
+
+    def _unpin(self) -> None:
+        """Close what was pinned: its upstream or its tunnel ended, or the visitor has gone, or logged in elsewhere."""
+        if self._pinned is not None:
+            carriers, carrier = self._pinned
+            self._pinned = None
+            carriers.personal.pop(carrier)
+            carrier.close(reset=False)

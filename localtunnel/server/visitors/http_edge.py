@@ -1,0 +1,171 @@
+"""The HTTP edge: every request is routed, checked and forwarded on its own merits.
+
+``connection`` reads the requests and ``exchange`` answers them; this module stands between the two. Here is everything
+that is decided about a request before a tunnel has it.
+"""
+
+import itertools
+import time
+from collections.abc import Callable
+
+import gevent
+
+from localtunnel.errors import Forbidden, PoolExhausted, TunnelNotFound, VisitorError
+from localtunnel.http import pages
+from localtunnel.http.cors import ALLOW_FIELDS, is_preflight, preflight_answer
+from localtunnel.http.forward import Forwarding
+from localtunnel.http.networks import Networks
+from localtunnel.http.request import RequestHead
+from localtunnel.http.visitor import identify
+from localtunnel.net.closing import Lingering
+from localtunnel.net.deadline import Deadline, Expiry
+from localtunnel.net.hangups import HangUps
+from localtunnel.net.sockets import Socket, format_address
+from localtunnel.protocol.messages import Assignment
+from localtunnel.server.config import ServerConfig
+from localtunnel.server.limits.rates import LONGEST_DELAY
+from localtunnel.server.limits.turns import Turns
+from localtunnel.server.visitors.admission import Admission
+from localtunnel.server.visitors.connection import Connection
+from localtunnel.server.visitors.exchange import Exchange
+from localtunnel.server.visitors.routes import Routes
+
+LISTEN_AFTER = 0.2
+"""Seconds that a request waits for its turn and its connection before it is noticed that its visitor has gone. Nearly
+all wait for a round trip and no more, and to listen costs a few system calls."""
+
+
+class Edge:
+    """What all connections share: the settings, the routes, and who has waited for how long."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        routes: Routes,
+        admission: Admission,
+        ids: "itertools.count[int]",
+        proto: str,
+        lingering: Lingering,
+    ) -> None:
+        self.max_head = config.limits.head_bytes
+        self.lingering = lingering
+        self.hang_ups = HangUps()
+        self.waiting: Expiry[Exchange] = Expiry(LISTEN_AFTER, Exchange.listen)
+        """Those that have no proxy connection yet, so that nobody reads from their visitors."""
+        self.connections: set[Connection] = set()
+        self.heads: Expiry[Connection] = Expiry(config.timeouts.head, Connection.head_overdue)
+        self.idle: Expiry[Connection] = Expiry(config.timeouts.keep_alive, Connection.close)
+        self.stopping = False
+        self._domain = config.domain
+        self._pool_wait = config.timeouts.pool_wait
+        self._trusted = Networks.parse(config.trusted_proxies)
+        self._proto = proto
+        self._routes = routes
+        self._admission = admission
+        self._ids = ids
+        self._loop = gevent.get_hub().loop
+        self._turns = Turns(self._next_turn)
+
+    def accept(self, sock: Socket, host: str, port: int, received: bytes = b"") -> None:
+        """Take over a visitor's connection, from which ``received`` was read already."""
+        is_shared = bool(self._trusted) and host in self._trusted
+        connection = Connection(self, sock, host, port, Forwarding(host, self._proto), is_shared=is_shared)
+        now = time.monotonic()
+        try:
+            connection.place = self._admission.enter(host, connection, now, sock.fileno())
+        except VisitorError as error:
+            if self._admission.may_answer(now):
+                connection.answer(error, None)
+            else:
+                connection.reset()
+        else:
+            connection.start(received)
+
+    def stop(self) -> None:
+        """Close what is idle or has no whole request; what is being answered is closed when it has been."""
+        self.stopping = True
+        for connection in list(self.connections):
+            connection.close_idle()
+        self.heads.close()
+        self.idle.close()
+        self.waiting.close()
+
+    def requested(
+        self, connection: Connection, head: RequestHead, rest: memoryview, deadline: Deadline | None = None
+    ) -> None:
+        """Let a tunnel answer the request ``head``, of which ``rest`` has come as well, or answer it here.
+
+        ``deadline`` is that of a request that has been here before. Raises VisitorError
+        where it is refused.
+        """
+        now = time.monotonic()
+        try:
+            address = self._admit(connection, head, now)
+        except VisitorError as error:
+            self._routes.refused(head, error)
+            raise
+        try:
+            found = self._routes.find(head, address)
+        except TunnelNotFound as error:
+            if deadline is None:
+                raise
+            # The tunnel was there when the visitor asked, and is likely to come back.
+            raise PoolExhausted("The tunnel's client has gone; try again in a moment.") from error
+        if isinstance(found, bytes):
+            connection.send_last(found)
+            return
+        try:
+            if found.rules is not None:
+                found.rules.check(head, address)
+                preflight = found.rules.preflight_answer(head, close=True)
+                if preflight is not None:
+                    connection.send_last(preflight)
+                    return
+            delay = 0.0 if found.requests is None else found.requests.reserve(now, LONGEST_DELAY)
+            exchange = Exchange(
+                connection,
+                found,
+                head,
+                rest,
+                lambda: Assignment(next(self._ids), format_address((address, connection.port)), "http"),
+                deadline or Deadline(self._pool_wait),
+            )
+        except VisitorError as error:
+            found.refused(error)
+            raise
+        if delay:
+            self._later(delay, exchange.start)
+        else:
+            self._turns.begin(found.line, exchange.start, self._loop.now())
+        if exchange.pending:
+            self.waiting.add(exchange)
+
+    def answer(self, error: VisitorError, head: RequestHead | None) -> bytes:
+        """Return the page that tells a visitor of ``error``, in a form that scripts can read where the tunnel has them.
+
+        A browser asks with a preflight whether it may send the request, and takes an error for a no: the script would
+        never learn why. So the answer is yes, and the request itself is told of the error.
+        """
+        if head is None or not self._routes.lets_scripts_in(head.host):
+            return pages.error_answer(error, head, domain=self._domain)
+        if is_preflight(head) and not isinstance(error, Forbidden):
+            return preflight_answer(head, close=True)
+        return pages.error_answer(error, head, domain=self._domain, fields=ALLOW_FIELDS)
+
+    def _admit(self, connection: Connection, head: RequestHead, now: float) -> str:
+        """Count the request where it belongs, and return the visitor's address. Raises TooManyRequests."""
+        host = connection.host
+        if not connection.is_shared:
+            if connection.place is not None:
+                connection.place.request(now)
+            return host
+        visitor = identify(host, head.fields, self._trusted, self._proto)
+        connection.forwarding = Forwarding(visitor.address, visitor.proto)
+        self._admission.request(visitor.address, now)
+        return visitor.address
+
+    def _later(self, seconds: float, callback: Callable[[], None]) -> None:
+        self._loop.timer(seconds).start(callback)
+
+    def _next_turn(self, callback: Callable[[], None]) -> None:
+        self._later(0.0, callback)
