@@ -23,8 +23,10 @@ from harness.link import Link
 from harness.peers import frame
 from harness.sockets import deafen
 from harness.v3 import end
+from harness.waiting import CAP
 
 from localtunnel.client.events import TunnelOpened
+from localtunnel.errors import AuthFailed
 from localtunnel.server.tunnels import kept
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -211,6 +213,20 @@ def test_what_waits_for_a_connection_goes_there_whatever_it_is(site_0_3: Site) -
     assert visitor.message().body == b"ok"
 
 
+@pytest.mark.parametrize("trusted", [(), ("127.0.0.1",)], ids=["by its connection", "by its proxy's word"])
+def test_it_counts_once(trusted: tuple[str, ...]) -> None:
+    """A page's requests may all wait for one client, and must not be too many when it is back."""
+    limits = {"exempt": [], "address_request_rate": 0.2}
+    asked = request(HOST, fields="X-Forwarded-For: 203.0.113.7\r\n")
+    with running_site("0.3", limits=limits, trusted_proxies=trusted) as site:
+        visitor = site.visit(asked)
+        wait_until(lambda: is_waited_for(site))
+        back = come_back(site)
+        back.joined(back.peer.park()).send(OK)
+        assert visitor.message().status == 200
+        assert site.visit(asked).message().status == 429
+
+
 def test_what_may_have_been_delivered_does_not(site_0_3: Site) -> None:
     spare = site_0_3.demo.park()
     visitor = site_0_3.visit(POST)
@@ -232,12 +248,31 @@ def test_the_rules_of_the_new_tunnel_hold(site_0_3: Site) -> None:
     assert visitor.message().status == 401
 
 
-def test_nobody_is_waited_for_who_has_said_goodbye(site_0_3: Site) -> None:
+FOR_GOOD = {
+    "its client has said goodbye": lambda site: site.demo.peer.control.sendall(frame({"release": True})),
+    "its client has lost the right to it": lambda site: site.demo.tunnel.revoke(AuthFailed("Revoked.")),
+    "its name is barred": lambda site: site.server.registry.bar("demo", CAP),
+    "the server stops": lambda site: site.server.stop(),
+}
+
+
+@pytest.mark.parametrize("end_for_good", FOR_GOOD.values(), ids=FOR_GOOD)
+@pytest.mark.parametrize("asked", [GET, POST], ids=["GET", "POST"])
+def test_no_tunnel_is_waited_for_where_none_will_come(site_0_3: Site, asked: bytes, end_for_good) -> None:
+    """The visitor is told at once; nothing has gone out, so that there is nothing to be cut."""
+    visitor = site_0_3.visit(asked)
+    wait_until(lambda: is_waited_for(site_0_3))
+    end_for_good(site_0_3)
+    with at_most(SOON, "the answer"):
+        assert parse_response(visitor.rest()).status == 503
+
+
+def test_a_second_try_is_not_waited_for_either(site_0_3: Site) -> None:
     visitor, upstream = keep(site_0_3)
     deafen(upstream.sock)
     visitor.send(AGAIN)
     wait_until(lambda: is_waited_for(site_0_3))
-    site_0_3.demo.peer.control.sendall(frame({"release": True}))
+    FOR_GOOD["its client has said goodbye"](site_0_3)
     with at_most(SOON, "the answer"):
         assert parse_response(visitor.rest()).status == 503
 

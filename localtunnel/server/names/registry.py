@@ -174,6 +174,7 @@ class Registry:
         """End every tunnel and forget every name; what is written down stays, for the next server."""
         for claim in self.claims():
             self._forget(claim)
+            claim.succession.settle()
             if claim.tunnel is not None:
                 claim.tunnel.end("server stopped")
 

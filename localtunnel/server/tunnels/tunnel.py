@@ -201,6 +201,8 @@ class Tunnel:
         """End the tunnel and its visitors, because its client has no right to it any more. May be called twice."""
         if self.ended is None:
             self.verdict = verdict
+            # Its name may go on, but not for those who wait here: they are refused, and only then the others cut.
+            self.succession.settle()
             self.end(verdict.code)
             self.joins.abort_all(verdict.code)
 

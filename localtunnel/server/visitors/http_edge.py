@@ -100,7 +100,8 @@ class Edge:
         """
         now = time.monotonic()
         try:
-            address = self._admit(connection, head, now)
+            # One that begins anew was counted when it came.
+            address = self._admit(connection, head, now, counts=deadline is None)
         except VisitorError as error:
             self._routes.refused(head, error)
             raise
@@ -152,16 +153,17 @@ class Edge:
             return preflight_answer(head, close=True)
         return pages.error_answer(error, head, domain=self._domain, fields=ALLOW_FIELDS)
 
-    def _admit(self, connection: Connection, head: RequestHead, now: float) -> str:
-        """Count the request where it belongs, and return the visitor's address. Raises TooManyRequests."""
+    def _admit(self, connection: Connection, head: RequestHead, now: float, *, counts: bool) -> str:
+        """Return the visitor's address, and count the request there if it ``counts``. Raises TooManyRequests."""
         host = connection.host
         if not connection.is_shared:
-            if connection.place is not None:
+            if counts and connection.place is not None:
                 connection.place.request(now)
             return host
         visitor = identify(host, head.fields, self._trusted, self._proto)
         connection.forwarding = Forwarding(visitor.address, visitor.proto)
-        self._admission.request(visitor.address, now)
+        if counts:
+            self._admission.request(visitor.address, now)
         return visitor.address
 
     def _later(self, seconds: float, callback: Callable[[], None]) -> None:
