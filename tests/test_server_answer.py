@@ -27,7 +27,7 @@ def read(answer: Answer, pieces: Iterable[bytes | memoryview]) -> tuple[list[int
         if answer.body is not None:
             passed += answer.scan(answer.body, piece)
             continue
-        found = answer.next_head(piece)
+        found = answer.next_head(piece, pump.buffer)
         while found is not None:
             head, rest = found
             statuses.append(head.status)
@@ -122,7 +122,7 @@ def test_a_connection_that_may_not_carry_another(data: bytes) -> None:
 def test_it_has_begun_with_its_first_byte(cut, data: bytes) -> None:
     answer = Answer()
     assert not answer.has_begun
-    answer.next_head(cut(data)[0])
+    answer.next_head(cut(data)[0], pump.buffer)
     assert answer.has_begun
 
 
@@ -133,7 +133,7 @@ def test_interim_responses_have_a_limit(cut) -> None:
     answer, shown = Answer(), []
     with pytest.raises(UpstreamInvalid, match="More than 16 interim responses"):
         for piece in cut(HINTS * 1000):
-            found = answer.next_head(piece)
+            found = answer.next_head(piece, pump.buffer)
             while found is not None:
                 head, rest = found
                 shown.append(head.status)

@@ -4,7 +4,6 @@ from localtunnel.errors import UpstreamClosed, UpstreamError
 from localtunnel.http.body import Body, Chunked
 from localtunnel.http.refusal import RESPONSE
 from localtunnel.http.response import ResponseHead, ResponseReader, read_response
-from localtunnel.net.pump import buffer
 
 MAX_INTERIM = 16
 """Interim responses before the final one. Real servers send one or two; each costs as much as an answer, and without a
@@ -49,12 +48,17 @@ class Answer:
         self._keeps_alive = True
         """Whether every head so far lets the connection go on."""
 
-    def next_head(self, data: bytes | memoryview) -> tuple[ResponseHead, bytes | memoryview] | None:
-        """Return the next head and what has come behind it, or None while more is needed. There is no final one yet."""
+    def next_head(
+        self, data: bytes | memoryview, buffer: bytearray | None = None
+    ) -> tuple[ResponseHead, bytes | memoryview] | None:
+        """Return the next head and what has come behind it, or None while more is needed. There is no final one yet.
+
+        A view that begins where ``buffer`` does is read without a copy.
+        """
         self.has_begun = True
         reader = self._reader
         if reader is None:
-            if isinstance(data, memoryview) and data.obj is buffer:
+            if buffer is not None and isinstance(data, memoryview) and data.obj is buffer:
                 head = read_response(buffer, 0, len(data))
                 if head is not None:
                     self._note(head)

@@ -66,15 +66,16 @@ class Conversation:
         if self.request.size > SLIM_HEAD:
             self.request = self.request.slimmed()
 
-    def heads(self, data: memoryview, timing: Callable[[], bytes]) -> bytes:
+    def heads(self, data: memoryview, buffer: bytearray, timing: Callable[[], bytes]) -> bytes:
         """Return what goes on to the visitor of what the upstream says up to the end of its head, and what is behind.
 
+        ``data`` is read in place where it stands at the beginning of ``buffer``.
         Afterwards ``answer.body`` tells that the final head has come, or ``switched`` that the protocol has changed.
         ``timing()`` returns the fields that tell how long the parts took. Raises UpstreamInvalid.
         """
         answer = self.answer
         out = b""
-        found = answer.next_head(data)
+        found = answer.next_head(data, buffer)
         while found is not None:
             head, rest = found
             if head.status == HTTPStatus.SWITCHING_PROTOCOLS:

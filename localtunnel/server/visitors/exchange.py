@@ -23,7 +23,7 @@ from localtunnel.http.request import RequestHead
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import End
 from localtunnel.net.metered import MeteredEnd
-from localtunnel.net.pump import Side, view
+from localtunnel.net.pump import Side, buffer, view
 from localtunnel.net.relay import Relay
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.conversation import Conversation
@@ -310,7 +310,7 @@ class Exchange(Joining):
         conversation, answer = self._conversation, self._answer
         if not answer.has_begun:
             answer.is_early = bool(carrier.backlog) or not conversation.body.done
-        out = conversation.heads(data, self._timing)
+        out = conversation.heads(data, buffer, self._timing)
         if conversation.switched is not None:
             self._switch(carrier, out + conversation.switched)
             return b""
