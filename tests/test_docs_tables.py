@@ -12,7 +12,7 @@ from localtunnel import errors
 from localtunnel.cli import client, exit_codes, fingerprint, login, server, tokens, tunnels
 from localtunnel.cli.config import CLIENT, FILE_VARIABLE, SERVER
 from localtunnel.client.config import ClientConfig
-from localtunnel.http import warning
+from localtunnel.http.pages import warning
 from localtunnel.server.config import ServerConfig
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,10 +1,10 @@
-"""localtunnel.http.accept: the table of what clients really send, and nothing that hurts."""
+"""localtunnel.http.pages.accept: the table of what clients really send, and nothing that hurts."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localtunnel.http.accept import choose
+from localtunnel.http.pages.accept import choose
 
 TEXT, JSON, HTML = OFFERED = ("text/plain", "application/json", "text/html")
 

@@ -1,4 +1,6 @@
-"""localtunnel.http.body: where a body ends, in every cut. The bodies of the corpus are tried with their heads."""
+"""localtunnel.http.message.body: where a body ends, in every cut. The bodies of the
+corpus are tried with their heads.
+"""
 
 import re
 
@@ -8,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from localtunnel.errors import BadRequest, UpstreamInvalid, VisitorError
-from localtunnel.http.body import (
+from localtunnel.http.message.body import (
     MAX_CHUNK_EXTENSION,
     MAX_TRAILER,
     NO_BODY,
@@ -16,7 +18,7 @@ from localtunnel.http.body import (
     Chunked,
     Counted,
 )
-from localtunnel.http.refusal import REQUEST, RESPONSE, Kind
+from localtunnel.http.message.refusal import REQUEST, RESPONSE, Kind
 
 
 def outcome(pieces: list[bytes], kind: Kind = REQUEST) -> tuple[int, bool] | str:

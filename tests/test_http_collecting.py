@@ -1,10 +1,12 @@
-"""localtunnel.http.collecting: heads that come again; how they come in pieces is tested with requests and responses."""
+"""localtunnel.http.message.collecting: heads that come again; how they come in pieces
+is tested with requests and responses.
+"""
 
 import pytest
 
 from localtunnel.errors import BadRequest
-from localtunnel.http.collecting import MAX_REPEATED, REPEATED, Repeated
-from localtunnel.http.request import parse_head
+from localtunnel.http.message.collecting import MAX_REPEATED, REPEATED, Repeated
+from localtunnel.http.message.request import parse_head
 
 HEAD = b"GET / HTTP/1.1\r\nHost: demo.localhost\r\n\r\n"
 

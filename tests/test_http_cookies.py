@@ -1,10 +1,10 @@
-"""localtunnel.http.cookies: the Domain of a cookie stays with the tunnel's own host."""
+"""localtunnel.http.options.cookies: the Domain of a cookie stays with the tunnel's own host."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localtunnel.http.cookies import fit_clearing, fit_domain
+from localtunnel.http.options.cookies import fit_clearing, fit_domain
 
 HOST = b"demo.tunnels.example.com"
 

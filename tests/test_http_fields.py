@@ -1,4 +1,4 @@
-"""localtunnel.http.fields: every byte of a section is accounted for, and no line is read in two ways."""
+"""localtunnel.http.message.fields: every byte of a section is accounted for, and no line is read in two ways."""
 
 import re
 
@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localtunnel.errors import BadRequest, UpstreamInvalid, VisitorError
-from localtunnel.http.fields import parse_fields, plain_name, values_of
-from localtunnel.http.refusal import REQUEST, RESPONSE
+from localtunnel.http.message.fields import parse_fields, plain_name, values_of
+from localtunnel.http.message.refusal import REQUEST, RESPONSE
 from localtunnel.protocol import limits
 
 

@@ -1,15 +1,15 @@
-"""localtunnel.http.forward: what goes on to the upstream and to the visitor, and what does not."""
+"""localtunnel.http.forwarding.forward: what goes on to the upstream and to the visitor, and what does not."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from localtunnel.errors import UpstreamInvalid
-from localtunnel.http import claims
-from localtunnel.http.forward import Forwarding, request_head, response_head, server_timing
-from localtunnel.http.request import parse_head
-from localtunnel.http.response import parse_response
-from localtunnel.http.rules import Rules
+from localtunnel.http.forwarding.forward import Forwarding, request_head, response_head, server_timing
+from localtunnel.http.message import spoofable
+from localtunnel.http.message.request import parse_head
+from localtunnel.http.message.response import parse_response
+from localtunnel.http.options.rules import Rules
 
 KEY = b"k" * 16
 NO_LETTERS = "!#$%&'*+-.^_`|~"
@@ -56,7 +56,7 @@ def test_the_usual_request_is_passed_on_in_order_and_as_spelled():
 @pytest.mark.parametrize(
     "name",
     [
-        *sorted(name.decode() for name in claims.NAMES),
+        *sorted(name.decode() for name in spoofable.NAMES),
         "X-Forwarded-For",
         "x-forwarded-host",
         "X_Forwarded_Proto",
@@ -95,7 +95,7 @@ def test_what_a_visitor_may_not_say_is_dropped(name):
         assert kept(f"Accept: a\r\n{name}: 127.0.0.1\r\nUser-Agent: b\r\n") == "Accept: a\r\nUser-Agent: b\r\n"
 
 
-@given(st.sampled_from(sorted(claims.NAMES) + [prefix + b"x" for prefix in claims.PREFIXES]), st.data())
+@given(st.sampled_from(sorted(spoofable.NAMES) + [prefix + b"x" for prefix in spoofable.PREFIXES]), st.data())
 def test_no_spelling_of_a_claim_passes(name, data):
     spelled = "".join(
         data.draw(st.sampled_from(NO_LETTERS) if c == "-" else st.sampled_from([c, c.upper()])) for c in name.decode()

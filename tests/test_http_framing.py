@@ -1,10 +1,10 @@
-"""localtunnel.http.framing: lengths, codings and options of a connection; the rest of it is in the corpus."""
+"""localtunnel.http.message.framing: lengths, codings and options of a connection; the rest of it is in the corpus."""
 
 import pytest
 
 from localtunnel.errors import BadRequest, UpstreamInvalid
-from localtunnel.http.framing import is_websocket, keeps_alive, offers_websocket, read_length, read_options
-from localtunnel.http.refusal import REQUEST, RESPONSE
+from localtunnel.http.message.framing import is_websocket, keeps_alive, offers_websocket, read_length, read_options
+from localtunnel.http.message.refusal import REQUEST, RESPONSE
 
 
 @pytest.mark.parametrize("digits", [b"0", b"5", b"0005", b"9" * 18])

@@ -1,4 +1,4 @@
-"""localtunnel.http.networks: which addresses are in which networks, and what is no network."""
+"""localtunnel.networks: which addresses are in which networks, and what is no network."""
 
 import re
 from ipaddress import ip_address, ip_network
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localtunnel.http.networks import MAX_REMEMBERED, MAX_TEXT, Networks, parse_address
+from localtunnel.networks import MAX_REMEMBERED, MAX_TEXT, Networks, parse_address
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""localtunnel.http.pages and .document: the right words in the right form, escaped, for every error there is."""
+"""localtunnel.http.pages.errors and .document: the right words in the right form, escaped, for every error there is."""
 
 import base64
 import hashlib
@@ -11,9 +11,9 @@ from http.client import HTTPResponse
 import pytest
 
 from localtunnel import errors
-from localtunnel.http import pages
-from localtunnel.http.document import Document, Hint
-from localtunnel.http.request import RequestHead
+from localtunnel.http.message.request import RequestHead
+from localtunnel.http.pages import errors as pages
+from localtunnel.http.pages.document import Document, Hint
 
 TEXT, JSON, HTML = "*/*", "application/json", "text/html"
 HOSTILE = "<script>alert('1')</script>&\"\x1b[2J\r\nSet-Cookie: a=b"

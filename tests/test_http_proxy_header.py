@@ -1,4 +1,6 @@
-"""localtunnel.http.proxy_header: every header whole, byte by byte and with what follows, and what is none."""
+"""localtunnel.http.forwarding.proxy_header: every header whole, byte by byte and with
+what follows, and what is none.
+"""
 
 import itertools
 import struct
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localtunnel.errors import BadRequest
-from localtunnel.http.proxy_header import MAX_BINARY, MAX_LINE, UNKNOWN, Origin, ProxyHeader
+from localtunnel.http.forwarding.proxy_header import MAX_BINARY, MAX_LINE, UNKNOWN, Origin, ProxyHeader
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 TRAILING = [b"", b"G", b"\r\n", b"GET / HTTP/1.1\r\nHost: demo.localhost\r\n\r\n", SIGNATURE, b"PROXY ", b"x" * 100_000]

@@ -1,10 +1,10 @@
-"""localtunnel.http.render: what is rendered reads back, and no field can begin another."""
+"""localtunnel.http.pages.render: what is rendered reads back, and no field can begin another."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localtunnel.http.render import render
+from localtunnel.http.pages.render import render
 
 
 def test_bytes() -> None:

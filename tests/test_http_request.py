@@ -1,4 +1,6 @@
-"""localtunnel.http.request: every request of the corpus in every cut, the limits, and whatever hypothesis thinks of."""
+"""localtunnel.http.message.request: every request of the corpus in every cut, the
+limits, and whatever hypothesis thinks of.
+"""
 
 import re
 
@@ -8,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localtunnel.errors import BadRequest, NoHost, VisitorError
-from localtunnel.http.authority import shown
-from localtunnel.http.request import HeadReader, RequestHead, parse_head, read_head
+from localtunnel.http.message.authority import shown
+from localtunnel.http.message.request import HeadReader, RequestHead, parse_head, read_head
 from localtunnel.protocol import limits
 
 VALID = messages("valid/requests")

@@ -1,4 +1,6 @@
-"""localtunnel.http.response: every response of the corpus in every cut, and interim responses before the final one."""
+"""localtunnel.http.message.response: every response of the corpus in every cut, and
+interim responses before the final one.
+"""
 
 import re
 
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localtunnel.errors import UpstreamInvalid
-from localtunnel.http.response import ResponseHead, ResponseReader, parse_response, read_response
+from localtunnel.http.message.response import ResponseHead, ResponseReader, parse_response, read_response
 from localtunnel.protocol import limits
 
 VALID = messages("valid/responses")

@@ -1,15 +1,17 @@
-"""localtunnel.http.rules, basic, cors and option_values: whom a tunnel lets in, and which options it can have."""
+"""localtunnel.http.options.rules, basic, cors and values: whom a tunnel lets in,
+and which options it can have.
+"""
 
 import base64
 
 import pytest
 
 from localtunnel.errors import Forbidden, OptionRefused, Unauthorized
-from localtunnel.http import pages
-from localtunnel.http.basic import Credentials
-from localtunnel.http.request import parse_head
-from localtunnel.http.response import parse_response
-from localtunnel.http.rules import Rules
+from localtunnel.http.message.request import parse_head
+from localtunnel.http.message.response import parse_response
+from localtunnel.http.options.basic import Credentials
+from localtunnel.http.options.rules import Rules
+from localtunnel.http.pages import errors as pages
 from localtunnel.protocol.limits import MAX_TEXT
 
 KEY = b"k" * 16

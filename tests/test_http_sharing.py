@@ -1,10 +1,10 @@
-"""localtunnel.http.sharing: logins of a connection, and signs that it is not one person's."""
+"""localtunnel.http.message.sharing: logins of a connection, and signs that it is not one person's."""
 
 import pytest
 from harness import request
 
-from localtunnel.http.request import RequestHead, parse_head
-from localtunnel.http.response import parse_response
+from localtunnel.http.message.request import RequestHead, parse_head
+from localtunnel.http.message.response import parse_response
 
 
 def head(fields: str = "", begun: bytes = b"GET / HTTP/1.1") -> RequestHead:

@@ -1,11 +1,11 @@
-"""localtunnel.http.visitor: whom a request comes from, and who may say so."""
+"""localtunnel.http.forwarding.visitor: whom a request comes from, and who may say so."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localtunnel.http.networks import Networks, parse_address
-from localtunnel.http.visitor import MAX_HOPS, Visitor, identify
+from localtunnel.http.forwarding.visitor import MAX_HOPS, Visitor, identify
+from localtunnel.networks import Networks, parse_address
 
 PROXIES = Networks.parse(["10.0.0.0/8", "2001:db8:1::/48"])
 PROXY = "10.0.0.1"

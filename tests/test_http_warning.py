@@ -1,4 +1,4 @@
-"""localtunnel.http.warning: for whom the page stands before a tunnel, what gets past it, and what does not."""
+"""localtunnel.http.pages.warning: for whom the page stands before a tunnel, what gets past it, and what does not."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localtunnel.http.warning import COOKIE, KEY_BYTES, PATH, WarningPage
+from localtunnel.http.pages.warning import COOKIE, KEY_BYTES, PATH, WarningPage
 
 HOST, ADDRESS = "demo.example.com", "203.0.113.7"
 CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"

@@ -12,24 +12,25 @@ from typing import Any
 import pytest
 
 from localtunnel.errors import LocaltunnelError
-from localtunnel.http import option_values, pages
-from localtunnel.http.accept import choose
-from localtunnel.http.authority import parse_authority
-from localtunnel.http.basic import Credentials
-from localtunnel.http.body import Chunked
-from localtunnel.http.cookies import fit_domain
-from localtunnel.http.cors import preflight_answer
-from localtunnel.http.document import Document, Hint
-from localtunnel.http.forward import Forwarding, request_head, response_head
-from localtunnel.http.networks import Networks
+from localtunnel.http.forwarding.forward import Forwarding, request_head, response_head
+from localtunnel.http.forwarding.proxy_header import ProxyHeader
+from localtunnel.http.forwarding.visitor import identify
+from localtunnel.http.message.authority import parse_authority
+from localtunnel.http.message.body import Chunked
+from localtunnel.http.message.refusal import REQUEST, RESPONSE
+from localtunnel.http.message.request import HeadReader, RequestHead, parse_head
+from localtunnel.http.message.response import ResponseReader, parse_response
 from localtunnel.http.observer import Exchange, Observer
-from localtunnel.http.proxy_header import ProxyHeader
-from localtunnel.http.refusal import REQUEST, RESPONSE
-from localtunnel.http.request import HeadReader, RequestHead, parse_head
-from localtunnel.http.response import ResponseReader, parse_response
-from localtunnel.http.rules import Rules
-from localtunnel.http.visitor import identify
-from localtunnel.http.warning import KEY_BYTES, PATH, WarningPage
+from localtunnel.http.options import values as option_values
+from localtunnel.http.options.basic import Credentials
+from localtunnel.http.options.cookies import fit_domain
+from localtunnel.http.options.cors import preflight_answer
+from localtunnel.http.options.rules import Rules
+from localtunnel.http.pages import errors as pages
+from localtunnel.http.pages.accept import choose
+from localtunnel.http.pages.document import Document, Hint
+from localtunnel.http.pages.warning import KEY_BYTES, PATH, WarningPage
+from localtunnel.networks import Networks
 from localtunnel.protocol import codec, names, options, scram, token
 from localtunnel.protocol.framing import VERSIONS, Decoder
 from localtunnel.protocol.messages import ControlRequest

@@ -21,7 +21,7 @@ UNWANTED = {
 }
 """What was found in messages and does not belong into one, and what to write instead."""
 
-PAGES = {"http/pages.py", "http/warning.py", "http/document.py"}
+PAGES = {"http/pages/errors.py", "http/pages/warning.py", "http/pages/document.py"}
 """Pages are HTML; their words are looked at in their own tests."""
 
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from localtunnel.errors import OptionRefused
-from localtunnel.http.rules import Rules
+from localtunnel.http.options.rules import Rules
 from localtunnel.protocol.limits import MAX_OPTION_ITEMS, MAX_OPTION_TEXT, MAX_TEXT
 from localtunnel.protocol.messages import ControlReply, ControlRequest
 from localtunnel.protocol.options import FOR_TCP, Options, missing, of_request, to_wire

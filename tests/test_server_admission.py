@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from localtunnel.errors import ServerFull, TooManyRequests
-from localtunnel.http.networks import Networks
+from localtunnel.networks import Networks
 from localtunnel.server.config import Limits
 from localtunnel.server.limits.rates import BURST
 from localtunnel.server.visitors.admission import ANSWERS_PER_SECOND, LOOKED_AT, MAX_REMEMBERED, Admission, Place

@@ -1,4 +1,6 @@
-"""localtunnel.server.answer: the heads, the body and its end, whether they come in the pump's buffer or in pieces."""
+"""localtunnel.http.message.answer: the heads, the body and its end, whether they come
+in the pump's buffer or in pieces.
+"""
 
 from collections.abc import Iterable
 
@@ -7,8 +9,8 @@ from harness.exchanges import OK
 from harness.messages import single_bytes
 
 from localtunnel.errors import UpstreamInvalid
+from localtunnel.http.message.answer import MAX_INTERIM, Answer
 from localtunnel.net import pump
-from localtunnel.server.answer import MAX_INTERIM, Answer
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"

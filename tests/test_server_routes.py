@@ -4,7 +4,7 @@ import pytest
 from harness import request
 
 from localtunnel.errors import ClientOffline, TunnelNotFound
-from localtunnel.http.request import HeadReader, RequestHead
+from localtunnel.http.message.request import HeadReader, RequestHead
 from localtunnel.protocol.framing import LTP_0_3
 from localtunnel.protocol.messages import Kind
 from localtunnel.server.names.claims import Claim, Owner, Wish

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from localtunnel.errors import OptionRefused
-from localtunnel.http.rules import Rules
+from localtunnel.http.options.rules import Rules
 from localtunnel.protocol.messages import ControlRequest
 from localtunnel.protocol.options import Options
 from localtunnel.server.clients.terms import settle

@@ -16,8 +16,7 @@ from localtunnel import files
 from localtunnel.cli import check
 from localtunnel.client.config import ClientConfig
 from localtunnel.errors import ConfigError, LocaltunnelError, NameInvalid, UsageError
-from localtunnel.http import option_values
-from localtunnel.http.networks import Networks
+from localtunnel.http.options import values as option_values
 from localtunnel.net.address import (
     parse_backend,
     parse_bind,
@@ -27,6 +26,7 @@ from localtunnel.net.address import (
     parse_target,
 )
 from localtunnel.net.certificates import parse_fingerprint
+from localtunnel.networks import Networks
 from localtunnel.protocol import names
 from localtunnel.server.config import ServerConfig
 

@@ -1,7 +1,7 @@
 """The options of the tunnel that this client asks for, from its settings."""
 
 from localtunnel.client.config import ClientConfig
-from localtunnel.http.option_values import PRESERVE, REWRITE
+from localtunnel.http.options.values import PRESERVE, REWRITE
 from localtunnel.net.address import parse_target
 from localtunnel.protocol.options import Options
 

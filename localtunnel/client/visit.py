@@ -16,8 +16,9 @@ from localtunnel.errors import (
     UpstreamUnreachable,
     VisitorError,
 )
-from localtunnel.http import observer, pages
-from localtunnel.http.request import HeadReader, RequestHead
+from localtunnel.http import observer
+from localtunnel.http.message.request import HeadReader, RequestHead
+from localtunnel.http.pages import errors as pages
 from localtunnel.net import closing
 from localtunnel.net.closing import Lingering
 from localtunnel.net.ends import SocketEnd

@@ -1,5 +1,15 @@
 """HTTP/1.x as the two programs need it, without a socket, without gevent and without a clock.
 
+message/     one message: heads, fields, framing, bodies
+options/     what a tunnel's options allow and change
+forwarding/  the heads that go on
+pages/       the answers of our own
+``conversation`` and ``observer`` read both directions of a connection: one to change
+what goes on, the other to tell of it. The rooms import downwards only: conversation,
+observer > forwarding > options > message, and pages > message.
+
+The words of all rooms:
+
 head         the bytes of a request or a response up to and including the blank line
 head reader  collects what arrives and gives the head back once it is whole, or refuses it
 field        one line of a head or a trailer: its name, its value, and the line as it came

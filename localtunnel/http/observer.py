@@ -13,10 +13,10 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 
 from localtunnel.errors import UpstreamClosed, UpstreamInvalid, VisitorError
-from localtunnel.http.body import UNTIL_CLOSE, Body, Chunked, Counted
-from localtunnel.http.collecting import MAX_REPEATED, Repeated
-from localtunnel.http.request import HeadReader, RequestHead, parse_head, read_head
-from localtunnel.http.response import ResponseHead, ResponseReader, read_response
+from localtunnel.http.message.body import UNTIL_CLOSE, Body, Chunked, Counted
+from localtunnel.http.message.collecting import MAX_REPEATED, Repeated
+from localtunnel.http.message.request import HeadReader, RequestHead, parse_head, read_head
+from localtunnel.http.message.response import ResponseHead, ResponseReader, read_response
 from localtunnel.protocol import limits
 
 MAX_HEAD = 2 * limits.MAX_HEAD_BYTES

@@ -11,13 +11,13 @@ import gevent
 from gevent.event import Event
 
 from localtunnel.files import data_directory
-from localtunnel.http.networks import Networks
 from localtunnel.net import descriptors, signals
 from localtunnel.net.address import Bind, PublicUrl, parse_bind, parse_public
 from localtunnel.net.closing import Lingering
 from localtunnel.net.descriptors import Share
 from localtunnel.net.half_closed import HalfClosed
 from localtunnel.net.listen import Accept, Listener, listen
+from localtunnel.networks import Networks
 from localtunnel.protocol.reserved import Reserved
 from localtunnel.server.access import bans
 from localtunnel.server.access.auth import Gate

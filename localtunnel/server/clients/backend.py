@@ -16,7 +16,7 @@ from localtunnel.errors import (
     ProtocolError,
     VersionError,
 )
-from localtunnel.http.render import render
+from localtunnel.http.pages.render import render
 from localtunnel.net import closing
 from localtunnel.net.channel import Channel
 from localtunnel.net.closing import Lingering

@@ -4,9 +4,9 @@ import secrets
 from fnmatch import fnmatchcase
 
 from localtunnel.errors import OptionRefused
-from localtunnel.http.authority import shown
-from localtunnel.http.cookies import fit_domain
-from localtunnel.http.rules import Rules
+from localtunnel.http.message.authority import shown
+from localtunnel.http.options.cookies import fit_domain
+from localtunnel.http.options.rules import Rules
 from localtunnel.protocol import options
 from localtunnel.protocol.messages import ControlRequest
 from localtunnel.protocol.options import Options

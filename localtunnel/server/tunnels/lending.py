@@ -14,11 +14,11 @@ docs/security.md lists every other way on which a connection has more than one v
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from localtunnel.http.request import RequestHead
-from localtunnel.http.response import ResponseHead
+from localtunnel.http.message.request import RequestHead
+from localtunnel.http.message.response import ResponseHead
 
 if TYPE_CHECKING:
-    from localtunnel.server.answer import Answer
+    from localtunnel.http.message.answer import Answer
     from localtunnel.server.tunnels.kept import Carrier
 
 _WITHOUT_CONTENT = frozenset({"DELETE", "GET", "OPTIONS", "TRACE"})

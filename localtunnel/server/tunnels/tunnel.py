@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from localtunnel.errors import LimitReached, PoolExhausted, RefusedError, VisitorError
-from localtunnel.http.rules import Rules
+from localtunnel.http.options.rules import Rules
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import SocketEnd
 from localtunnel.net.listen import Listener

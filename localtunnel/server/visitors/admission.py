@@ -23,7 +23,7 @@ from ipaddress import IPv6Address
 from typing import Protocol
 
 from localtunnel.errors import ServerFull
-from localtunnel.http.networks import Networks, parse_address
+from localtunnel.networks import Networks, parse_address
 from localtunnel.server.config import Limits
 from localtunnel.server.limits.rates import Bucket, Rate, too_many
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from localtunnel.errors import RequestTimeout, VisitorError
-from localtunnel.http.forward import Forwarding
-from localtunnel.http.request import HeadReader, RequestHead, read_head
+from localtunnel.http.forwarding.forward import Forwarding
+from localtunnel.http.message.request import HeadReader, RequestHead, read_head
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import SocketEnd
 from localtunnel.net.pump import FIRST_PIECE, Side, buffer, view

@@ -18,15 +18,15 @@ from localtunnel.errors import (
     UpstreamTimeout,
     VisitorError,
 )
-from localtunnel.http import forward
-from localtunnel.http.request import RequestHead
+from localtunnel.http.conversation import Conversation
+from localtunnel.http.forwarding import forward
+from localtunnel.http.message.request import RequestHead
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.ends import End
 from localtunnel.net.metered import MeteredEnd
 from localtunnel.net.pump import Side, buffer, view
 from localtunnel.net.relay import Relay
 from localtunnel.protocol.messages import Assignment
-from localtunnel.server.conversation import Conversation
 from localtunnel.server.tunnels import lending
 from localtunnel.server.tunnels.join import Joining
 from localtunnel.server.tunnels.kept import Carrier, Carriers

@@ -9,11 +9,11 @@ from gevent.pool import Group
 from greenlet import GreenletExit
 
 from localtunnel.errors import DeadlineExceeded, VisitorError
-from localtunnel.http.networks import Networks
-from localtunnel.http.proxy_header import Origin, ProxyHeader
+from localtunnel.http.forwarding.proxy_header import Origin, ProxyHeader
 from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline, wait_readable
 from localtunnel.net.sockets import Socket
+from localtunnel.networks import Networks
 from localtunnel.server.config import ServerConfig
 from localtunnel.server.visitors.http_edge import Edge
 from localtunnel.server.visitors.join_edge import PlainEdge

@@ -11,16 +11,16 @@ from collections.abc import Callable
 import gevent
 
 from localtunnel.errors import Forbidden, PoolExhausted, TunnelNotFound, VisitorError
-from localtunnel.http import pages
-from localtunnel.http.cors import ALLOW_FIELDS, is_preflight, preflight_answer
-from localtunnel.http.forward import Forwarding
-from localtunnel.http.networks import Networks
-from localtunnel.http.request import RequestHead
-from localtunnel.http.visitor import identify
+from localtunnel.http.forwarding.forward import Forwarding
+from localtunnel.http.forwarding.visitor import identify
+from localtunnel.http.message.request import RequestHead
+from localtunnel.http.options.cors import ALLOW_FIELDS, is_preflight, preflight_answer
+from localtunnel.http.pages import errors as pages
 from localtunnel.net.closing import Lingering
 from localtunnel.net.deadline import Deadline, Expiry
 from localtunnel.net.hangups import HangUps
 from localtunnel.net.sockets import Socket, format_address
+from localtunnel.networks import Networks
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.config import ServerConfig
 from localtunnel.server.limits.rates import LONGEST_DELAY

@@ -13,8 +13,8 @@ from gevent.pool import Group
 from greenlet import GreenletExit
 
 from localtunnel.errors import DeadlineExceeded, RequestTimeout, VisitorError
-from localtunnel.http import pages
-from localtunnel.http.request import HeadReader, RequestHead
+from localtunnel.http.message.request import HeadReader, RequestHead
+from localtunnel.http.pages import errors as pages
 from localtunnel.net import closing
 from localtunnel.net.closing import Lingering
 from localtunnel.net.deadline import Deadline, wait_readable

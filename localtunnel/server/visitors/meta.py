@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 
 from localtunnel import __version__
-from localtunnel.http import pages
-from localtunnel.http.request import RequestHead
+from localtunnel.http.message.request import RequestHead
+from localtunnel.http.pages import errors as pages
 from localtunnel.server.names.registry import Registry
 from localtunnel.server.tunnels.join import Joins
 

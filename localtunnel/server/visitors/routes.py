@@ -3,8 +3,8 @@
 import secrets
 
 from localtunnel.errors import ClientOffline, TunnelNotFound, VisitorError
-from localtunnel.http.request import RequestHead
-from localtunnel.http.warning import KEY_BYTES, WarningPage
+from localtunnel.http.message.request import RequestHead
+from localtunnel.http.pages.warning import KEY_BYTES, WarningPage
 from localtunnel.server.names.registry import Registry
 from localtunnel.server.tunnels.tunnel import Tunnel
 from localtunnel.server.visitors.meta import Meta

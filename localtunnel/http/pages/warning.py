@@ -14,8 +14,8 @@ import hmac
 from collections.abc import Iterable
 from urllib.parse import parse_qs, quote, urlsplit
 
-from localtunnel.http.accept import choose
-from localtunnel.http.document import Button, Document, Hint
+from localtunnel.http.pages.accept import choose
+from localtunnel.http.pages.document import Button, Document, Hint
 
 CODE = "warning_page"
 

@@ -6,7 +6,7 @@ open could act there in the visitor's name. So a page of another origin gets the
 
 import re
 
-from localtunnel.http.request import RequestHead
+from localtunnel.http.message.request import RequestHead
 
 ALLOW_FIELDS = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", "*"))
 """What every response carries, those of the server's own among them: a script could read no error without it."""

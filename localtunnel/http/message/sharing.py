@@ -8,8 +8,8 @@ other gives itself away by what it adds, as far as it adds anything.
 
 import re
 
-from localtunnel.http.claims import is_claim
-from localtunnel.http.fields import Field, plain_name
+from localtunnel.http.message.fields import Field, plain_name
+from localtunnel.http.message.spoofable import is_claim
 
 LOGIN_FIELDS = frozenset({b"authorization", b"proxy-authorization"})
 CHALLENGE_FIELDS = frozenset({b"www-authenticate", b"proxy-authenticate", b"authentication-info"})

@@ -10,10 +10,10 @@ from http import HTTPStatus
 from msgspec import Struct
 
 from localtunnel import errors
-from localtunnel.http.document import Document, Hint
-from localtunnel.http.forward import addressed
-from localtunnel.http.render import render
-from localtunnel.http.request import RequestHead
+from localtunnel.http.forwarding.forward import addressed
+from localtunnel.http.message.request import RequestHead
+from localtunnel.http.pages.document import Document, Hint
+from localtunnel.http.pages.render import render
 
 _VISITOR, _OWNER = "If you are visiting", "If this is your tunnel"
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")

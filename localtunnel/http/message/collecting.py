@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from localtunnel.http import refusal
-from localtunnel.http.fields import Field
-from localtunnel.http.refusal import Kind
+from localtunnel.http.message import refusal
+from localtunnel.http.message.fields import Field
+from localtunnel.http.message.refusal import Kind
 
 REPEATED = 256
 """Heads that are remembered with what was read in them, of either kind: about 1 MiB when all of them are long."""

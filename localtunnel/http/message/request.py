@@ -12,14 +12,21 @@ from functools import lru_cache
 from msgspec import Struct, structs
 
 from localtunnel import errors
-from localtunnel.http import refusal
-from localtunnel.http.authority import parse_authority, shown
-from localtunnel.http.body import NO_BODY, Body, Chunked, Counted
-from localtunnel.http.collecting import Collector, Repeated
-from localtunnel.http.fields import Field, parse_fields, values_of
-from localtunnel.http.framing import FRAMING, NO_OPTIONS, keeps_alive, offers_websocket, read_length, read_options
-from localtunnel.http.refusal import REQUEST
-from localtunnel.http.sharing import LOGIN_FIELDS, has_intermediary, logs_in
+from localtunnel.http.message import refusal
+from localtunnel.http.message.authority import parse_authority, shown
+from localtunnel.http.message.body import NO_BODY, Body, Chunked, Counted
+from localtunnel.http.message.collecting import Collector, Repeated
+from localtunnel.http.message.fields import Field, parse_fields, values_of
+from localtunnel.http.message.framing import (
+    FRAMING,
+    NO_OPTIONS,
+    keeps_alive,
+    offers_websocket,
+    read_length,
+    read_options,
+)
+from localtunnel.http.message.refusal import REQUEST
+from localtunnel.http.message.sharing import LOGIN_FIELDS, has_intermediary, logs_in
 from localtunnel.protocol import limits
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\"$-~\x80-\xff]+) HTTP/1\.([01])\r\n")

@@ -7,8 +7,8 @@ again by ``refusal``, which finds the words.
 
 import re
 
-from localtunnel.http import refusal
-from localtunnel.http.refusal import Kind
+from localtunnel.http.message import refusal
+from localtunnel.http.message.refusal import Kind
 from localtunnel.protocol import limits
 
 Field = tuple[bytes, bytes, bytes]

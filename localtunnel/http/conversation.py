@@ -7,12 +7,12 @@ waits for nothing: that is ``exchange``'s part.
 from collections.abc import Callable
 from http import HTTPStatus
 
-from localtunnel.http import forward
-from localtunnel.http.forward import Forwarding
-from localtunnel.http.request import RequestHead
-from localtunnel.http.response import ResponseHead
-from localtunnel.http.rules import Rules
-from localtunnel.server.answer import Answer
+from localtunnel.http.forwarding import forward
+from localtunnel.http.forwarding.forward import Forwarding
+from localtunnel.http.message.answer import Answer
+from localtunnel.http.message.request import RequestHead
+from localtunnel.http.message.response import ResponseHead
+from localtunnel.http.options.rules import Rules
 
 REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods that may be sent again when a connection fails before the answer (RFC 9110, 9.2.2)."""

@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable, Iterable
 
 from localtunnel.errors import BadRequest
-from localtunnel.http import claims
-from localtunnel.http.authority import parse_authority
-from localtunnel.http.basic import Credentials
-from localtunnel.http.cookies import fit_clearing
-from localtunnel.http.fields import plain_name
-from localtunnel.http.networks import Networks
+from localtunnel.http.message import spoofable
+from localtunnel.http.message.authority import parse_authority
+from localtunnel.http.message.fields import plain_name
+from localtunnel.http.options.basic import Credentials
+from localtunnel.http.options.cookies import fit_clearing
+from localtunnel.networks import Networks
 from localtunnel.protocol.limits import MAX_TEXT
 
 PRESERVE, REWRITE = "preserve", "rewrite"
@@ -137,7 +137,7 @@ def _name(text: str) -> bytes:
 
 def _request_name(text: str) -> bytes:
     name = _name(text)
-    if claims.is_claim(name):
+    if spoofable.is_claim(name):
         raise ValueError(f"{text} identifies the visitor; only the server may set it.")
     if name == b"host":
         raise ValueError("Host cannot be changed here; use --host-header.")

@@ -9,13 +9,13 @@ import re
 from msgspec import Struct, structs
 
 from localtunnel.errors import UpstreamClosed, UpstreamError, UpstreamInvalid
-from localtunnel.http import refusal
-from localtunnel.http.body import NO_BODY, UNTIL_CLOSE, Body, Chunked, Counted
-from localtunnel.http.collecting import Collector, Repeated
-from localtunnel.http.fields import Field, parse_fields, values_of
-from localtunnel.http.framing import FRAMING, NO_OPTIONS, is_websocket, keeps_alive, read_length, read_options
-from localtunnel.http.refusal import RESPONSE
-from localtunnel.http.sharing import CHALLENGE_FIELDS, logs_in
+from localtunnel.http.message import refusal
+from localtunnel.http.message.body import NO_BODY, UNTIL_CLOSE, Body, Chunked, Counted
+from localtunnel.http.message.collecting import Collector, Repeated
+from localtunnel.http.message.fields import Field, parse_fields, values_of
+from localtunnel.http.message.framing import FRAMING, NO_OPTIONS, is_websocket, keeps_alive, read_length, read_options
+from localtunnel.http.message.refusal import RESPONSE
+from localtunnel.http.message.sharing import CHALLENGE_FIELDS, logs_in
 from localtunnel.protocol import limits
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")

@@ -10,7 +10,7 @@ from typing import NoReturn
 from msgspec import Struct
 
 from localtunnel import errors
-from localtunnel.http.authority import shown
+from localtunnel.http.message.authority import shown
 from localtunnel.protocol import limits
 
 

@@ -6,7 +6,7 @@ under one of these names is dropped before the true ones are added (``forward``)
 ``fields.plain_name`` gives them: ``X_Real_IP`` and ``X.Real.IP`` are ``X-Real-IP`` to many applications.
 """
 
-from localtunnel.http.fields import plain_name
+from localtunnel.http.message.fields import plain_name
 
 PREFIXES = (b"x-forwarded", b"x-original-", b"x-localtunnel-")
 """``X-Forwarded-For``, ``-Proto``, ``-Host``, ``-Port``, ``-Prefix``, ``-Server``, ``-Ssl`` and whatever else begins

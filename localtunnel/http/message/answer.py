@@ -1,9 +1,9 @@
 """What an upstream says to one request: heads, of which the last but one may be interim, and a body up to its end."""
 
 from localtunnel.errors import UpstreamClosed, UpstreamError
-from localtunnel.http.body import Body, Chunked
-from localtunnel.http.refusal import RESPONSE
-from localtunnel.http.response import ResponseHead, ResponseReader, read_response
+from localtunnel.http.message.body import Body, Chunked
+from localtunnel.http.message.refusal import RESPONSE
+from localtunnel.http.message.response import ResponseHead, ResponseReader, read_response
 
 MAX_INTERIM = 16
 """Interim responses before the final one. Real servers send one or two; each costs as much as an answer, and without a

@@ -11,7 +11,7 @@ passes on what the visitor wrote there would be believed.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from localtunnel.http.networks import Networks, parse_address
+from localtunnel.networks import Networks, parse_address
 
 MAX_HOPS = 16
 """Addresses of X-Forwarded-For that are read, from the right: real chains have three or four proxies."""

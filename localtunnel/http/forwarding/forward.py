@@ -10,14 +10,15 @@ import re
 from typing import Final
 
 from localtunnel.errors import UpstreamInvalid
-from localtunnel.http import claims, mapping
-from localtunnel.http.cookies import fit_clearing, fit_domain
-from localtunnel.http.fields import plain_name
-from localtunnel.http.framing import NO_OPTIONS
-from localtunnel.http.option_values import FRAMING, HOP_BY_HOP, OWN_PREFIX, PROXY_ORDERS
-from localtunnel.http.request import RequestHead
-from localtunnel.http.response import ResponseHead
-from localtunnel.http.rules import Rules
+from localtunnel.http.forwarding import mapping
+from localtunnel.http.message import spoofable
+from localtunnel.http.message.fields import plain_name
+from localtunnel.http.message.framing import NO_OPTIONS
+from localtunnel.http.message.request import RequestHead
+from localtunnel.http.message.response import ResponseHead
+from localtunnel.http.options.cookies import fit_clearing, fit_domain
+from localtunnel.http.options.rules import Rules
+from localtunnel.http.options.values import FRAMING, HOP_BY_HOP, OWN_PREFIX, PROXY_ORDERS
 
 CLOSE: Final = b"Connection: close\r\n"
 KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
@@ -29,7 +30,7 @@ NEVER_NAMED = FRAMING | {b"authorization", b"cookie", b"origin", b"set-cookie"}
 """Fields that a Connection field cannot remove: a visitor who did away with one of them here, after this server had
 gone by it, would have the upstream see another request than the one that was checked."""
 
-_DROPPED = HOP_BY_HOP | claims.NAMES
+_DROPPED = HOP_BY_HOP | spoofable.NAMES
 _NOT_FOR_VISITORS = HOP_BY_HOP | PROXY_ORDERS
 _HARMLESS_OPTIONS = HOP_BY_HOP | {b"close"}
 """Connection options that name nothing, or nothing but what is dropped anyway."""
@@ -206,7 +207,7 @@ def _named(options: frozenset[bytes]) -> frozenset[bytes]:
 def _passes(name: bytes) -> bool:
     """Say whether a request's field goes on to the upstream when no rule or Connection option is against it."""
     plain = plain_name(name)
-    if plain in _DROPPED or plain.startswith(claims.PREFIXES):
+    if plain in _DROPPED or plain.startswith(spoofable.PREFIXES):
         return False
     # Content_Length is Content-Length to an upstream that speaks CGI or WSGI, and nothing here has looked at it.
     return plain == name or plain not in FRAMING

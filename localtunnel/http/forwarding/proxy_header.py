@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from localtunnel.errors import BadRequest
-from localtunnel.http.networks import parse_address, plain
+from localtunnel.networks import parse_address, plain
 
 MAX_LINE = 107
 """Bytes of a header in version 1, its CRLF among them: what the specification's section 2.1 counts for the longest."""

@@ -10,11 +10,11 @@ they arrive.
 import re
 from typing import NoReturn
 
-from localtunnel.http import refusal
-from localtunnel.http.authority import shown
-from localtunnel.http.claims import is_claim
-from localtunnel.http.fields import parse_fields, plain_name
-from localtunnel.http.refusal import REQUEST, RESPONSE, Kind
+from localtunnel.http.message import refusal
+from localtunnel.http.message.authority import shown
+from localtunnel.http.message.fields import parse_fields, plain_name
+from localtunnel.http.message.refusal import REQUEST, RESPONSE, Kind
+from localtunnel.http.message.spoofable import is_claim
 
 MAX_CHUNK_EXTENSION = 256
 """Bytes of the extensions of a response's chunk: hardly any server sends them, and those that are known take up to 100.

@@ -3,8 +3,8 @@
 A message whose end two readers might see in two places is refused, and never repaired (RFC 9112, sections 6.1 to 6.3).
 """
 
-from localtunnel.http.authority import shown
-from localtunnel.http.refusal import Kind
+from localtunnel.http.message.authority import shown
+from localtunnel.http.message.refusal import Kind
 from localtunnel.protocol import limits
 
 FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from localtunnel.errors import Forbidden, OptionRefused, Unauthorized
-from localtunnel.http import option_values
-from localtunnel.http.basic import Credentials
-from localtunnel.http.cors import ALLOW, FIELDS, is_preflight, preflight_answer
-from localtunnel.http.fields import plain_name
-from localtunnel.http.networks import Networks
-from localtunnel.http.request import RequestHead
+from localtunnel.http.message.fields import plain_name
+from localtunnel.http.message.request import RequestHead
+from localtunnel.http.options import values as option_values
+from localtunnel.http.options.basic import Credentials
+from localtunnel.http.options.cors import ALLOW, FIELDS, is_preflight, preflight_answer
+from localtunnel.networks import Networks
 
 _Raw = TypeVar("_Raw")
 _Value = TypeVar("_Value")

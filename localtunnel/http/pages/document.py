@@ -10,8 +10,8 @@ from html import escape
 
 from msgspec import Struct
 
-from localtunnel.http.accept import choose
-from localtunnel.http.render import render
+from localtunnel.http.pages.accept import choose
+from localtunnel.http.pages.render import render
 
 _TEXT, _JSON, _HTML = "text/plain", "application/json", "text/html"
 _OFFERED = (_TEXT, _JSON, _HTML)
