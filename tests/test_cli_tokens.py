@@ -176,7 +176,9 @@ def test_the_settings_file_says_where_the_data_is(run, tmp_path, directory):
         (["create", "--labl=x"], "--labl is not an option; did you mean --label?"),
         (["create", "--label=a", "--label=b"], "--label was given twice; give it once."),
         (["create", "--name"], "--name needs a value: --name=GLOB."),
-        (["revoke"], "The command line was not understood."),
+        (["revoke"], "revoke needs <id>."),
+        (["create", "ann"], "'ann' was not understood: only options may follow create."),
+        (["revoke", "abc", "def"], "'def' was not understood: only options may follow revoke <id>."),
         (["update", "abc"], "Nothing to change: give at least one option, such as --label or --name."),
     ],
 )

@@ -97,6 +97,11 @@ def test_a_client_line_that_is_not_understood(capfd, argv, sentence):
         (["-R", "80:localhost:3000"], "-R is not an option here; that of ssh is the target alone"),
         (["--name=--port", "--to", "x", "80"], "--to is not an option here; that of bore is --server=HOST."),
         (["local", "22"], "'local' is not a command here; that of bore is tcp, as in lt-client tcp 22."),
+        (["config", "add-authtoken", "x"], "'config' is not a command here; that of ngrok, with add-authtoken, is"),
+        (["help"], "'help' is not a command here; it is lt-client --help."),
+        (["start"], "'start' is not a command here; that of ngrok is lt-client alone, with the target in"),
+        (["--region=eu", "80"], "; that of ngrok is without a counterpart: --server names the one server."),
+        (["--verbose", "80"], "--verbose is not an option here; that of zrok is --log-level=debug."),
         (["tunnel", "--loglevel=info"], "--loglevel is not an option here; that of cloudflared is --log-level."),
     ],
 )
@@ -111,6 +116,8 @@ def test_the_options_of_other_tunnels_are_told_what_they_are_here(capfd, argv, s
     [
         (["--port=80"], "--port is not an option here; that of lt is --frontend=PORT."),
         (["--bind_port", "7000"], "--bind_port is not an option here; that of frp is --backend=PORT."),
+        (["serve"], "'serve' is not a command here; lt-server alone starts the server."),
+        (["http", "8080"], "'http' is not a command here; it is one of lt-client, which opens tunnels."),
         (["--min-port=1"], "--min-port is not an option here; that of bore is the first of --tcp-ports=FIRST-LAST."),
     ],
 )
@@ -141,7 +148,8 @@ def test_a_secret_on_the_line_is_not_repeated(capfd):
     ("argv", "sentence"),
     [
         (["--pool=3", "--bakend=1"], "--bakend is not an option; did you mean --backend?"),
-        (["start"], "'start' was not understood: only options may be given."),
+        (["--bogus"], "--bogus is not an option."),
+        (["example.com"], "'example.com' was not understood: only options may be given."),
         (["tokn"], "'tokn' is not a command; did you mean token?"),
         (["tunnel", "list"], "'tunnel' is not a command; did you mean tunnels?"),
         (["--config=x", "token", "list"], "token has to be the first word: lt-server token COMMAND."),

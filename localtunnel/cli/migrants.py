@@ -1,4 +1,4 @@
-"""The options of other tunnels, each with what does the same here, for people who type them out of habit.
+"""The options and commands of other tunnels, each with what does the same here, for people who type them out of habit.
 
 A table for each of our programs: tool, option, and the end of the sentence "its --option is …". An option that this
 program has as well, in the same meaning, is not in it.
@@ -10,8 +10,8 @@ _TARGET = "the target, without an option, as in lt-client 8080"
 _HOST_AND_PORT = "the target, as in lt-client 192.168.0.7:8080"
 _PASSWORD = "--protect=USER:PASSWORD, which asks visitors for a password"
 _LOGIN = "lt-client login SERVER, which asks for the token: other users can see a command line"
-_NO_TLS = "not there: the target is spoken to in plain HTTP"
-_NO_LOGIN_PAGE = "not there; --protect asks visitors for a password, and --allow-ip lets in some addresses only"
+_NO_TLS = "without a counterpart: the target is spoken to in plain HTTP"
+_NO_LOGIN_PAGE = "without a counterpart; --protect asks visitors for a password, --allow-ip admits some addresses only"
 _ALWAYS = "not needed: every request is shown"
 _SERVERS_URL = "the server's to decide, by its public_url"
 _NOT_NEEDED = "not needed, since nothing here goes through ssh"
@@ -25,11 +25,11 @@ CLIENT: Mapping[str, Mapping[str, str]] = {
         "--auth": _PASSWORD,
         "--httpauth": _PASSWORD,
         "--authtoken": _LOGIN,
-        "--region": "not there: --server names the one server",
+        "--region": "without a counterpart: --server names the one server",
         "--remote-addr": "--remote-port, with tcp",
         "--cidr-allow": "--allow-ip",
-        "--cidr-deny": "not there: --allow-ip lets in what it names and nothing else",
-        "--response-header-remove": "not there; --response-header-add replaces a field",
+        "--cidr-deny": "without a counterpart: --allow-ip lets in what it names and nothing else",
+        "--response-header-remove": "without a counterpart; --response-header-add replaces a field",
         "--oauth": _NO_LOGIN_PAGE,
         "--oidc": _NO_LOGIN_PAGE,
         "--scheme": _SERVERS_URL,
@@ -49,8 +49,8 @@ CLIENT: Mapping[str, Mapping[str, str]] = {
         "--local-key": _NO_TLS,
         "--local-ca": _NO_TLS,
         "--allow-invalid-cert": _NO_TLS,
-        "--open": "not there: open the URL that is printed",
-        "-o": "not there: open the URL that is printed",
+        "--open": "without a counterpart: open the URL that is printed",
+        "-o": "without a counterpart: open the URL that is printed",
         "--print-requests": _ALWAYS,
     },
     "frp": {
@@ -65,6 +65,7 @@ CLIENT: Mapping[str, Mapping[str, str]] = {
         "--proxy-name": "not needed: a tunnel is known by its --name",
         "--sd": "--name",
         "--custom-domain": "--domain",
+        "-v": "--version",
         "-d": "--domain",
         "--http-user": _PASSWORD,
         "--http-pwd": _PASSWORD,
@@ -84,7 +85,7 @@ CLIENT: Mapping[str, Mapping[str, str]] = {
         "--no-tls-verify": _NO_TLS,
         "--token": _LOGIN,
         "--credentials-file": "--token-file=FILE",
-        "--hello-world": "not there; make demo runs a sample application",
+        "--hello-world": "without a counterpart; make demo runs a sample application",
     },
     "bore": {
         "--to": "--server=HOST",
@@ -99,11 +100,16 @@ CLIENT: Mapping[str, Mapping[str, str]] = {
         "-R": "the target alone, as in lt-client --server=HOST 8080, or lt-client tcp for other protocols",
         "-p": "the port in --server=HOST:PORT",
         "-i": "a token, which lt-client login SERVER stores",
-        "-l": "not there: a token says who you are",
+        "-l": "without a counterpart: a token says who you are",
+        "-v": "--log-level=debug",
         "-N": _NOT_NEEDED,
         "-T": _NOT_NEEDED,
-        "-f": "not there: end the line with &, or let a service manager run it",
-        "-o": "not there: lt-client --help explains every option",
+        "-f": "without a counterpart: end the line with &, or let a service manager run it",
+        "-o": "without a counterpart: lt-client --help explains every option",
+    },
+    "zrok": {
+        "--verbose": "--log-level=debug",
+        "-v": "--log-level=debug",
     },
     "sish": {
         "-R": "--name=NAME and the target, as in lt-client --name=NAME 8080",
@@ -121,11 +127,12 @@ SERVER: Mapping[str, Mapping[str, str]] = {
         "--bind-addr": "the host in --backend=HOST:PORT",
         "--bind-port": "--backend=PORT",
         "--vhost-http-port": "--frontend=PORT",
-        "--vhost-https-port": "not there: a TLS proxy stands before the frontend, and --public-url says so",
+        "--vhost-https-port": "without a counterpart: a TLS proxy stands before the frontend, and --public-url says so",
         "--subdomain-host": "--domain",
         "--allow-ports": "--tcp-ports=FIRST-LAST",
         "--token": "lt-server token create, which makes one for each user",
         "--max-ports-per-client": "[quotas] in the settings file",
+        "-v": "--version",
         "-c": "--config=FILE",
     },
     "bore": {
@@ -142,15 +149,29 @@ SERVER: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-WORDS: Mapping[str, tuple[str, str]] = {
-    "local": ("bore", "tcp, as in lt-client tcp 22"),
-    "authtoken": ("ngrok", "lt-client login SERVER"),
-    "tls": ("ngrok", "tcp, which passes TLS on to your server"),
-    "tunnel": ("cloudflared", "lt-client with the target alone, as in lt-client 8080"),
+CLIENT_WORDS: Mapping[str, str] = {
+    "local": "that of bore is tcp, as in lt-client tcp 22",
+    "authtoken": "that of ngrok is lt-client login SERVER",
+    "config": "that of ngrok, with add-authtoken, is lt-client login SERVER",
+    "start": "that of ngrok is lt-client alone, with the target in its settings file",
+    "tls": "that of ngrok is tcp, which passes TLS on to your server",
+    "tunnel": "that of cloudflared is lt-client with the target alone, as in lt-client 8080",
+    "udp": "only TCP passes, with tcp",
+    "help": "it is lt-client --help",
+    "version": "it is lt-client --version",
 }
-"""Commands of other tunnels, for ``lt-client``."""
+"""Words that are typed out of habit as commands of ``lt-client``."""
+
+SERVER_WORDS: Mapping[str, str] = {
+    **dict.fromkeys(("start", "serve", "run", "server"), "lt-server alone starts the server"),
+    **dict.fromkeys(("http", "tcp", "login"), "it is one of lt-client, which opens tunnels"),
+    "help": "it is lt-server --help",
+    "version": "it is lt-server --version",
+}
+"""The same for ``lt-server``."""
 
 _TABLES = {"lt-client": CLIENT, "lt-server": SERVER}
+_WORDS = {"lt-client": CLIENT_WORDS, "lt-server": SERVER_WORDS}
 
 
 def option(program: str, name: str) -> str | None:
@@ -173,9 +194,6 @@ def is_of(program: str, tool: str, name: str) -> bool:
     return name in _TABLES.get(program, {}).get(tool, {})
 
 
-def word(name: str) -> str | None:
-    """Return what stands in ``lt-client`` for the other tunnels' command ``name``, as ``option`` does."""
-    if name not in WORDS:
-        return None
-    tool, ours = WORDS[name]
-    return f"that of {tool} is {ours}"
+def word(program: str, name: str) -> str | None:
+    """Return what is written in ``program`` instead of the command ``name``, as ``option`` does."""
+    return _WORDS.get(program, {}).get(name)

@@ -54,9 +54,11 @@ def parse(
         sentence = _explain(text, argv, commands, verbs, first_words) or NOT_UNDERSTOOD
     else:
         target = arguments.get("<target>")
-        if target is None or target not in first_words:
+        if target is None:
             return arguments
-        sentence = _not_first(target, first_words)
+        sentence = _not_first(target, first_words) if target in first_words else _of_habit(text, target)
+        if sentence is None:
+            return arguments
     raise refusal(text, sentence)
 
 
@@ -80,8 +82,10 @@ def nearest(word: str, words: Sequence[str]) -> str:
     """Return the end of a sentence that offers the word most like ``word``, or nothing when none is like it."""
     from difflib import get_close_matches
 
-    found = get_close_matches(word, words, n=1, cutoff=NEAR)
-    return f"; did you mean {found[0]}?" if found else NOTHING_LIKE_IT
+    # The hyphens that all options begin with would make short ones alike.
+    bare = {candidate.lstrip("-"): candidate for candidate in words}
+    found = get_close_matches(word.lstrip("-"), list(bare), n=1, cutoff=NEAR)
+    return f"; did you mean {bare[found[0]]}?" if found else NOTHING_LIKE_IT
 
 
 def _with_repetitions(text: str) -> str:
@@ -156,10 +160,10 @@ def _explain(
         else:
             places.append(word)
     if verbs:
-        return _explain_verb(places[1:], verbs)
+        return _explain_verb(text, places[1:], verbs)
     if places and places[0] in first_words:
         return _not_first(places[0], first_words)
-    return _explain_places(places, "<target>" in text, commands, first_words)
+    return _explain_places(text, places, commands, first_words)
 
 
 def _is_option(word: str) -> bool:
@@ -192,13 +196,32 @@ def _unknown_option(name: str, options: Mapping[str, str | None]) -> str:
     return f"{name} is not an option{nearest(name, list(options))}"
 
 
-def _explain_verb(places: Sequence[str], verbs: Sequence[str]) -> str | None:
+def _explain_verb(text: str, places: Sequence[str], verbs: Sequence[str]) -> str | None:
     """Return what is wrong with the words behind the first of a command in two steps."""
     if not places:
         return f"Say what to do: {', '.join(verbs)}."
     if places[0] not in verbs:
         return f"{places[0]!r} is not a command{nearest(places[0], verbs)}"
+    return _explain_arguments(text, *places)
+
+
+def _explain_arguments(text: str, command: str, *given: str) -> str | None:
+    """Return what is wrong with the number of words behind a command, whose usage line says how many it takes."""
+    line = next(line for line in _usage_lines(text).splitlines() if command in line.split())
+    wanted = re.findall(r"<\w+>", line)
+    if len(given) < len(wanted):
+        return f"{command} needs {wanted[len(given)]}."
+    if len(given) > len(wanted):
+        return f"{given[len(wanted)]!r} was not understood: only options may follow {' '.join((command, *wanted))}."
     return None
+
+
+def _of_habit(text: str, word: str) -> str | None:
+    """Return what to write instead of a command that others have, and that is no command of this program, or None."""
+    from localtunnel.cli import migrants
+
+    advice = migrants.word(_program(text), word)
+    return advice and f"{word!r} is not a command here; {advice}."
 
 
 def _not_first(word: str, first_words: Mapping[str, str]) -> str:
@@ -206,15 +229,18 @@ def _not_first(word: str, first_words: Mapping[str, str]) -> str:
 
 
 def _explain_places(
-    places: Sequence[str], takes_target: bool, commands: Sequence[str], first_words: Mapping[str, str]
+    text: str, places: Sequence[str], commands: Sequence[str], first_words: Mapping[str, str]
 ) -> str | None:
     """Return what is wrong with the words that are no options."""
     offered = (*commands, *first_words)
+    takes_target = "<target>" in text
     if not places:
         return None
     if not takes_target and places[0] in commands:
-        return None
+        return _explain_arguments(text, *places)
     if not takes_target:
+        if (sentence := _of_habit(text, places[0])) is not None:
+            return sentence
         if (offer := nearest(places[0], offered)) != NOTHING_LIKE_IT:
             return f"{places[0]!r} is not a command{offer}"
         return f"{places[0]!r} was not understood: only options may be given."
@@ -222,10 +248,5 @@ def _explain_places(
     if len(rest) < 2:
         return None
     if rest is places and not any(character in places[0] for character in ":.0123456789"):
-        from localtunnel.cli import migrants
-
-        advice = migrants.word(places[0])
-        if advice is not None:
-            return f"{places[0]!r} is not a command here; {advice}."
-        return f"{places[0]!r} is not a command{nearest(places[0], offered)}"
+        return _of_habit(text, places[0]) or f"{places[0]!r} is not a command{nearest(places[0], offered)}"
     return f"{rest[1]!r} is one word too many: there is one target, {rest[0]!r}."
