@@ -65,6 +65,11 @@ def test_a_real_server_is_discovered():
         assert discover(ServerAddress(*frontend(server))) == HostPort(*backend(server))
 
 
+def test_a_backend_that_is_taken_for_a_frontend_is_told():
+    with running_server() as server, pytest.raises(Unreachable, match=r"is the backend of a localtunnel server\."):
+        discover(ServerAddress(*backend(server)))
+
+
 def test_the_request_names_the_server_and_asks_for_the_backend():
     with answering(ok(b"8001\n")) as (server, requests):
         assert discover(server) == HostPort(LOOPBACK, 8001)

@@ -25,6 +25,9 @@ from localtunnel.net.tls import client_context
 MAX_ANSWER = 64 * 1024
 """Bytes taken of an answer that should have one line: enough to read any page that somebody else's server sends."""
 
+_BACKEND = b"the backend of a localtunnel server"
+"""What a backend says to a browser, and to a client that was given its port for the frontend's."""
+
 _READ_SIZE = 16 * 1024
 
 
@@ -123,16 +126,21 @@ def _exchange(sock: Socket, server: ServerAddress, path: str, deadline: Deadline
         raise ConnectionClosed(f"{server} closed the connection without an answer.")
     status = parser.get_status_code()
     if status != 200:
-        raise _refused(server, path, status, answer.location)
+        raise _refused(server, path, status, answer)
     return bytes(answer.body).decode("utf-8", "replace").strip()
 
 
-def _refused(server: ServerAddress, path: str, status: int, location: str) -> Unreachable:
+def _refused(server: ServerAddress, path: str, status: int, answer: "_Answer") -> Unreachable:
     """Return what to tell the user about an answer that is not the one that was asked for."""
-    if server.scheme == "http" and location.lower().startswith(f"https://{server.host}"):
+    if server.scheme == "http" and answer.location.lower().startswith(f"https://{server.host}"):
         return Unreachable(
             f"{server} sends its visitors to HTTPS.",
             advice=f"Write --server=https://{server.host}, or name another port.",
+        )
+    if _BACKEND in answer.body:
+        return Unreachable(
+            f"{server} is the backend of a localtunnel server.",
+            advice="Name its frontend, where visitors connect, with --server; the backend is found by itself.",
         )
     return Unreachable(
         f"{server} answered {status} for {path}: it is not a localtunnel server, or has another domain.",
