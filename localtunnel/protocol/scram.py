@@ -30,7 +30,7 @@ SALT_SIZE: Final = 16
 NONCE_SIZE: Final = 18
 """Random bytes of either side's nonce: 144 bits, which base64 needs no padding for."""
 
-REFUSED: Final = "The server does not accept this token: it is unknown, wrong or revoked."
+REFUSED: Final = "The server does not accept this token: it is unknown, wrong or revoked. Ask its operator for another."
 """One sentence for every reason: whoever tries ids or secrets learns nothing from it."""
 
 _GS2_HEADER: Final = "p=tls-server-end-point,,"
