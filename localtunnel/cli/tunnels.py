@@ -9,7 +9,7 @@ from typing import Any
 
 from localtunnel.cli import exit_codes, program, usage
 from localtunnel.cli.table import table
-from localtunnel.errors import RemoteFailure, Unreachable
+from localtunnel.errors import AddressError, RemoteFailure, Unreachable, UsageError
 
 USAGE = """\
 lt-server tunnels: shows and ends the tunnels of the server that runs on this machine.
@@ -54,13 +54,25 @@ def command(argv: list[str]) -> int:
 
     config = server_config(arguments, os.environ)
     verb = next(word for word in VERBS if arguments[word])
-    subject = arguments["<name>"] or arguments["<address>"] or ""
+    subject = arguments["<name>"] or _address(arguments["<address>"]) or ""
     answer = _ask(data_directory(config.data_dir, os.environ), verb, subject)
     if arguments["--json"]:
         program.show(json.dumps(answer))
     else:
         _say(verb, subject, answer)
     return exit_codes.CLEAN
+
+
+def _address(text: str | None) -> str | None:
+    """Return ``text``, which a mistake in is told of before any server is looked for. Raises UsageError."""
+    from localtunnel.server.access.bans import parse_network
+
+    if text is not None:
+        try:
+            parse_network(text)
+        except AddressError as error:
+            raise UsageError(f"<address>: {error}") from error
+    return text
 
 
 def _ask(directory: Path, verb: str, subject: str) -> dict[str, Any]:
@@ -98,7 +110,8 @@ def _row(tunnel: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the cells of one tunnel. What a client says of itself is not to be trusted with a terminal."""
     from localtunnel.cli.clean import clean
 
-    values = (tunnel["name"], tunnel["state"], tunnel["kind"], str(tunnel["visitors"]), _age(tunnel["seconds"]))
+    kind = tunnel["kind"] if tunnel["port"] is None else f"{tunnel['kind']} {tunnel['port']}"
+    values = (tunnel["name"], tunnel["state"], kind, str(tunnel["visitors"]), _age(tunnel["seconds"]))
     words = (*values, tunnel["address"], tunnel["owner"], tunnel["client"])
     return tuple(clean(word) or "-" for word in words)
 
