@@ -12,7 +12,7 @@ from harness.v3 import HEADER_0_3
 from localtunnel import errors
 from localtunnel.cli.exit_codes import exit_code
 from localtunnel.client.events import TunnelLost, TunnelOpened
-from localtunnel.net.certificates import end_point
+from localtunnel.net.tls.keys import end_point
 from localtunnel.protocol import scram
 from localtunnel.protocol.scram import ServerLogin
 from localtunnel.protocol.token import Token

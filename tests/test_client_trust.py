@@ -10,7 +10,7 @@ from localtunnel import files
 from localtunnel.client.known_servers import KnownServers
 from localtunnel.client.trust import Trust
 from localtunnel.errors import CertificateUnknown, CertificateUntrusted, ConfigError, DowngradeRefused, KeyChanged
-from localtunnel.net.certificates import fingerprint, make_self_signed
+from localtunnel.net.tls.keys import fingerprint, make_self_signed
 
 NAME = "example.com:80"
 

@@ -28,7 +28,7 @@ from harness.tls import ManInTheMiddle, authority_of_this_machine, tls_connect, 
 from localtunnel.client.events import ServerNotice, ServerPinned, TunnelLost, TunnelOpened
 from localtunnel.client.known_servers import KnownServers
 from localtunnel.errors import CertificateUntrusted, ConfigError, DowngradeRefused, KeyChanged
-from localtunnel.net.certificates import fingerprint
+from localtunnel.net.tls.keys import fingerprint
 from localtunnel.server.clients import arrival
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

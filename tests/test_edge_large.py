@@ -19,7 +19,7 @@ from harness import (
     running_upstream,
 )
 
-from localtunnel.net import splice
+from localtunnel.net.flow import splice
 
 HOST = "demo.localhost"
 CHUNK = os.urandom(2_000_003)

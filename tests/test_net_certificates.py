@@ -1,4 +1,4 @@
-"""localtunnel.net.certificates: what is made can be used, and what identifies a key is that of OpenSSL."""
+"""localtunnel.net.tls.keys: what is made can be used, and what identifies a key is that of OpenSSL."""
 
 import base64
 import datetime
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from harness.installed import installed
 
 from localtunnel.errors import ConfigError
-from localtunnel.net import certificates
+from localtunnel.net.tls import keys
 
 GOOD = "SHA256:" + base64.b64encode(bytes(range(32))).decode().rstrip("=")
 
@@ -33,7 +33,7 @@ def signed(algorithm, key=None):
 
 
 def test_the_fingerprint_is_that_of_the_public_key_as_openssl_prints_it(tmp_path):
-    pem = certificates.make_self_signed("example.com")
+    pem = keys.make_self_signed("example.com")
     path = tmp_path / "tls.pem"
     path.write_bytes(pem)
     public = subprocess.run(
@@ -43,15 +43,15 @@ def test_the_fingerprint_is_that_of_the_public_key_as_openssl_prints_it(tmp_path
         [installed("openssl"), "pkey", "-pubin", "-outform", "DER"], check=True, input=public, capture_output=True
     )
     digest = base64.b64encode(hashlib.sha256(der.stdout).digest()).decode().rstrip("=")
-    assert certificates.fingerprint(der_of(pem)) == f"SHA256:{digest}"
+    assert keys.fingerprint(der_of(pem)) == f"SHA256:{digest}"
 
 
 def test_two_keys_differ_and_two_certificates_of_one_key_do_not():
     key = ec.generate_private_key(ec.SECP256R1())
     one, two = signed(hashes.SHA256(), key), signed(hashes.SHA512(), key)
     assert one != two
-    assert certificates.fingerprint(one) == certificates.fingerprint(two)
-    assert certificates.fingerprint(signed(hashes.SHA256())) != certificates.fingerprint(one)
+    assert keys.fingerprint(one) == keys.fingerprint(two)
+    assert keys.fingerprint(signed(hashes.SHA256())) != keys.fingerprint(one)
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,15 @@ def test_two_keys_differ_and_two_certificates_of_one_key_do_not():
 )
 def test_the_end_point_has_the_digest_of_the_signature(algorithm, key, digest):
     certificate = signed(algorithm, key)
-    assert certificates.end_point(certificate) == digest(certificate).digest()
+    assert keys.end_point(certificate) == digest(certificate).digest()
 
 
 @pytest.mark.parametrize("text", [GOOD, GOOD + "="])
 def test_a_fingerprint_is_taken_with_and_without_padding(text):
-    assert certificates.parse_fingerprint(text) == GOOD
+    assert keys.parse_fingerprint(text) == GOOD
 
 
 @pytest.mark.parametrize("text", ["", "SHA256:", GOOD[:-1], GOOD + "A", GOOD.lower(), GOOD[7:], "SHA256:" + "?" * 43])
 def test_what_is_no_fingerprint_is_refused_with_the_form(text):
     with pytest.raises(ConfigError, match="lt-server fingerprint"):
-        certificates.parse_fingerprint(text)
+        keys.parse_fingerprint(text)

@@ -1,4 +1,4 @@
-"""localtunnel.net.half_closed: relays of which one side has ended, with real sockets on both sides."""
+"""localtunnel.net.flow.half_closed: relays of which one side has ended, with real sockets on both sides."""
 
 import socket
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from harness.relays import BULK, Bound, send_and_finish
 from harness.sockets import deafen
 from harness.v3 import end
 
-from localtunnel.net import half_closed
-from localtunnel.net import relay as relay_module
-from localtunnel.net.half_closed import HalfClosed
+from localtunnel.net.flow import half_closed
+from localtunnel.net.flow import relay as relay_module
+from localtunnel.net.flow.half_closed import HalfClosed
 from localtunnel.net.sockets import pending_error
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

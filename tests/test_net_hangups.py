@@ -1,4 +1,4 @@
-"""localtunnel.net.hangups: peers that go while nobody reads from them."""
+"""localtunnel.net.flow.hangups: peers that go while nobody reads from them."""
 
 import resource
 import socket
@@ -9,7 +9,7 @@ from harness import pair, wait_until
 from harness.v3 import end
 
 from localtunnel.net import sockets
-from localtunnel.net.hangups import HangUps
+from localtunnel.net.flow.hangups import HangUps
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

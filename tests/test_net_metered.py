@@ -1,4 +1,4 @@
-"""localtunnel.net.metered: bytes a second, on a clock by hand, and in a relay between real sockets."""
+"""localtunnel.net.flow.metered: bytes a second, on a clock by hand, and in a relay between real sockets."""
 
 import time
 
@@ -20,8 +20,8 @@ from harness import (
 from harness.logins import new_token
 from harness.relays import BULK, DIGEST, Bound, digest_to_end, send_and_finish
 
-from localtunnel.net.ends import SocketEnd
-from localtunnel.net.metered import BURST, LEAST_BURST, LEAST_PIECE, Allowance, MeteredEnd
+from localtunnel.net.flow.ends import SocketEnd
+from localtunnel.net.flow.metered import BURST, LEAST_BURST, LEAST_PIECE, Allowance, MeteredEnd
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -1,4 +1,4 @@
-"""localtunnel.net.pump: two sides, and the owner that decides what passes and how it ends."""
+"""localtunnel.net.flow.pump: two sides, and the owner that decides what passes and how it ends."""
 
 import os
 import time
@@ -7,9 +7,9 @@ import gevent
 import pytest
 from harness import at_most, pair, read_exactly, wait_until
 
-from localtunnel.net.ends import READ, WRITE, SocketEnd
-from localtunnel.net.pump import BUFFER_SIZE, FIRST_PIECE, LEAST_PIECE, Side
-from localtunnel.net.splice import PIPE_SIZE, Pipe
+from localtunnel.net.flow.ends import READ, WRITE, SocketEnd
+from localtunnel.net.flow.pump import BUFFER_SIZE, FIRST_PIECE, LEAST_PIECE, Side
+from localtunnel.net.flow.splice import PIPE_SIZE, Pipe
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

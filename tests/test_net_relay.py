@@ -1,4 +1,4 @@
-"""localtunnel.net.relay: the pump, over real sockets and over ends that move a few bytes at a time."""
+"""localtunnel.net.flow.relay: the pump, over real sockets and over ends that move a few bytes at a time."""
 
 import errno
 import hashlib
@@ -12,9 +12,10 @@ import pytest
 from harness import CAP, at_most, is_reset, read_exactly, read_to_end, wait_until
 from harness.relays import BULK, DIGEST, MB, Bound, Recorder, digest_to_end, send_and_finish, upload
 
-from localtunnel.net import closing, relay, sockets
-from localtunnel.net.ends import SocketEnd
-from localtunnel.net.pump import BUFFER_SIZE
+from localtunnel.net import closing, sockets
+from localtunnel.net.flow import relay
+from localtunnel.net.flow.ends import SocketEnd
+from localtunnel.net.flow.pump import BUFFER_SIZE
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

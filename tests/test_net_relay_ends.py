@@ -1,4 +1,6 @@
-"""localtunnel.net.relay: an EOF that is held back, as peers of LTP/0.2 need it, an end without an answer, aborting."""
+"""localtunnel.net.flow.relay: an EOF that is held back, as peers of LTP/0.2 need it, an
+end without an answer, aborting.
+"""
 
 import errno
 
@@ -8,7 +10,7 @@ from harness import CAP, is_reset, read_exactly, read_to_end, wait_until
 from harness.relays import BULK, DIGEST, Bound, digest_to_end, send_and_finish, upload
 
 from localtunnel.net import closing
-from localtunnel.net import relay as relay_module
+from localtunnel.net.flow import relay as relay_module
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

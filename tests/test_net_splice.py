@@ -1,4 +1,4 @@
-"""localtunnel.net.splice: pipes, and a relay whose large flows go through them, or cannot."""
+"""localtunnel.net.flow.splice: pipes, and a relay whose large flows go through them, or cannot."""
 
 import errno
 import fcntl
@@ -12,7 +12,7 @@ import pytest
 from harness import at_most, is_reset, pair, read_exactly, read_to_end, wait_until
 from harness.relays import BULK, DIGEST, MB, Bound, Recorder, digest_to_end, send_and_finish
 
-from localtunnel.net import splice
+from localtunnel.net.flow import splice
 
 pytestmark = [
     pytest.mark.usefixtures("no_leaks", "pipes"),

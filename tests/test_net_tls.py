@@ -1,4 +1,4 @@
-"""localtunnel.net.tls and secure_dial: handshakes in the hub, and sockets that wait as every other one does."""
+"""localtunnel.net.tls.context and connect: handshakes in the hub, and sockets that wait as every other one does."""
 
 import hashlib
 import socket
@@ -21,10 +21,10 @@ from localtunnel.errors import (
     DeadlineExceeded,
     TlsError,
 )
-from localtunnel.net import tls
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.dial import resolve, wait_for
-from localtunnel.net.secure_dial import SecureDial
+from localtunnel.net.tls import context as tls
+from localtunnel.net.tls.connect import SecureDial
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -1,4 +1,6 @@
-"""localtunnel.net.tls_end: a stream over TLS in the pump, with half-close, back pressure, and cuts that are seen."""
+"""localtunnel.net.tls.stream_end: a stream over TLS in the pump, with half-close, back
+pressure, and cuts that are seen.
+"""
 
 import contextlib
 import hashlib
@@ -12,11 +14,12 @@ from harness.relays import BULK, DIGEST, digest_to_end, send_and_finish
 from harness.state import server_key
 
 from localtunnel.errors import FrameError
-from localtunnel.net import closing, tls
+from localtunnel.net import closing
 from localtunnel.net.channel import READS_AT_A_TIME, server_channel
-from localtunnel.net.ends import SocketEnd
-from localtunnel.net.relay import Relay
-from localtunnel.net.tls_end import TlsEnd, begin_stream, stream_end, to_stream
+from localtunnel.net.flow.ends import SocketEnd
+from localtunnel.net.flow.relay import Relay
+from localtunnel.net.tls import context as tls
+from localtunnel.net.tls.stream_end import TlsEnd, begin_stream, stream_end, to_stream
 from localtunnel.protocol.stream import END, Unchunker, chunked
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

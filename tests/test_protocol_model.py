@@ -28,7 +28,7 @@ from localtunnel.net import closing
 from localtunnel.net.address import parse_target
 from localtunnel.net.channel import client_channel
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.ends import SocketEnd
+from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.protocol import limits
 from localtunnel.protocol.codec import encode
 from localtunnel.protocol.framing import LTP_0_2, LTP_0_3

@@ -10,7 +10,7 @@ from harness.messages import single_bytes
 
 from localtunnel.errors import UpstreamInvalid
 from localtunnel.http.message.answer import MAX_INTERIM, Answer
-from localtunnel.net import pump
+from localtunnel.net.flow import pump
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"

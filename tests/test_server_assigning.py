@@ -23,7 +23,7 @@ from harness import (
 from harness.v3 import Peer, end, failed, got, park, parked, ready
 
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.ends import SocketEnd
+from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.protocol import limits
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.tunnels.assigning import Assigning03

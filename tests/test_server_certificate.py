@@ -13,7 +13,8 @@ from harness.tls import tls_connect, write_certificate
 from harness.v3 import Peer
 
 from localtunnel.errors import ConfigError
-from localtunnel.net import certificates, tls
+from localtunnel.net.tls import context as tls
+from localtunnel.net.tls import keys
 from localtunnel.server import app
 from localtunnel.server.certificates.own import OWN_FILE, Certificate, fingerprint
 from localtunnel.server.config import ServerConfig
@@ -32,7 +33,7 @@ def mode(path):
 def shown(server):
     """Return the fingerprint of the key that a client is shown."""
     with tls_connect(backend(server)) as sock:
-        return certificates.fingerprint(sock.getpeercert(True))
+        return keys.fingerprint(sock.getpeercert(True))
 
 
 def test_the_key_is_made_once_for_its_owner_alone(tmp_path):
@@ -149,4 +150,4 @@ def test_the_channel_binding_of_a_server_is_that_of_the_certificate_it_shows(tmp
     path = write_certificate(trustme.CA(), tmp_path, "localhost")
     with running_server(tls_certificate=str(path)) as server, tls_connect(backend(server)) as sock:
         context = server._certificate.context
-        assert context.binding == certificates.end_point(sock.getpeercert(True))
+        assert context.binding == keys.end_point(sock.getpeercert(True))

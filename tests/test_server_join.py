@@ -6,7 +6,7 @@ from harness import at_most, is_reset, pair, read_exactly, read_to_end, wait_unt
 
 from localtunnel.errors import PoolExhausted, UpstreamClosed
 from localtunnel.net import closing
-from localtunnel.net.ends import SocketEnd
+from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.server.tunnels.join import Assignment, Join, Joins
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -8,7 +8,7 @@ from harness import at_most, pair, wait_until
 from localtunnel.errors import PoolExhausted
 from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.ends import SocketEnd
+from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.protocol.limits import PARKED_AGE
 from localtunnel.server.tunnels import pool as pool_module
 from localtunnel.server.tunnels.pool import Pool

@@ -11,7 +11,7 @@ from harness.v3 import got, ready
 
 from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.ends import SocketEnd
+from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.limits import PARKED_AGE
 from localtunnel.server.tunnels.demand import Shares

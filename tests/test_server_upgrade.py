@@ -112,7 +112,7 @@ def test_an_upgrade_never_goes_out_on_a_kept_connection(site: Site) -> None:
 @pytest.mark.parametrize("who", ["visitor", "upstream"])
 @pytest.mark.parametrize("how", ["FIN", "RST"])
 def test_either_may_end_it(site: Site, who: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("localtunnel.net.relay.HELD_EOF_ANSWERED", 0.3)
+    monkeypatch.setattr("localtunnel.net.flow.relay.HELD_EOF_ANSWERED", 0.3)
     visitor, upstream = site.join(UPGRADE)
     upstream.message()
     upstream.send(SWITCHING)

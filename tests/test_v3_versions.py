@@ -175,7 +175,7 @@ def test_upload(pair, web):
 @in_join_mode
 def test_half_close(pair, web, monkeypatch):
     """The visitor ends its direction. Towards 0.2 that is held back for a while, for a client of 2013 closes both."""
-    monkeypatch.setattr("localtunnel.net.relay.HELD_EOF_IDLE", 0.3)
+    monkeypatch.setattr("localtunnel.net.flow.relay.HELD_EOF_IDLE", 0.3)
     with pair(web) as (server, _), connect(frontend(server)) as visitor:
         visitor.sendall(request("demo.localhost", fields="X-Until-Eof: yes\r\n") + b"body")
         visitor.shutdown(socket.SHUT_WR)

@@ -25,7 +25,7 @@ from localtunnel.net.address import (
     parse_server,
     parse_target,
 )
-from localtunnel.net.certificates import parse_fingerprint
+from localtunnel.net.tls.keys import parse_fingerprint
 from localtunnel.networks import Networks
 from localtunnel.protocol import names
 from localtunnel.server.config import ServerConfig

@@ -43,9 +43,9 @@ from localtunnel.errors import (
 from localtunnel.files import data_directory
 from localtunnel.net import descriptors
 from localtunnel.net.address import HostPort, parse_backend, parse_server, parse_target
-from localtunnel.net.certificates import parse_fingerprint
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.dial import literals
+from localtunnel.net.tls.keys import parse_fingerprint
 from localtunnel.protocol import names
 from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import ControlReply, ControlRequest

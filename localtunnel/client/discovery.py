@@ -18,9 +18,9 @@ from localtunnel.net import closing
 from localtunnel.net.address import MAX_PORT, HostPort, ServerAddress, parse_server
 from localtunnel.net.deadline import Deadline, wait_readable
 from localtunnel.net.dial import dial, resolve, wait_for
-from localtunnel.net.secure_dial import SecureDial
 from localtunnel.net.sockets import Socket, translate
-from localtunnel.net.tls import client_context
+from localtunnel.net.tls.connect import SecureDial
+from localtunnel.net.tls.context import client_context
 
 MAX_ANSWER = 64 * 1024
 """Bytes taken of an answer that should have one line: enough to read any page that somebody else's server sends."""

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, get_args
 
 from localtunnel import files
 from localtunnel.errors import ConfigError
-from localtunnel.net.certificates import parse_fingerprint
+from localtunnel.net.tls.keys import parse_fingerprint
 
 FILE = "known-servers"
 

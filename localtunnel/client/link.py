@@ -9,9 +9,9 @@ from localtunnel.errors import CertificateUnknown, CertificateUntrusted
 from localtunnel.net.address import HostPort
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.dial import Address, Dial, Dialler, Done, dial, resolve, wait_for
-from localtunnel.net.secure_dial import SecureDial
 from localtunnel.net.sockets import Socket
-from localtunnel.net.tls import Context, Ticket, certificate_of, client_context, is_tls, session_of
+from localtunnel.net.tls.connect import SecureDial
+from localtunnel.net.tls.context import Context, Ticket, certificate_of, client_context, is_tls, session_of
 from localtunnel.protocol.framing import LTP_0_2
 
 TICKET_AGE = 600.0

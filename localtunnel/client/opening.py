@@ -30,7 +30,7 @@ from localtunnel.errors import (
 )
 from localtunnel.net.channel import Channel
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.tls import channel_binding, is_tls
+from localtunnel.net.tls.context import channel_binding, is_tls
 from localtunnel.protocol import messages, options
 from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import (

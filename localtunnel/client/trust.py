@@ -9,7 +9,7 @@ import logging
 
 from localtunnel.client.known_servers import Known, KnownServers, Mode
 from localtunnel.errors import CertificateUntrusted, ConfigError, DowngradeRefused, KeyChanged
-from localtunnel.net.certificates import fingerprint
+from localtunnel.net.tls.keys import fingerprint
 
 log = logging.getLogger("localtunnel.client")
 

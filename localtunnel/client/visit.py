@@ -21,11 +21,11 @@ from localtunnel.http.message.request import HeadReader, RequestHead
 from localtunnel.http.pages import errors as pages
 from localtunnel.net import closing
 from localtunnel.net.closing import Lingering
-from localtunnel.net.ends import SocketEnd
-from localtunnel.net.half_closed import HalfClosed
-from localtunnel.net.relay import Relay
+from localtunnel.net.flow.ends import SocketEnd
+from localtunnel.net.flow.half_closed import HalfClosed
+from localtunnel.net.flow.relay import Relay
 from localtunnel.net.sockets import Socket
-from localtunnel.net.tls_end import begin_stream, stream_end
+from localtunnel.net.tls.stream_end import begin_stream, stream_end
 from localtunnel.protocol.codec import encode
 from localtunnel.protocol.messages import Assignment, Failed, Got, Ready
 from localtunnel.protocol.stream import Unchunker

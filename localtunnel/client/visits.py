@@ -10,7 +10,7 @@ from localtunnel.client.upstream import Upstream
 from localtunnel.client.visit import Visit, failure_of
 from localtunnel.errors import NetworkError
 from localtunnel.net.closing import Lingering
-from localtunnel.net.half_closed import HalfClosed
+from localtunnel.net.flow.half_closed import HalfClosed
 from localtunnel.net.sockets import Socket
 from localtunnel.protocol import limits, messages
 from localtunnel.protocol.codec import encode

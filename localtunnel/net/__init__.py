@@ -5,13 +5,16 @@ listen      a StreamServer whose callback gets plain non-blocking sockets
 dial        connecting: resolve once, try every address, one deadline
 deadline    a total time over several steps, and waiting for a socket within it
 channel     LTP messages on a socket, and handing over what was not read
-ends        what the pump knows of an end, and a socket as one
-relay       the pump: two ends, bytes only, until both directions have ended
 closing     the ways a connection ends: closed, reset, or lingering until the peer has read the last word
-hangups     hearing that a peer has gone while nobody reads from it
 heartbeat   keeping an LTP/0.3 control connection alive
 descriptors the kernel's table of descriptors, grown before visitors come
+local       a unix socket for the operator
+signals     the signals that ask a program to stop
 sockets     options, and the one place where an OSError becomes an error of ours
+flow/       moving bytes between two connections
+tls/        the same sockets, encrypted
+
+tls imports flow, and both import the modules above, never the other way round.
 
 Every socket here is a plain non-blocking ``socket.socket``. A greenlet that must wait for one does so through
 ``deadline``; everything else is a watcher's callback in the hub. Whoever holds a socket closes it; handing over is by

@@ -15,7 +15,7 @@ from localtunnel.net import descriptors, signals
 from localtunnel.net.address import Bind, PublicUrl, parse_bind, parse_public
 from localtunnel.net.closing import Lingering
 from localtunnel.net.descriptors import Share
-from localtunnel.net.half_closed import HalfClosed
+from localtunnel.net.flow.half_closed import HalfClosed
 from localtunnel.net.listen import Accept, Listener, listen
 from localtunnel.networks import Networks
 from localtunnel.protocol.reserved import Reserved

@@ -10,7 +10,7 @@ from harness.peers import frame, read_message
 from harness.sockets import Address, connect
 from harness.state import server_key
 from harness.v3 import control_request
-from localtunnel.net import certificates
+from localtunnel.net.tls import keys
 from localtunnel.protocol.scram import ClientLogin
 from localtunnel.protocol.token import Token
 from localtunnel.server.access import tokens
@@ -21,7 +21,7 @@ NONCE = "n" * 24
 def fingerprint() -> str:
     """Return the fingerprint of the servers of this run."""
     text = server_key().decode()
-    return certificates.fingerprint(plain_ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN CERTIFICATE") :]))
+    return keys.fingerprint(plain_ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN CERTIFICATE") :]))
 
 
 def new_token(directory: Path, **allowed: Any) -> Token:
@@ -48,7 +48,7 @@ def encrypt(sock: socket.socket) -> socket.socket:
 
 def binding_of(sock: Any) -> bytes:
     """Return what ties a login to the certificate that the server has shown on ``sock``."""
-    return certificates.end_point(sock.getpeercert(binary_form=True))
+    return keys.end_point(sock.getpeercert(binary_form=True))
 
 
 class RawLogin:

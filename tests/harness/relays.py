@@ -9,9 +9,9 @@ from gevent import socket as green_socket
 
 from harness.sockets import pair, read_to_end
 from harness.waiting import wait_until
-from localtunnel.net.ends import End, SocketEnd
-from localtunnel.net.half_closed import HalfClosed
-from localtunnel.net.relay import Relay, Tap
+from localtunnel.net.flow.ends import End, SocketEnd
+from localtunnel.net.flow.half_closed import HalfClosed
+from localtunnel.net.flow.relay import Relay, Tap
 
 MB = 1_000_000
 BULK = os.urandom(10 * MB)

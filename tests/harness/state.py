@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from localtunnel.net.certificates import make_self_signed
+from localtunnel.net.tls.keys import make_self_signed
 from localtunnel.server.certificates.own import OWN_FILE
 
 

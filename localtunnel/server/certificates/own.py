@@ -6,8 +6,8 @@ from pathlib import Path
 
 from localtunnel import files
 from localtunnel.errors import ConfigError
-from localtunnel.net import certificates
-from localtunnel.net.tls import ServerContext, server_context
+from localtunnel.net.tls import keys
+from localtunnel.net.tls.context import ServerContext, server_context
 from localtunnel.server.config import ServerConfig
 
 log = logging.getLogger("localtunnel.server")
@@ -97,5 +97,5 @@ def _make_own(path: Path, domain: str) -> None:
         return
     with files.locked(path):
         if files.read(path) is None:
-            files.replace(path, certificates.make_self_signed(domain))
+            files.replace(path, keys.make_self_signed(domain))
             log.info("key made", extra={"file": str(path)})

@@ -11,9 +11,9 @@ import gevent
 
 from localtunnel.errors import DeadlineExceeded, LocaltunnelError
 from localtunnel.net.channel import Channel, server_channel
-from localtunnel.net.ends import READ
+from localtunnel.net.flow.ends import READ
 from localtunnel.net.sockets import Socket, translate
-from localtunnel.net.tls import Handshake, ServerContext, is_tls_hello
+from localtunnel.net.tls.context import Handshake, ServerContext, is_tls_hello
 from localtunnel.protocol.messages import FromClient
 from localtunnel.server.config import Timeouts
 

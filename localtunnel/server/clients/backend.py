@@ -20,9 +20,9 @@ from localtunnel.http.pages.render import render
 from localtunnel.net import closing
 from localtunnel.net.channel import Channel
 from localtunnel.net.closing import Lingering
-from localtunnel.net.ends import SocketEnd
+from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.sockets import Socket
-from localtunnel.net.tls import is_tls
+from localtunnel.net.tls.context import is_tls
 from localtunnel.protocol import messages
 from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.messages import ControlRequest, FromClient, ProxyRequest

@@ -19,7 +19,7 @@ from localtunnel.errors import (
     StorageError,
 )
 from localtunnel.net.channel import Channel
-from localtunnel.net.tls import channel_binding, is_tls
+from localtunnel.net.tls.context import channel_binding, is_tls
 from localtunnel.protocol import limits
 from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import ControlRequest, FromClient

@@ -8,7 +8,7 @@ from localtunnel.errors import ConfigError, ListenError, PortRefused, VisitorErr
 from localtunnel.net import closing
 from localtunnel.net.address import MAX_PORT, Bind
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.ends import SocketEnd
+from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.listen import ALL, Accept, Listener, listen
 from localtunnel.net.sockets import Socket, format_address
 from localtunnel.protocol.messages import Assignment

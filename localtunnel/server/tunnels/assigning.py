@@ -26,9 +26,9 @@ from localtunnel.errors import (
 )
 from localtunnel.net.channel import Channel, assigned_channel
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.ends import SocketEnd
+from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.sockets import smoothed_round_trip
-from localtunnel.net.tls_end import begin_stream, stream_end, to_stream
+from localtunnel.net.tls.stream_end import begin_stream, stream_end, to_stream
 from localtunnel.protocol import limits, messages
 from localtunnel.protocol.codec import encode
 from localtunnel.protocol.messages import ASSIGNED, Failed, FromClient, Got, Ready

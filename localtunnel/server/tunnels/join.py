@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from gevent.event import Event
 
 from localtunnel.errors import UpstreamClosed, VisitorError
-from localtunnel.net.ends import End, SocketEnd
-from localtunnel.net.half_closed import HalfClosed
-from localtunnel.net.metered import Allowance, MeteredEnd
-from localtunnel.net.relay import Relay
+from localtunnel.net.flow.ends import End, SocketEnd
+from localtunnel.net.flow.half_closed import HalfClosed
+from localtunnel.net.flow.metered import Allowance, MeteredEnd
+from localtunnel.net.flow.relay import Relay
 from localtunnel.protocol.messages import Assignment
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from localtunnel.net.deadline import Expiry
-from localtunnel.net.ends import End
-from localtunnel.net.pump import Side
+from localtunnel.net.flow.ends import End
+from localtunnel.net.flow.pump import Side
 from localtunnel.net.sockets import is_acknowledged, smoothed_round_trip
 from localtunnel.protocol.limits import GOT_ROUND_TRIPS, GOT_TIMEOUT
 from localtunnel.server.tunnels import lending

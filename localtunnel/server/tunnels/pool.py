@@ -15,7 +15,7 @@ from gevent.queue import Empty, LifoQueue
 
 from localtunnel.errors import PoolExhausted
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.ends import SocketEnd
+from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.protocol.limits import PARKED_AGE
 from localtunnel.server.limits.quotas import Place
 

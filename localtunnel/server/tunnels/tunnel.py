@@ -7,9 +7,9 @@ from collections.abc import Callable
 from localtunnel.errors import LimitReached, PoolExhausted, RefusedError, VisitorError
 from localtunnel.http.options.rules import Rules
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.ends import SocketEnd
+from localtunnel.net.flow.ends import SocketEnd
+from localtunnel.net.flow.metered import Allowance
 from localtunnel.net.listen import Listener
-from localtunnel.net.metered import Allowance
 from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import Kind
 from localtunnel.server.limits.quotas import Place

@@ -11,8 +11,8 @@ from localtunnel.errors import RequestTimeout, VisitorError
 from localtunnel.http.forwarding.forward import Forwarding
 from localtunnel.http.message.request import HeadReader, RequestHead, read_head
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.ends import SocketEnd
-from localtunnel.net.pump import FIRST_PIECE, Side, buffer, view
+from localtunnel.net.flow.ends import SocketEnd
+from localtunnel.net.flow.pump import FIRST_PIECE, Side, buffer, view
 from localtunnel.net.sockets import Socket, keep_asking
 from localtunnel.server.tunnels import lending
 from localtunnel.server.tunnels.kept import Carrier, Carriers

@@ -22,10 +22,10 @@ from localtunnel.http.conversation import Conversation
 from localtunnel.http.forwarding import forward
 from localtunnel.http.message.request import RequestHead
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.ends import End
-from localtunnel.net.metered import MeteredEnd
-from localtunnel.net.pump import Side, buffer, view
-from localtunnel.net.relay import Relay
+from localtunnel.net.flow.ends import End
+from localtunnel.net.flow.metered import MeteredEnd
+from localtunnel.net.flow.pump import Side, buffer, view
+from localtunnel.net.flow.relay import Relay
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.tunnels import lending
 from localtunnel.server.tunnels.join import Joining

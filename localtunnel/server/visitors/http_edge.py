@@ -18,7 +18,7 @@ from localtunnel.http.options.cors import ALLOW_FIELDS, is_preflight, preflight_
 from localtunnel.http.pages import errors as pages
 from localtunnel.net.closing import Lingering
 from localtunnel.net.deadline import Deadline, Expiry
-from localtunnel.net.hangups import HangUps
+from localtunnel.net.flow.hangups import HangUps
 from localtunnel.net.sockets import Socket, format_address
 from localtunnel.networks import Networks
 from localtunnel.protocol.messages import Assignment

@@ -18,7 +18,7 @@ from localtunnel.http.pages import errors as pages
 from localtunnel.net import closing
 from localtunnel.net.closing import Lingering
 from localtunnel.net.deadline import Deadline, wait_readable
-from localtunnel.net.ends import SocketEnd
+from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.sockets import Socket, format_address
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.config import ServerConfig

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import gevent
 
 from localtunnel.net import closing
-from localtunnel.net.ends import End
-from localtunnel.net.half_closed import HalfClosed
-from localtunnel.net.pump import Side
+from localtunnel.net.flow.ends import End
+from localtunnel.net.flow.half_closed import HalfClosed
+from localtunnel.net.flow.pump import Side
+from localtunnel.net.flow.splice import PIPE_SIZE
 from localtunnel.net.sockets import acknowledge, has_peer_ended, is_acknowledged, pending_error
-from localtunnel.net.splice import PIPE_SIZE
 
 HELD_EOF_IDLE = 60.0
 """Seconds without an answer after which a held EOF is passed on after all: nobody waits for it any longer."""

@@ -23,9 +23,9 @@ from localtunnel.errors import (
     LocaltunnelError,
     TlsError,
 )
-from localtunnel.net import certificates
-from localtunnel.net.ends import READ, WRITE
+from localtunnel.net.flow.ends import READ, WRITE
 from localtunnel.net.sockets import Socket, translate
+from localtunnel.net.tls import keys
 
 FIRST_BYTE = b"\x16"
 """What every TLS connection begins with: a record of the type handshake (RFC 8446 5.1). No header of LTP does."""
@@ -104,8 +104,8 @@ def server_context(certificate: Path, key: Path) -> ServerContext:
             f"The certificate {certificate} and the key {key} cannot be used: {reason}. Both have to be readable PEM "
             "files, the key without a password, and the key has to be that of the first certificate."
         ) from error
-    context.fingerprint = certificates.fingerprint(leaf)
-    context.binding = certificates.end_point(leaf)
+    context.fingerprint = keys.fingerprint(leaf)
+    context.binding = keys.end_point(leaf)
     return context
 
 
@@ -161,7 +161,7 @@ def channel_binding(sock: Socket) -> bytes | None:
         return None
     if isinstance(sock.context, ServerContext):
         return sock.context.binding
-    return certificates.end_point(certificate_of(sock))
+    return keys.end_point(certificate_of(sock))
 
 
 def session_of(sock: Socket) -> Ticket | None:

@@ -8,9 +8,9 @@ import gevent
 
 from localtunnel.errors import FrameError
 from localtunnel.net import closing
-from localtunnel.net.ends import WRITE, End, SocketEnd
+from localtunnel.net.flow.ends import WRITE, End, SocketEnd
 from localtunnel.net.sockets import Socket, is_silent
-from localtunnel.net.tls import TlsSocket, is_tls
+from localtunnel.net.tls.context import TlsSocket, is_tls
 from localtunnel.protocol.stream import END, LENGTH_SIZE, MAX_CHUNK, RECORD_SIZE, Unchunker, chunked
 
 FEW_CHUNKS = 64

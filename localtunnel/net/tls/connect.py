@@ -7,7 +7,7 @@ from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.dial import Address, Dial, Done
 from localtunnel.net.sockets import Socket
-from localtunnel.net.tls import Context, Handshake, Ticket
+from localtunnel.net.tls.context import Context, Handshake, Ticket
 
 
 class SecureDial:
