@@ -10,11 +10,11 @@ from processes import cpu_seconds
 from programs import LOOPBACK, BenchError, Programs
 from systems import Route, lt_server
 
-from localtunnel.client.known_servers import KnownServers
-from localtunnel.client.link import Link
-from localtunnel.client.opening import Opening, say_goodbye
-from localtunnel.client.proxies import Proxies
-from localtunnel.client.trust import Trust
+from localtunnel.client.sessions.opening import Opening, say_goodbye
+from localtunnel.client.sessions.proxies import Proxies
+from localtunnel.client.trust.known_servers import KnownServers
+from localtunnel.client.trust.link import Link
+from localtunnel.client.trust.trust import Trust
 from localtunnel.errors import LocaltunnelError
 from localtunnel.net import closing
 from localtunnel.net.address import HostPort

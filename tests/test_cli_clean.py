@@ -23,7 +23,7 @@ from localtunnel.cli.clean import LINES, MAX_ERROR, MAX_SHOWN, clean, clean_line
 from localtunnel.cli.log import JsonFormatter, TextFormatter
 from localtunnel.cli.output import Json, Piped, Quiet, Terminal
 from localtunnel.client import events
-from localtunnel.client.opening import _REFUSALS
+from localtunnel.client.sessions.opening import _REFUSALS
 from localtunnel.protocol import messages
 from localtunnel.protocol.codec import encode
 from localtunnel.protocol.messages import FromClient, FromServer

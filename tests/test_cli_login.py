@@ -14,7 +14,7 @@ import pytest
 from harness import ROOT
 
 from localtunnel.cli import client, config, exit_codes, login
-from localtunnel.client.credentials import FILE, Credentials
+from localtunnel.client.trust.credentials import FILE, Credentials
 from localtunnel.errors import ConfigError
 from localtunnel.files import data_directory
 from localtunnel.protocol.token import Token

@@ -23,7 +23,7 @@ from harness.v3 import RawBackend
 
 from localtunnel.cli.exit_codes import exit_code
 from localtunnel.client.events import ServerNotice, TunnelLost, TunnelOpened
-from localtunnel.client.known_servers import Known, KnownServers
+from localtunnel.client.trust.known_servers import Known, KnownServers
 from localtunnel.errors import ConnectionClosed, NameUnavailable, VersionError
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -1,4 +1,4 @@
-"""localtunnel.client.identity: who this client is."""
+"""localtunnel.client.trust.identity: who this client is."""
 
 import re
 import stat
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from localtunnel.client.identity import KEY_FILE, new_instance, owner_key, user_at_host
+from localtunnel.client.trust.identity import KEY_FILE, new_instance, owner_key, user_at_host
 from localtunnel.errors import ConfigError
 from localtunnel.protocol import limits
 
@@ -26,19 +26,19 @@ def test_a_client_without_a_user_still_is_one(monkeypatch):
     def fail():
         raise KeyError("getpwuid(): uid not found")
 
-    monkeypatch.setattr("localtunnel.client.identity.getpass.getuser", fail)
+    monkeypatch.setattr("localtunnel.client.trust.identity.getpass.getuser", fail)
     assert user_at_host().startswith("unknown@")
 
 
 def test_a_long_host_name_leaves_room_for_the_instance(monkeypatch):
-    monkeypatch.setattr("localtunnel.client.identity.platform.node", lambda: "h" * 500)
+    monkeypatch.setattr("localtunnel.client.trust.identity.platform.node", lambda: "h" * 500)
     text = f"{user_at_host()};{new_instance()}"
     assert len(text) <= limits.MAX_CLIENT_ID
     assert re.search(r";[0-9a-f]{16}\Z", text)
 
 
 def test_what_no_log_could_show_is_replaced(monkeypatch):
-    monkeypatch.setattr("localtunnel.client.identity.platform.node", lambda: "ho\x1b[31mst\n")
+    monkeypatch.setattr("localtunnel.client.trust.identity.platform.node", lambda: "ho\x1b[31mst\n")
     assert "@ho?[31mst?;" in user_at_host()
 
 

@@ -1,4 +1,4 @@
-"""localtunnel.client.known_servers: a file that programs write and people edit."""
+"""localtunnel.client.trust.known_servers: a file that programs write and people edit."""
 
 import stat
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import pytest
 from harness import ROOT
 
-from localtunnel.client.known_servers import FILE, Known, KnownServers
+from localtunnel.client.trust.known_servers import FILE, Known, KnownServers
 from localtunnel.errors import ConfigError
 
 ONE = "SHA256:" + "A" * 43
@@ -113,7 +113,7 @@ def test_a_file_that_others_may_write_is_refused(known):
 
 def test_clients_that_meet_servers_at_once_lose_nothing(known):
     program = (
-        "import sys; from pathlib import Path; from localtunnel.client.known_servers import KnownServers\n"
+        "import sys; from pathlib import Path; from localtunnel.client.trust.known_servers import KnownServers\n"
         "for n in range(20): KnownServers(Path(sys.argv[1])).remember(f'{sys.argv[2]}-{n}:80', 'roots', None)"
     )
     command = [sys.executable, "-c", program, str(known.path.parent)]

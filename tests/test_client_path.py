@@ -1,4 +1,4 @@
-"""localtunnel.client.path: which changes of the way to the server count, with real sockets on loopback."""
+"""localtunnel.client.sessions.path: which changes of the way to the server count, with real sockets on loopback."""
 
 import socket
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from harness.sockets import LOOPBACK, Address, listening
 
-from localtunnel.client import path
-from localtunnel.client.path import Change, Path
+from localtunnel.client.sessions import path
+from localtunnel.client.sessions.path import Change, Path
 from localtunnel.net.dial import Address as Backend
 from localtunnel.net.sockets import is_of_this_machine, source_towards
 

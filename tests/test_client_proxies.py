@@ -1,4 +1,4 @@
-"""localtunnel.client.proxies: the pool of proxy connections of one session."""
+"""localtunnel.client.sessions.proxies: the pool of proxy connections of one session."""
 
 import socket
 
@@ -7,8 +7,8 @@ import pytest
 from harness import LOOPBACK, RawServer, frame, read_to_end, wait_until
 from harness.v3 import SESSION, RawBackend, assignment
 
-from localtunnel.client import proxies as proxies_module
-from localtunnel.client.proxies import Proxies
+from localtunnel.client.sessions import proxies as proxies_module
+from localtunnel.client.sessions.proxies import Proxies
 from localtunnel.net import closing
 from localtunnel.net.dial import Address
 from localtunnel.protocol.framing import LTP_0_2, LTP_0_3

@@ -1,4 +1,4 @@
-"""localtunnel.client.requests: what becomes of the requests on a connection, as events."""
+"""localtunnel.client.visits.requests: what becomes of the requests on a connection, as events."""
 
 import tracemalloc
 
@@ -7,7 +7,15 @@ from harness import CAP, wait_until
 
 from localtunnel.cli.clean import cleaned
 from localtunnel.client.events import RequestFinished, RequestStarted, VisitorJoined
-from localtunnel.client.requests import LASTING, MAX_HELD_HEAD, MAX_PATH, RequestLog, RequestTap, error_of, host_of
+from localtunnel.client.visits.requests import (
+    LASTING,
+    MAX_HELD_HEAD,
+    MAX_PATH,
+    RequestLog,
+    RequestTap,
+    error_of,
+    host_of,
+)
 
 PEER = "203.0.113.7:51234"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

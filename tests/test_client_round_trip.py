@@ -1,8 +1,8 @@
-"""localtunnel.client.round_trip: what is worth a word about the way to the server."""
+"""localtunnel.client.sessions.round_trip: what is worth a word about the way to the server."""
 
 import pytest
 
-from localtunnel.client.round_trip import RoundTrip
+from localtunnel.client.sessions.round_trip import RoundTrip
 
 
 class Clock:

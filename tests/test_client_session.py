@@ -1,4 +1,4 @@
-"""localtunnel.client.session: one control connection of LTP/0.2, against a server made of sockets."""
+"""localtunnel.client.sessions.session: one control connection of LTP/0.2, against a server made of sockets."""
 
 from pathlib import Path
 
@@ -14,15 +14,15 @@ from harness import (
     wait_until,
 )
 
-from localtunnel.client import session as session_module
 from localtunnel.client.config import ClientConfig, Timeouts
-from localtunnel.client.known_servers import KnownServers
-from localtunnel.client.link import Link
-from localtunnel.client.opening import refusal
-from localtunnel.client.session import Session
-from localtunnel.client.trust import Trust
-from localtunnel.client.upstream import Upstream
-from localtunnel.client.visits import Visits
+from localtunnel.client.sessions import session as session_module
+from localtunnel.client.sessions.opening import refusal
+from localtunnel.client.sessions.session import Session
+from localtunnel.client.trust.known_servers import KnownServers
+from localtunnel.client.trust.link import Link
+from localtunnel.client.trust.trust import Trust
+from localtunnel.client.visits.upstream import Upstream
+from localtunnel.client.visits.visits import Visits
 from localtunnel.errors import (
     AuthFailed,
     ClientKicked,

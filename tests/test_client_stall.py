@@ -10,9 +10,9 @@ from harness.sockets import read_exactly
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localtunnel.client import session, stall
 from localtunnel.client.events import TunnelLost, TunnelOpened
-from localtunnel.client.stall import STALLED, TICK, Stall, boot_time
+from localtunnel.client.sessions import session, stall
+from localtunnel.client.sessions.stall import STALLED, TICK, Stall, boot_time
 
 
 class Clocks:

@@ -1,4 +1,4 @@
-"""localtunnel.client.trust: which server is the right one, in every order of what was given, known and shown."""
+"""localtunnel.client.trust.trust: which server is the right one, in every order of what was given, known and shown."""
 
 import functools
 import ssl
@@ -7,8 +7,8 @@ import pytest
 from harness.state import server_key
 
 from localtunnel import files
-from localtunnel.client.known_servers import KnownServers
-from localtunnel.client.trust import Trust
+from localtunnel.client.trust.known_servers import KnownServers
+from localtunnel.client.trust.trust import Trust
 from localtunnel.errors import CertificateUnknown, CertificateUntrusted, ConfigError, DowngradeRefused, KeyChanged
 from localtunnel.net.tls.keys import fingerprint, make_self_signed
 

@@ -1,4 +1,4 @@
-"""localtunnel.client.upstream: where the local server is, and which of its addresses answered."""
+"""localtunnel.client.visits.upstream: where the local server is, and which of its addresses answered."""
 
 import socket
 
@@ -7,7 +7,7 @@ import pytest
 from gevent.event import AsyncResult
 from harness import LOOPBACK, answer_hello, running_upstream, unused_port
 
-from localtunnel.client.upstream import Upstream
+from localtunnel.client.visits.upstream import Upstream
 from localtunnel.errors import Unreachable
 from localtunnel.net.address import parse_target
 

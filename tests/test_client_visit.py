@@ -1,4 +1,4 @@
-"""localtunnel.client.visit: one visitor on its way to the upstream, in LTP/0.2 and in LTP/0.3."""
+"""localtunnel.client.visits.visit: one visitor on its way to the upstream, in LTP/0.2 and in LTP/0.3."""
 
 import pytest
 from harness import (
@@ -16,8 +16,8 @@ from harness import (
     wait_until,
 )
 
-from localtunnel.client.upstream import Upstream
-from localtunnel.client.visit import Visit, failure_of
+from localtunnel.client.visits.upstream import Upstream
+from localtunnel.client.visits.visit import Visit, failure_of
 from localtunnel.errors import (
     ConnectionRefused,
     DeadlineExceeded,

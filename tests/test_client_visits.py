@@ -1,4 +1,4 @@
-"""localtunnel.client.visits and visit: a visitor on its way to the upstream, in both versions."""
+"""localtunnel.client.visits.visits and visit: a visitor on its way to the upstream, in both versions."""
 
 import gevent
 import pytest
@@ -18,8 +18,8 @@ from harness import (
 )
 
 from localtunnel.client.events import RequestFinished, UpstreamFailed, VisitorJoined
-from localtunnel.client.upstream import Upstream
-from localtunnel.client.visits import Visits
+from localtunnel.client.visits.upstream import Upstream
+from localtunnel.client.visits.visits import Visits
 from localtunnel.net import closing
 from localtunnel.net.address import Target
 from localtunnel.protocol.messages import Assignment

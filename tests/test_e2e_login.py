@@ -23,7 +23,7 @@ from harness import (
 from harness.link import Link
 from harness.tls import write_certificate
 
-from localtunnel.client.credentials import Credentials
+from localtunnel.client.trust.credentials import Credentials
 from localtunnel.protocol.token import parse
 
 pytestmark = pytest.mark.slow

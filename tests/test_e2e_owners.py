@@ -33,7 +33,7 @@ from harness.exchanges import HOST, OK, running_site
 from harness.v3 import Peer, ask, control_request, park, parked, proxy_request
 
 from localtunnel.client.events import TunnelLost, TunnelOpened
-from localtunnel.client.identity import KEY_FILE
+from localtunnel.client.trust.identity import KEY_FILE
 from localtunnel.errors import ClientReplaced, NameUnavailable
 from localtunnel.protocol import limits
 

@@ -26,7 +26,7 @@ from harness.state import own_directory, put_server_key
 from harness.tls import ManInTheMiddle, authority_of_this_machine, tls_connect, write_certificate
 
 from localtunnel.client.events import ServerNotice, ServerPinned, TunnelLost, TunnelOpened
-from localtunnel.client.known_servers import KnownServers
+from localtunnel.client.trust.known_servers import KnownServers
 from localtunnel.errors import CertificateUntrusted, ConfigError, DowngradeRefused, KeyChanged
 from localtunnel.net.tls.keys import fingerprint
 from localtunnel.server.clients import arrival

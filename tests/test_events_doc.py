@@ -10,8 +10,9 @@ import pytest
 
 from localtunnel import errors
 from localtunnel.cli.output import Json
-from localtunnel.client import events, requests
-from localtunnel.client.requests import MAX_PATH
+from localtunnel.client import events
+from localtunnel.client.visits import requests
+from localtunnel.client.visits.requests import MAX_PATH
 
 TEXT = (Path(__file__).parents[1] / "docs/events.md").read_text(encoding="utf-8")
 JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}

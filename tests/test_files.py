@@ -12,8 +12,8 @@ from harness import ROOT
 from harness.state import put_server_key
 
 from localtunnel import files
-from localtunnel.client.credentials import FILE as CREDENTIALS
-from localtunnel.client.identity import owner_key
+from localtunnel.client.trust.credentials import FILE as CREDENTIALS
+from localtunnel.client.trust.identity import owner_key
 from localtunnel.errors import ConfigError
 from localtunnel.protocol.token import Token
 
@@ -261,7 +261,7 @@ def test_a_read_only_file_system_is_said_to_be_one(data, command, has_key, what)
 def test_a_client_s_key_is_read_from_a_read_only_file_system(data):
     key = owner_key(data, "example.com")
     program = (
-        "import sys; from pathlib import Path; from localtunnel.client.identity import owner_key;"
+        "import sys; from pathlib import Path; from localtunnel.client.trust.identity import owner_key;"
         " print(owner_key(Path(sys.argv[1]), 'example.com'))"
     )
     done = on_read_only(data, sys.executable, "-c", program, str(data), cwd=ROOT)

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from msgspec.inspect import type_info
 
-from localtunnel.client import proxies
 from localtunnel.client import retry as client_retry
 from localtunnel.client.config import Timeouts as ClientTimeouts
+from localtunnel.client.sessions import proxies
 from localtunnel.errors import MessageError, upstream_error
 from localtunnel.protocol import codec, limits, messages, options, scram, stream, token
 from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, VERSIONS

@@ -20,9 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from protocol_pair import OTHER, Pair
 
 from localtunnel import ClientConfig
-from localtunnel.client.session import Session
-from localtunnel.client.upstream import Upstream
-from localtunnel.client.visits import Visits
+from localtunnel.client.sessions.session import Session
+from localtunnel.client.visits.upstream import Upstream
+from localtunnel.client.visits.visits import Visits
 from localtunnel.errors import ConnectionClosed, LocaltunnelError, ProtocolError, VisitorError
 from localtunnel.net import closing
 from localtunnel.net.address import parse_target

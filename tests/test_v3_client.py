@@ -40,8 +40,8 @@ NOWHERE = (LOOPBACK, 9)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Refill the pool at once, however often a connection of it has failed."""
-    monkeypatch.setattr("localtunnel.client.proxies.RETRY_FIRST", 0.001)
-    monkeypatch.setattr("localtunnel.client.proxies.RETRY_LONGEST", 0.002)
+    monkeypatch.setattr("localtunnel.client.sessions.proxies.RETRY_FIRST", 0.001)
+    monkeypatch.setattr("localtunnel.client.sessions.proxies.RETRY_LONGEST", 0.002)
 
 
 class Recorder:

@@ -35,8 +35,8 @@ CLIENT_TIMEOUTS = {"retry_first": 0.005, "retry_longest": 0.005, "reply": 0.3, "
 def small_pools(monkeypatch):
     """One parked connection a tunnel, which is opened again at once: the control connections are what is tested."""
     monkeypatch.setattr("localtunnel.server.tunnels.demand.FIRST_CONCURRENCY", 1)
-    monkeypatch.setattr("localtunnel.client.proxies.RETRY_FIRST", 0.005)
-    monkeypatch.setattr("localtunnel.client.proxies.RETRY_LONGEST", 0.01)
+    monkeypatch.setattr("localtunnel.client.sessions.proxies.RETRY_FIRST", 0.005)
+    monkeypatch.setattr("localtunnel.client.sessions.proxies.RETRY_LONGEST", 0.01)
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from harness import (
 from harness.link import Link
 from harness.v3 import RawBackend, assignment
 
-from localtunnel.client import stall
 from localtunnel.client.events import RoundTripMeasured, TunnelLost, TunnelOpened
+from localtunnel.client.sessions import stall
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -41,8 +41,8 @@ class Bed:
 def bed(monkeypatch):
     """Give sessions that clock, look at it often, and take any session for a healthy one, however short."""
     clock = Bed()
-    monkeypatch.setattr("localtunnel.client.session.Stall", lambda: stall.Stall(boottime=clock))
-    monkeypatch.setattr("localtunnel.client.session.TICK", 0.02)
+    monkeypatch.setattr("localtunnel.client.sessions.session.Stall", lambda: stall.Stall(boottime=clock))
+    monkeypatch.setattr("localtunnel.client.sessions.session.TICK", 0.02)
     monkeypatch.setattr("localtunnel.client.retry.HEALTHY", 0.0)
     return clock
 

@@ -215,7 +215,7 @@ def client_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> C
 
 def _last_login(config: ClientConfig, environ: Mapping[str, str]) -> str | None:
     """Return the server that ``lt-client login`` was last told of; it is never used without encryption."""
-    from localtunnel.client.credentials import Credentials
+    from localtunnel.client.trust.credentials import Credentials
 
     return Credentials(files.data_directory(config.data_dir, environ)).latest()
 

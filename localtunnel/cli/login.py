@@ -18,7 +18,7 @@ from localtunnel.protocol.token import Token
 
 if TYPE_CHECKING:
     from localtunnel.client.config import ClientConfig
-    from localtunnel.client.credentials import Credentials
+    from localtunnel.client.trust.credentials import Credentials
     from localtunnel.net.address import HostPort, ServerAddress
 
 USAGE = """\
@@ -122,7 +122,7 @@ def _is_backend_of(server: "ServerAddress", backend: "HostPort", config: "Client
 
 
 def _credentials(config: "ClientConfig") -> "Credentials":
-    from localtunnel.client.credentials import Credentials
+    from localtunnel.client.trust.credentials import Credentials
     from localtunnel.files import data_directory
 
     return Credentials(data_directory(config.data_dir, os.environ))

@@ -12,16 +12,16 @@ from localtunnel.client.config import ClientConfig
 from localtunnel.client.discovery import discover_backend
 from localtunnel.client.events import Event, TunnelLost, TunnelOpened
 from localtunnel.client.fallback import Fallback
-from localtunnel.client.identity import new_instance, owner_key, user_at_host
-from localtunnel.client.known_servers import KnownServers
-from localtunnel.client.link import Link
 from localtunnel.client.options import from_config
 from localtunnel.client.retry import Retry
-from localtunnel.client.round_trip import RoundTrip
-from localtunnel.client.session import Session
-from localtunnel.client.trust import Trust
-from localtunnel.client.upstream import Upstream
-from localtunnel.client.visits import Visits
+from localtunnel.client.sessions.round_trip import RoundTrip
+from localtunnel.client.sessions.session import Session
+from localtunnel.client.trust.identity import new_instance, owner_key, user_at_host
+from localtunnel.client.trust.known_servers import KnownServers
+from localtunnel.client.trust.link import Link
+from localtunnel.client.trust.trust import Trust
+from localtunnel.client.visits.upstream import Upstream
+from localtunnel.client.visits.visits import Visits
 from localtunnel.errors import (
     AuthError,
     AuthThrottled,

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from localtunnel.client.config import ClientConfig
 from localtunnel.client.events import Event, ServerNotice
-from localtunnel.client.link import Link
-from localtunnel.client.session import Session
+from localtunnel.client.sessions.session import Session
+from localtunnel.client.trust.link import Link
 from localtunnel.errors import ConnectionClosed, LocaltunnelError, NameUnavailable, NetworkError, VersionError
 from localtunnel.net.address import HostPort
 from localtunnel.net.channel import client_channel

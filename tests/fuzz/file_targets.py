@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from localtunnel.cli.config import client_config, server_config
-from localtunnel.client.credentials import Credentials
-from localtunnel.client.known_servers import KnownServers
+from localtunnel.client.trust.credentials import Credentials
+from localtunnel.client.trust.known_servers import KnownServers
 from localtunnel.errors import ConfigError
 from localtunnel.server.access import tokens
 from localtunnel.server.access.tokens import TokenStore

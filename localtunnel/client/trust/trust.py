@@ -7,7 +7,7 @@ was once verified by the authorities never gets away with a key, nor a pinned on
 
 import logging
 
-from localtunnel.client.known_servers import Known, KnownServers, Mode
+from localtunnel.client.trust.known_servers import Known, KnownServers, Mode
 from localtunnel.errors import CertificateUntrusted, ConfigError, DowngradeRefused, KeyChanged
 from localtunnel.net.tls.keys import fingerprint
 

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 
 from localtunnel.client.events import Event, UpstreamFailed, VisitorJoined, VisitorLeft
-from localtunnel.client.requests import RequestLog, RequestTap, error_of
-from localtunnel.client.upstream import Upstream
-from localtunnel.client.visit import Visit, failure_of
+from localtunnel.client.visits.requests import RequestLog, RequestTap, error_of
+from localtunnel.client.visits.upstream import Upstream
+from localtunnel.client.visits.visit import Visit, failure_of
 from localtunnel.errors import NetworkError
 from localtunnel.net.closing import Lingering
 from localtunnel.net.flow.half_closed import HalfClosed

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from localtunnel.client.trust import Trust
+from localtunnel.client.trust.trust import Trust
 from localtunnel.errors import CertificateUnknown, CertificateUntrusted
 from localtunnel.net.address import HostPort
 from localtunnel.net.deadline import Deadline

@@ -3,8 +3,8 @@
 import time
 from typing import Any, Protocol
 
-from localtunnel.client.requests import RequestTap
-from localtunnel.client.upstream import Upstream
+from localtunnel.client.visits.requests import RequestTap
+from localtunnel.client.visits.upstream import Upstream
 from localtunnel.errors import (
     ConnectionRefused,
     DeadlineExceeded,

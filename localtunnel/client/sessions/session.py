@@ -11,13 +11,13 @@ from greenlet import GreenletExit
 
 from localtunnel.client.config import ClientConfig
 from localtunnel.client.events import Event, RoundTripMeasured, ServerNotice, ServerPinned
-from localtunnel.client.link import Link
-from localtunnel.client.opening import Opening, refusal, say_goodbye
-from localtunnel.client.path import Change, Path
-from localtunnel.client.proxies import Proxies
-from localtunnel.client.round_trip import RoundTrip
-from localtunnel.client.stall import TICK, Stall
-from localtunnel.client.visits import Visits
+from localtunnel.client.sessions.opening import Opening, refusal, say_goodbye
+from localtunnel.client.sessions.path import Change, Path
+from localtunnel.client.sessions.proxies import Proxies
+from localtunnel.client.sessions.round_trip import RoundTrip
+from localtunnel.client.sessions.stall import TICK, Stall
+from localtunnel.client.trust.link import Link
+from localtunnel.client.visits.visits import Visits
 from localtunnel.errors import (
     ClientReplaced,
     ConnectionClosed,
