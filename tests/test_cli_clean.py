@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localtunnel import errors
-from localtunnel.cli import program, tunnels
+from localtunnel.cli import program
 from localtunnel.cli.clean import LINES, MAX_ERROR, MAX_SHOWN, clean, clean_lines, cleaned
+from localtunnel.cli.commands import tunnels
 from localtunnel.cli.log import JsonFormatter, TextFormatter
 from localtunnel.cli.output import Json, Piped, Quiet, Terminal
 from localtunnel.client import events

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from localtunnel.cli.config import MAX_FILE, client_config, server_config
+from localtunnel.cli.settings.config import MAX_FILE, client_config, server_config
 from localtunnel.client.config import ClientConfig
 from localtunnel.errors import ConfigError, LocaltunnelError, UsageError
 from localtunnel.server.certificates.own import Certificate
@@ -151,7 +151,7 @@ def test_the_servers_key_is_one_of_a_certificate(written):
 def test_only_a_range_of_ports_makes_the_settings_wait_for_gevent():
     """The client and every wrong setting would wait for it as well."""
     code = (
-        "import sys; from localtunnel.cli.config import client_config, server_config; "
+        "import sys; from localtunnel.cli.settings.config import client_config, server_config; "
         "client_config({'tcp': True, '<target>': '22'}, {}); server_config({'--tcp-ports': ''}, {}); "
         "print('gevent' in sys.modules); "
         "server_config({'--tcp-ports': '20000-20999'}, {})"

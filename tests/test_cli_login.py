@@ -13,7 +13,9 @@ from contextlib import suppress
 import pytest
 from harness import ROOT
 
-from localtunnel.cli import client, config, exit_codes, login
+from localtunnel.cli import client, exit_codes
+from localtunnel.cli.commands import login
+from localtunnel.cli.settings import config
 from localtunnel.client.trust.credentials import FILE, Credentials
 from localtunnel.errors import ConfigError
 from localtunnel.files import data_directory

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from localtunnel.cli.config import client_config, server_config
+from localtunnel.cli.settings.config import client_config, server_config
 from localtunnel.client.config import ClientConfig
 from localtunnel.server.config import ServerConfig
 

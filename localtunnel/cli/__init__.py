@@ -5,15 +5,16 @@ module         subject
 =============  ======================================================================================
 server.py      ``lt-server``
 client.py      ``lt-client``
+commands/      ``lt-client login``, ``lt-server tokens`` and the others that do one thing and end
+settings/      flag > environment > file > default, into one typed object
 usage.py       docopt, and readable messages where it gives none
 migrants.py    the options of other tunnels, each with ours
-config.py      flag > environment > file > default, into one typed object
-check.py       one mapping against the types of that object, in the words of TOML
 program.py     from an exception to a sentence on stderr and an exit code
 exit_codes.py  the exit codes
 log.py         the log on stderr
 output.py      what the client prints about its tunnel
 writer.py      lines to stdout and stderr that never make the tunnel wait
+clean.py       texts from elsewhere, made safe for a terminal
 =============  ======================================================================================
 
 ``--help`` has to be quick, so a module here imports the libraries and the other packages only where it needs them.

@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _command(argv: list[str]) -> int:
     if argv and argv[0] in FIRST_WORDS:
-        from localtunnel.cli import login
+        from localtunnel.cli.commands import login
 
         return login.command(argv)
     arguments = usage.parse(USAGE, argv, COMMANDS, first_words=FIRST_WORDS)
@@ -112,8 +112,9 @@ def _command(argv: list[str]) -> int:
         return exit_codes.CLEAN
     if arguments["--json"] and arguments["--quiet"]:
         raise UsageError("--json and --quiet exclude each other; give one of them.")
-    from localtunnel.cli import config, log
-    from localtunnel.cli.login import find_token
+    from localtunnel.cli import log
+    from localtunnel.cli.commands.login import find_token
+    from localtunnel.cli.settings import config
 
     settings = config.client_config(arguments, os.environ)
     token = find_token(settings, arguments, os.environ)
@@ -145,8 +146,8 @@ def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, q
     import logging
 
     from localtunnel.cli import log
-    from localtunnel.cli.amounts import how_many
-    from localtunnel.cli.login import find_shared_token
+    from localtunnel.cli.commands.login import find_shared_token
+    from localtunnel.cli.settings.amounts import how_many
     from localtunnel.cli.writer import LineWriter, Stream
     from localtunnel.client.app import Client
     from localtunnel.net.descriptors import raise_limit

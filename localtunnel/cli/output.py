@@ -22,8 +22,8 @@ from functools import lru_cache
 
 import msgspec
 
-from localtunnel.cli.amounts import show_duration, show_size
 from localtunnel.cli.clean import MAX_ERROR, MAX_SHOWN, clean, cleaned
+from localtunnel.cli.settings.amounts import show_duration, show_size
 from localtunnel.client.events import (
     Event,
     RequestFinished,

@@ -61,15 +61,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def _command(argv: list[str]) -> int:
     if argv[:1] == ["token"]:
-        from localtunnel.cli import tokens
+        from localtunnel.cli.commands import tokens
 
         return tokens.command(argv)
     if argv[:1] == ["fingerprint"]:
-        from localtunnel.cli import fingerprint
+        from localtunnel.cli.commands import fingerprint
 
         return fingerprint.command(argv)
     if argv[:1] == ["tunnels"]:
-        from localtunnel.cli import tunnels
+        from localtunnel.cli.commands import tunnels
 
         return tunnels.command(argv)
     arguments = usage.parse(USAGE, argv, first_words=FIRST_WORDS)
@@ -89,7 +89,8 @@ def _command(argv: list[str]) -> int:
 def _serve(arguments: Mapping[str, Any]) -> int:
     import logging
 
-    from localtunnel.cli import config, log
+    from localtunnel.cli import log
+    from localtunnel.cli.settings import config
 
     settings = config.server_config(arguments, os.environ)
     log.configure(settings.log_level, settings.log_format, os.environ)

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from localtunnel.cli.config import client_config, server_config
+from localtunnel.cli.settings.config import client_config, server_config
 from localtunnel.client.trust.credentials import Credentials
 from localtunnel.client.trust.known_servers import KnownServers
 from localtunnel.errors import ConfigError

@@ -55,7 +55,7 @@ def command(argv: list[str]) -> int:
     if arguments["--help"]:
         program.show(USAGE)
         return exit_codes.CLEAN
-    from localtunnel.cli.config import client_config
+    from localtunnel.cli.settings.config import client_config
 
     stored = _credentials(client_config({"--config": arguments["--config"]}, os.environ))
     server = arguments["<server>"]

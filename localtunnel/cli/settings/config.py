@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from localtunnel import files
-from localtunnel.cli import check
+from localtunnel.cli.settings import check
 from localtunnel.client.config import ClientConfig
 from localtunnel.errors import ConfigError, LocaltunnelError, NameInvalid, UsageError
 from localtunnel.http.options import values as option_values

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from localtunnel.cli import exit_codes, program, usage
-from localtunnel.cli.table import table
+from localtunnel.cli.commands.table import table
 from localtunnel.errors import AddressError, RemoteFailure, Unreachable, UsageError
 
 USAGE = """\
@@ -49,7 +49,7 @@ def command(argv: list[str]) -> int:
         program.show(USAGE)
         return exit_codes.CLEAN
     # These bring gevent with them, which ``--help`` and a wrong line need not wait for.
-    from localtunnel.cli.config import server_config
+    from localtunnel.cli.settings.config import server_config
     from localtunnel.files import data_directory
 
     config = server_config(arguments, os.environ)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from localtunnel.cli import exit_codes, program, usage
-from localtunnel.cli.amounts import how_many, parse_moment, parse_rate, show_moment
-from localtunnel.cli.table import table
+from localtunnel.cli.commands.table import table
+from localtunnel.cli.settings.amounts import how_many, parse_moment, parse_rate, show_moment
 from localtunnel.errors import ConfigError, LocaltunnelError, UsageError
 from localtunnel.files import data_directory
 from localtunnel.protocol import names
@@ -72,7 +72,7 @@ def command(argv: list[str]) -> int:
     if arguments["--help"]:
         program.show(USAGE)
         return exit_codes.CLEAN
-    from localtunnel.cli.config import server_config
+    from localtunnel.cli.settings.config import server_config
 
     config = server_config(arguments, os.environ)
     directory = data_directory(config.data_dir, os.environ)

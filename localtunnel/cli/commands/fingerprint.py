@@ -31,7 +31,7 @@ def command(argv: list[str]) -> int:
     if arguments["--help"]:
         program.show(USAGE)
         return exit_codes.CLEAN
-    from localtunnel.cli import config
+    from localtunnel.cli.settings import config
     from localtunnel.server.certificates.own import fingerprint
 
     program.show(fingerprint(config.server_config(arguments, os.environ)))

@@ -1,0 +1,5 @@
+"""Commands that do one thing and end: login, tokens, tunnels and fingerprint.
+
+Each has its docopt text and a ``main``. None of them runs a server or a client; ``table``
+is how they print rows.
+"""
