@@ -6,7 +6,6 @@ from typing import Any
 
 from localtunnel.errors import LocaltunnelError
 from localtunnel.net.channel import Channel, client_channel, server_channel
-from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.messages import (
     ASSIGNED,
     PING,
@@ -29,6 +28,7 @@ from localtunnel.protocol.messages import (
     Replaced,
 )
 from localtunnel.protocol.states import TABLES, State
+from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
 
 SESSION = "0123456789abcdef0123456789abcdef"
 CONTROL = ControlRequest("demo", "c", instance="i")

@@ -26,8 +26,8 @@ from localtunnel.cli.output import Json, Piped, Quiet, Terminal
 from localtunnel.client import events
 from localtunnel.client.sessions.opening import _REFUSALS
 from localtunnel.protocol import messages
-from localtunnel.protocol.codec import encode
 from localtunnel.protocol.messages import FromClient, FromServer
+from localtunnel.protocol.wire.codec import encode
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x1b[31mred\x1b[0m\x9b1mbold\r\u202egnp\u2028\x00end"
 FORGED = "URL     http://forged.example"

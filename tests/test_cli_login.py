@@ -19,7 +19,7 @@ from localtunnel.cli.settings import config
 from localtunnel.client.trust.credentials import FILE, Credentials
 from localtunnel.errors import ConfigError
 from localtunnel.files import data_directory
-from localtunnel.protocol.token import Token
+from localtunnel.protocol.login.token import Token
 
 FINGERPRINT = "SHA256:" + base64.b64encode(hashlib.sha256(b"key").digest()).decode().rstrip("=")
 STORED, OTHER, THIRD, FOURTH = (Token(letter * 8, letter * 26, FINGERPRINT) for letter in "abcd")

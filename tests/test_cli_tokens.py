@@ -9,7 +9,7 @@ from localtunnel.cli import exit_codes, server
 from localtunnel.cli.settings.amounts import parse_moment, parse_rate, show_moment
 from localtunnel.errors import ConfigError
 from localtunnel.files import data_directory
-from localtunnel.protocol.token import parse
+from localtunnel.protocol.login.token import parse
 from localtunnel.server.access import tokens
 
 USAGE = "Usage:\n  lt-server token create "

@@ -13,9 +13,9 @@ from localtunnel import errors
 from localtunnel.cli.exit_codes import exit_code
 from localtunnel.client.events import TunnelLost, TunnelOpened
 from localtunnel.net.tls.keys import end_point
-from localtunnel.protocol import scram
-from localtunnel.protocol.scram import ServerLogin
-from localtunnel.protocol.token import Token
+from localtunnel.protocol.login import scram
+from localtunnel.protocol.login.scram import ServerLogin
+from localtunnel.protocol.login.token import Token
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

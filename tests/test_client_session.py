@@ -40,8 +40,8 @@ from localtunnel.errors import (
 from localtunnel.net import closing
 from localtunnel.net.address import HostPort, parse_target
 from localtunnel.protocol import limits
-from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import ControlReply, ControlRequest, ErrorReply
+from localtunnel.protocol.wire.framing import LTP_0_2
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -24,7 +24,7 @@ from harness.link import Link
 from harness.tls import write_certificate
 
 from localtunnel.client.trust.credentials import Credentials
-from localtunnel.protocol.token import parse
+from localtunnel.protocol.login.token import parse
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from harness import (
 )
 from harness.state import put_server_key
 
-from localtunnel.protocol.token import Token, parse
+from localtunnel.protocol.login.token import Token, parse
 
 pytestmark = pytest.mark.slow
 

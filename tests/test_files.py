@@ -15,7 +15,7 @@ from localtunnel import files
 from localtunnel.client.trust.credentials import FILE as CREDENTIALS
 from localtunnel.client.trust.identity import owner_key
 from localtunnel.errors import ConfigError
-from localtunnel.protocol.token import Token
+from localtunnel.protocol.login.token import Token
 
 
 def mode(path):

@@ -4,8 +4,8 @@ import pytest
 from fuzz import protocol_targets
 from fuzz.targets import TARGETS
 
-from localtunnel.protocol import codec
-from localtunnel.protocol.scram import ServerLogin
+from localtunnel.protocol.login.scram import ServerLogin
+from localtunnel.protocol.wire import codec
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -31,11 +31,13 @@ from localtunnel.http.pages.accept import choose
 from localtunnel.http.pages.document import Document, Hint
 from localtunnel.http.pages.warning import KEY_BYTES, PATH, WarningPage
 from localtunnel.networks import Networks
-from localtunnel.protocol import codec, names, options, scram, token
-from localtunnel.protocol.framing import VERSIONS, Decoder
+from localtunnel.protocol import names, options
+from localtunnel.protocol.login import scram, token
 from localtunnel.protocol.messages import ControlRequest
 from localtunnel.protocol.reserved import Reserved
-from localtunnel.protocol.stream import Unchunker, chunked
+from localtunnel.protocol.wire import codec
+from localtunnel.protocol.wire.framing import VERSIONS, Decoder
+from localtunnel.protocol.wire.stream import Unchunker, chunked
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 

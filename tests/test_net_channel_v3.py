@@ -9,8 +9,8 @@ from localtunnel.errors import FrameError, MessageError
 from localtunnel.net.channel import assigned_channel, client_channel, server_channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.protocol import limits, messages
-from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.messages import Assignment, ControlReply, ControlRequest, Failed, Got, ProxyRequest, Ready
+from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

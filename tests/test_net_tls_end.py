@@ -20,7 +20,7 @@ from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.flow.relay import Relay
 from localtunnel.net.tls import context as tls
 from localtunnel.net.tls.stream_end import TlsEnd, begin_stream, stream_end, to_stream
-from localtunnel.protocol.stream import END, Unchunker, chunked
+from localtunnel.protocol.wire.stream import END, Unchunker, chunked
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

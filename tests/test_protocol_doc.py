@@ -14,10 +14,12 @@ from localtunnel.client import retry as client_retry
 from localtunnel.client.config import Timeouts as ClientTimeouts
 from localtunnel.client.sessions import proxies
 from localtunnel.errors import MessageError, upstream_error
-from localtunnel.protocol import codec, limits, messages, options, scram, stream, token
-from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, VERSIONS
+from localtunnel.protocol import limits, messages, options
+from localtunnel.protocol.login import scram, token
 from localtunnel.protocol.messages import Message
 from localtunnel.protocol.states import TABLES, State
+from localtunnel.protocol.wire import codec, stream
+from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3, VERSIONS
 from localtunnel.server.tunnels import demand
 
 TEXT = (Path(__file__).parents[1] / "PROTOCOL.md").read_text(encoding="utf-8")

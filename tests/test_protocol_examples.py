@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from localtunnel.errors import MessageError, VersionError
-from localtunnel.protocol import codec, messages, options
-from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, VERSIONS, Decoder
+from localtunnel.protocol import messages, options
 from localtunnel.protocol.messages import Message
 from localtunnel.protocol.states import State, advance
-from localtunnel.protocol.stream import Unchunker
+from localtunnel.protocol.wire import codec
+from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3, VERSIONS, Decoder
+from localtunnel.protocol.wire.stream import Unchunker
 
 TEXT = (Path(__file__).parents[1] / "PROTOCOL.md").read_text(encoding="utf-8")
 SESSION = "c1f0a94be23d4d6f8a5b7e90126c3d58"

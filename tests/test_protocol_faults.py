@@ -8,7 +8,6 @@ import pytest
 from protocol_pair import ASSIGNMENT, CONTROL, ERROR, OTHER, PROXY, REPLY, Pair
 
 from localtunnel.errors import ConnectionClosed, MessageError, ProtocolError
-from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.messages import (
     ASSIGNED,
     PING,
@@ -24,6 +23,7 @@ from localtunnel.protocol.messages import (
     Replaced,
 )
 from localtunnel.protocol.states import State
+from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
 
 Walk = list[tuple[str, Message]]
 OPENING: Walk = [("client", CONTROL), ("server", REPLY), ("server", PING), ("client", PONG)]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from vector_items import frame, load, to_bytes
 
 from localtunnel.errors import FrameError, HeaderError, ProtocolError, VersionError
-from localtunnel.protocol.framing import LTP_0_2, VERSIONS, Decoder, check_depth, encode_frame
 from localtunnel.protocol.limits import MAX_DEPTH, MAX_HEARTBEAT, MAX_MESSAGE
+from localtunnel.protocol.wire.framing import LTP_0_2, VERSIONS, Decoder, check_depth, encode_frame
 
 ERRORS = {"frame": FrameError, "header": HeaderError, "version": VersionError}
 

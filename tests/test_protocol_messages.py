@@ -11,8 +11,6 @@ from vector_items import load, to_bytes
 
 from localtunnel.errors import FrameError, MessageError, ProtocolError, upstream_error
 from localtunnel.protocol import messages
-from localtunnel.protocol.codec import check_fields, decode_from_client, decode_from_server, encode
-from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, Decoder
 from localtunnel.protocol.limits import MAX_CLIENT_ID
 from localtunnel.protocol.messages import (
     Assigned,
@@ -35,6 +33,8 @@ from localtunnel.protocol.messages import (
     Release,
     Replaced,
 )
+from localtunnel.protocol.wire.codec import check_fields, decode_from_client, decode_from_server, encode
+from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3, Decoder
 
 TYPES: dict[str, type[msgspec.Struct]] = {
     "control_request": ControlRequest,

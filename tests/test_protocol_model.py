@@ -30,10 +30,10 @@ from localtunnel.net.channel import client_channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.protocol import limits
-from localtunnel.protocol.codec import encode
-from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.messages import Assignment, ControlRequest, Failed, Got, Ready
 from localtunnel.protocol.states import State
+from localtunnel.protocol.wire.codec import encode
+from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
 from localtunnel.server.tunnels.assigning import Assigning03
 from localtunnel.server.tunnels.join import Join
 from localtunnel.server.tunnels.pool import Pool

@@ -1,4 +1,4 @@
-"""localtunnel.protocol.scram: the vector of RFC 7677, both sides against each other, and what each refuses."""
+"""localtunnel.protocol.login.scram: the vector of RFC 7677, both sides against each other, and what each refuses."""
 
 import base64
 import hashlib
@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from vector_items import load
 
 from localtunnel.errors import AuthFailed, MessageError
-from localtunnel.protocol import scram
 from localtunnel.protocol.limits import MAX_SCRAM
-from localtunnel.protocol.scram import ClientLogin, ServerLogin, credentials, decoy
+from localtunnel.protocol.login import scram
+from localtunnel.protocol.login.scram import ClientLogin, ServerLogin, credentials, decoy
 
 SECRET = "3pxwfausv4goidx75vzcfjpvly"
 KEPT = credentials(SECRET, b"sixteen bytes ok")

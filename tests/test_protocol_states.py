@@ -5,7 +5,6 @@ import itertools
 import pytest
 
 from localtunnel.errors import MessageError
-from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, VERSIONS
 from localtunnel.protocol.messages import (
     ASSIGNED,
     PING,
@@ -28,6 +27,7 @@ from localtunnel.protocol.messages import (
     Replaced,
 )
 from localtunnel.protocol.states import TABLES, State, advance
+from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3, VERSIONS
 
 EXAMPLES: list[Message] = [
     ControlRequest("demo", "c"),

@@ -1,11 +1,11 @@
-"""localtunnel.protocol.stream: chunks with an end of their own, however they are cut."""
+"""localtunnel.protocol.wire.stream: chunks with an end of their own, however they are cut."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from localtunnel.errors import FrameError
-from localtunnel.protocol.stream import END, LENGTH_SIZE, MAX_CHUNK, RECORD_SIZE, Unchunker, chunked
+from localtunnel.protocol.wire.stream import END, LENGTH_SIZE, MAX_CHUNK, RECORD_SIZE, Unchunker, chunked
 
 CASES = [b"", b"a", b"visitor's bytes" * 9, bytes(MAX_CHUNK), bytes(MAX_CHUNK + 1), bytes(3 * MAX_CHUNK)]
 

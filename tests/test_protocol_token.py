@@ -1,4 +1,4 @@
-"""localtunnel.protocol.token: the word that a token is, and what is noticed of a bad copy."""
+"""localtunnel.protocol.login.token: the word that a token is, and what is noticed of a bad copy."""
 
 import base64
 import hashlib
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localtunnel.errors import ConfigError
-from localtunnel.protocol.token import ALPHABET, ID_LENGTH, SECRET_LENGTH, Token, base32, parse
+from localtunnel.protocol.login.token import ALPHABET, ID_LENGTH, SECRET_LENGTH, Token, base32, parse
 
 FINGERPRINT = "SHA256:" + base64.b64encode(hashlib.sha256(b"key").digest()).decode().rstrip("=")
 TOKEN = Token("u2fhw6eu", "3pxwfausv4goidx75vzcfjpvly", FINGERPRINT)

@@ -35,7 +35,7 @@ from harness import (
 from harness.tls import careless_context, tls_connect
 from harness.v3 import Peer, control_request, got, park, proxy_request, ready
 
-from localtunnel.protocol.stream import END, chunked
+from localtunnel.protocol.wire.stream import END, chunked
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -27,8 +27,8 @@ from harness.v3 import Peer, ask, control_request, got, park, ready
 
 from localtunnel.client.events import TunnelLost, TunnelOpened
 from localtunnel.errors import AuthFailed, AuthRequired, AuthThrottled, KeyChanged, NotAllowed, TokenExpired
-from localtunnel.protocol.scram import REFUSED, ClientLogin
-from localtunnel.protocol.token import Token
+from localtunnel.protocol.login.scram import REFUSED, ClientLogin
+from localtunnel.protocol.login.token import Token
 from localtunnel.server import app
 from localtunnel.server.access import auth
 from localtunnel.server.access.auth import FAILURE_INTERVAL, FREE_FAILURES, MAX_ADDRESSES, WORST_DEBT, Failures

@@ -4,7 +4,7 @@ import pytest
 from harness import wait_until
 
 from localtunnel.errors import NameUnavailable
-from localtunnel.protocol.framing import LTP_0_3
+from localtunnel.protocol.wire.framing import LTP_0_3
 from localtunnel.server.names.claims import Owner, Wish
 from localtunnel.server.names.registry import Registry
 from localtunnel.server.tunnels.demand import Shares

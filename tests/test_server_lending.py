@@ -15,7 +15,7 @@ from harness.peers import read_message
 from harness.tls import tls_connect
 from harness.v3 import end, got, ready
 
-from localtunnel.protocol.stream import END, chunked
+from localtunnel.protocol.wire.stream import END, chunked
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -10,8 +10,8 @@ import pytest
 from harness import wait_until
 
 from localtunnel.errors import LimitReached, NameUnavailable, StorageError
-from localtunnel.protocol.framing import LTP_0_3
 from localtunnel.protocol.reserved import Reserved
+from localtunnel.protocol.wire.framing import LTP_0_3
 from localtunnel.server.limits.quotas import Quota
 from localtunnel.server.names import leases
 from localtunnel.server.names.claims import Wish, owner_of_address, owner_of_key, owner_of_token

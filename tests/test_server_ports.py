@@ -7,7 +7,7 @@ import pytest
 from harness import LOOPBACK, unused_port
 
 from localtunnel.errors import ConfigError, PortRefused
-from localtunnel.protocol.framing import LTP_0_3
+from localtunnel.protocol.wire.framing import LTP_0_3
 from localtunnel.server.names.claims import Owner
 from localtunnel.server.names.ports import Ports, parse_range
 from localtunnel.server.names.registry import Claim

@@ -3,7 +3,7 @@
 import pytest
 
 from localtunnel.errors import NameInvalid, NameUnavailable
-from localtunnel.protocol.framing import LTP_0_2
+from localtunnel.protocol.wire.framing import LTP_0_2
 from localtunnel.server.names.claims import Owner, Wish
 from localtunnel.server.names.registry import Registry
 from localtunnel.server.tunnels.demand import Shares

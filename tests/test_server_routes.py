@@ -5,8 +5,8 @@ from harness import request
 
 from localtunnel.errors import ClientOffline, TunnelNotFound
 from localtunnel.http.message.request import HeadReader, RequestHead
-from localtunnel.protocol.framing import LTP_0_3
 from localtunnel.protocol.messages import Kind
+from localtunnel.protocol.wire.framing import LTP_0_3
 from localtunnel.server.names.claims import Claim, Owner, Wish
 from localtunnel.server.names.registry import Registry
 from localtunnel.server.tunnels.demand import Shares

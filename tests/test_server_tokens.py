@@ -7,8 +7,8 @@ from contextlib import nullcontext
 import pytest
 
 from localtunnel.errors import AuthFailed, ConfigError, NotAllowed, TokenExpired
-from localtunnel.protocol import scram
-from localtunnel.protocol.token import parse
+from localtunnel.protocol.login import scram
+from localtunnel.protocol.login.token import parse
 from localtunnel.server.access import tokens
 from localtunnel.server.access.tokens import FILE, TokenStore
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from localtunnel.client.app import Client
     from localtunnel.client.config import ClientConfig
     from localtunnel.client.events import Event
-    from localtunnel.protocol.token import Token
+    from localtunnel.protocol.login.token import Token
 
 USAGE = """\
 lt-client: gives a local server a public address.

@@ -47,10 +47,10 @@ from localtunnel.net.deadline import Deadline
 from localtunnel.net.dial import literals
 from localtunnel.net.tls.keys import parse_fingerprint
 from localtunnel.protocol import names
-from localtunnel.protocol.framing import LTP_0_2
+from localtunnel.protocol.login.token import Token
 from localtunnel.protocol.messages import ControlReply, ControlRequest
 from localtunnel.protocol.options import to_wire
-from localtunnel.protocol.token import Token
+from localtunnel.protocol.wire.framing import LTP_0_2
 
 log = logging.getLogger("localtunnel.client")
 

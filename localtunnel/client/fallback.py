@@ -18,9 +18,9 @@ from localtunnel.errors import ConnectionClosed, LocaltunnelError, NameUnavailab
 from localtunnel.net.address import HostPort
 from localtunnel.net.channel import client_channel
 from localtunnel.net.deadline import Deadline
-from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.messages import ProxyRequest
 from localtunnel.protocol.options import Options
+from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
 
 log = logging.getLogger("localtunnel.client")
 

@@ -8,11 +8,12 @@ from localtunnel.errors import ConnectionClosed
 from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline, take_turn, wait_readable
 from localtunnel.net.sockets import Socket, translate
-from localtunnel.protocol import codec, limits, states
-from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, Decoder
+from localtunnel.protocol import limits, states
 from localtunnel.protocol.messages import ControlRequest, FromClient, FromServer, Message, ProxyRequest
 from localtunnel.protocol.pace import Pace
 from localtunnel.protocol.states import State
+from localtunnel.protocol.wire import codec
+from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3, Decoder
 
 READ_SIZE = 16 * 1024
 """Bytes of one read: the messages of an opening and the beginning of a stream, which all has to be looked at in one go.

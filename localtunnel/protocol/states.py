@@ -7,7 +7,6 @@ sent or received, and a message that the table does not have is refused with Mes
 import enum
 
 from localtunnel.errors import MessageError
-from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.messages import (
     Assigned,
     Assignment,
@@ -29,6 +28,7 @@ from localtunnel.protocol.messages import (
     Release,
     Replaced,
 )
+from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
 
 
 class State(enum.Enum):

@@ -13,9 +13,9 @@ from localtunnel.http.message.body import Body
 from localtunnel.http.message.request import HeadReader, RequestHead, parse_head, read_head
 from localtunnel.http.message.response import ResponseReader, parse_response, read_response
 from localtunnel.http.observer import MAX_HEAD, MAX_WAITING, Exchange, Observer
-from localtunnel.protocol import codec
 from localtunnel.protocol.limits import MAX_HEAD_FIELDS
 from localtunnel.protocol.messages import ControlRequest
+from localtunnel.protocol.wire import codec
 from localtunnel.server.clients.terms import settle
 from localtunnel.server.config import ServerConfig
 

@@ -5,8 +5,9 @@ import zlib
 
 from fuzz.pieces import arrivals
 from localtunnel.errors import AuthFailed, ConfigError, FrameError, ProtocolError
-from localtunnel.protocol import codec, limits, scram, states, token
-from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, Decoder
+from localtunnel.protocol import limits, states
+from localtunnel.protocol.login import scram, token
+from localtunnel.protocol.login.scram import ClientLogin, ServerLogin
 from localtunnel.protocol.messages import (
     ASSIGNED,
     Assignment,
@@ -17,9 +18,10 @@ from localtunnel.protocol.messages import (
     Message,
     ProxyRequest,
 )
-from localtunnel.protocol.scram import ClientLogin, ServerLogin
 from localtunnel.protocol.states import State
-from localtunnel.protocol.stream import LENGTH_SIZE, Unchunker, chunked
+from localtunnel.protocol.wire import codec
+from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3, Decoder
+from localtunnel.protocol.wire.stream import LENGTH_SIZE, Unchunker, chunked
 
 USER = "u2fhw6eu"
 SECRET = "3pxwfausv4goidx75vzcfjpvly"

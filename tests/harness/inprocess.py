@@ -14,7 +14,7 @@ from harness.state import own_directory, put_server_key
 from harness.waiting import CAP, at_most
 from localtunnel import Client, ClientConfig, Server, ServerConfig
 from localtunnel.client.events import Event, TunnelOpened
-from localtunnel.protocol.token import Token
+from localtunnel.protocol.login.token import Token
 
 
 @contextmanager

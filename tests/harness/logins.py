@@ -11,8 +11,8 @@ from harness.sockets import Address, connect
 from harness.state import server_key
 from harness.v3 import control_request
 from localtunnel.net.tls import keys
-from localtunnel.protocol.scram import ClientLogin
-from localtunnel.protocol.token import Token
+from localtunnel.protocol.login.scram import ClientLogin
+from localtunnel.protocol.login.token import Token
 from localtunnel.server.access import tokens
 
 NONCE = "n" * 24

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from localtunnel.cli import exit_codes, program, usage
 from localtunnel.errors import ConfigError, LocaltunnelError, TokenInvalid
 from localtunnel.files import text_of
-from localtunnel.protocol import token
-from localtunnel.protocol.token import Token
+from localtunnel.protocol.login import token
+from localtunnel.protocol.login.token import Token
 
 if TYPE_CHECKING:
     from localtunnel.client.config import ClientConfig

@@ -16,7 +16,7 @@ from localtunnel.cli.settings.amounts import how_many, parse_moment, parse_rate,
 from localtunnel.errors import ConfigError, LocaltunnelError, UsageError
 from localtunnel.files import data_directory
 from localtunnel.protocol import names
-from localtunnel.protocol.token import Token
+from localtunnel.protocol.login.token import Token
 from localtunnel.server.access import tokens
 from localtunnel.server.access.tokens import TokenRecord
 

@@ -32,7 +32,8 @@ from localtunnel.net.channel import Channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.tls.context import channel_binding, is_tls
 from localtunnel.protocol import messages, options
-from localtunnel.protocol.framing import LTP_0_2
+from localtunnel.protocol.login.scram import NONCE_SIZE, ClientLogin
+from localtunnel.protocol.login.token import Token
 from localtunnel.protocol.messages import (
     Challenge,
     ControlReply,
@@ -41,8 +42,7 @@ from localtunnel.protocol.messages import (
     FromServer,
     Proof,
 )
-from localtunnel.protocol.scram import NONCE_SIZE, ClientLogin
-from localtunnel.protocol.token import Token
+from localtunnel.protocol.wire.framing import LTP_0_2
 
 log = logging.getLogger("localtunnel.client")
 

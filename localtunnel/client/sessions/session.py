@@ -31,7 +31,7 @@ from localtunnel.net.dial import Address
 from localtunnel.net.heartbeat import keep_alive
 from localtunnel.net.sockets import Socket, pending_error
 from localtunnel.protocol import limits, messages
-from localtunnel.protocol.framing import LTP_0_2
+from localtunnel.protocol.login.token import Token
 from localtunnel.protocol.messages import (
     Assignment,
     Concurrency,
@@ -45,7 +45,7 @@ from localtunnel.protocol.messages import (
     ProxyRequest,
     Replaced,
 )
-from localtunnel.protocol.token import Token
+from localtunnel.protocol.wire.framing import LTP_0_2
 
 log = logging.getLogger("localtunnel.client")
 

@@ -10,8 +10,8 @@ import msgspec
 from localtunnel import files
 from localtunnel.errors import ConfigError
 from localtunnel.net.address import ServerAddress, parse_server
-from localtunnel.protocol import token
-from localtunnel.protocol.token import Token
+from localtunnel.protocol.login import token
+from localtunnel.protocol.login.token import Token
 
 FILE = "credentials.json"
 

@@ -12,7 +12,7 @@ from localtunnel.net.dial import Address, Dial, Dialler, Done, dial, resolve, wa
 from localtunnel.net.sockets import Socket
 from localtunnel.net.tls.connect import SecureDial
 from localtunnel.net.tls.context import Context, Ticket, certificate_of, client_context, is_tls, session_of
-from localtunnel.protocol.framing import LTP_0_2
+from localtunnel.protocol.wire.framing import LTP_0_2
 
 TICKET_AGE = 600.0
 """Seconds after which a fresh ticket is kept instead of the last one: a server forgets its keys when it is restarted,

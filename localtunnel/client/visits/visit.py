@@ -26,9 +26,9 @@ from localtunnel.net.flow.half_closed import HalfClosed
 from localtunnel.net.flow.relay import Relay
 from localtunnel.net.sockets import Socket
 from localtunnel.net.tls.stream_end import begin_stream, stream_end
-from localtunnel.protocol.codec import encode
 from localtunnel.protocol.messages import Assignment, Failed, Got, Ready
-from localtunnel.protocol.stream import Unchunker
+from localtunnel.protocol.wire.codec import encode
+from localtunnel.protocol.wire.stream import Unchunker
 
 
 class Watcher(Protocol):

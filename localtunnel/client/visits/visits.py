@@ -13,8 +13,8 @@ from localtunnel.net.closing import Lingering
 from localtunnel.net.flow.half_closed import HalfClosed
 from localtunnel.net.sockets import Socket
 from localtunnel.protocol import limits, messages
-from localtunnel.protocol.codec import encode
 from localtunnel.protocol.messages import Assignment, Failed
+from localtunnel.protocol.wire.codec import encode
 
 
 class Visits:

@@ -11,7 +11,7 @@ from localtunnel.net import closing
 from localtunnel.net.flow.ends import WRITE, End, SocketEnd
 from localtunnel.net.sockets import Socket, is_silent
 from localtunnel.net.tls.context import TlsSocket, is_tls
-from localtunnel.protocol.stream import END, LENGTH_SIZE, MAX_CHUNK, RECORD_SIZE, Unchunker, chunked
+from localtunnel.protocol.wire.stream import END, LENGTH_SIZE, MAX_CHUNK, RECORD_SIZE, Unchunker, chunked
 
 FEW_CHUNKS = 64
 """Chunks in one record: our side sends one in each, and 64 cost no more to read than 16 KiB without any."""

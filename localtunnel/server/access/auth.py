@@ -25,8 +25,8 @@ from localtunnel.net.channel import Channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.metered import Allowance
 from localtunnel.net.tls.context import channel_binding
+from localtunnel.protocol.login.scram import NONCE_SIZE, ServerLogin
 from localtunnel.protocol.messages import Challenge, ControlRequest, FromClient, Proof
-from localtunnel.protocol.scram import NONCE_SIZE, ServerLogin
 from localtunnel.server.access.tokens import TokenRecord, TokenStore
 from localtunnel.server.limits.quotas import network_of
 

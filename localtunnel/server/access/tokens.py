@@ -19,10 +19,10 @@ from msgspec import Meta, Struct
 
 from localtunnel import files
 from localtunnel.errors import AuthFailed, ConfigError, NotAllowed, TokenExpired
-from localtunnel.protocol import scram, token
+from localtunnel.protocol.login import scram, token
+from localtunnel.protocol.login.scram import Credentials
+from localtunnel.protocol.login.token import Token
 from localtunnel.protocol.messages import Kind
-from localtunnel.protocol.scram import Credentials
-from localtunnel.protocol.token import Token
 
 log = logging.getLogger("localtunnel.server")
 

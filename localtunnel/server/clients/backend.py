@@ -24,8 +24,8 @@ from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.sockets import Socket
 from localtunnel.net.tls.context import is_tls
 from localtunnel.protocol import messages
-from localtunnel.protocol.framing import LTP_0_2, LTP_0_3
 from localtunnel.protocol.messages import ControlRequest, FromClient, ProxyRequest
+from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
 from localtunnel.server.access.bans import Bans
 from localtunnel.server.certificates.own import Certificate
 from localtunnel.server.clients.arrival import Arrival

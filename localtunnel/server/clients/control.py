@@ -24,7 +24,6 @@ from localtunnel.net.closing import Lingering
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.heartbeat import keep_alive
 from localtunnel.protocol import limits, messages
-from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import (
     Concurrency,
     ControlReply,
@@ -37,6 +36,7 @@ from localtunnel.protocol.messages import (
     Release,
     Replaced,
 )
+from localtunnel.protocol.wire.framing import LTP_0_2
 from localtunnel.server.clients.opening import Opened, Openings
 from localtunnel.server.clients.strangers import Stranger
 from localtunnel.server.config import ServerConfig

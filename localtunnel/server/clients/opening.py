@@ -21,9 +21,9 @@ from localtunnel.errors import (
 from localtunnel.net.channel import Channel
 from localtunnel.net.tls.context import channel_binding, is_tls
 from localtunnel.protocol import limits
-from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import ControlRequest, FromClient
 from localtunnel.protocol.options import Options
+from localtunnel.protocol.wire.framing import LTP_0_2
 from localtunnel.server.access.auth import Gate, Grant
 from localtunnel.server.clients.strangers import Stranger
 from localtunnel.server.clients.terms import settle

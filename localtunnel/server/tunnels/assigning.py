@@ -30,8 +30,8 @@ from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.sockets import smoothed_round_trip
 from localtunnel.net.tls.stream_end import begin_stream, stream_end, to_stream
 from localtunnel.protocol import limits, messages
-from localtunnel.protocol.codec import encode
 from localtunnel.protocol.messages import ASSIGNED, Failed, FromClient, Got, Ready
+from localtunnel.protocol.wire.codec import encode
 from localtunnel.server.tunnels.join import Joining
 from localtunnel.server.tunnels.pool import Pool, Waiter
 

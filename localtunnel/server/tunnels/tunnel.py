@@ -10,8 +10,8 @@ from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.flow.metered import Allowance
 from localtunnel.net.listen import Listener
-from localtunnel.protocol.framing import LTP_0_2
 from localtunnel.protocol.messages import Kind
+from localtunnel.protocol.wire.framing import LTP_0_2
 from localtunnel.server.limits.quotas import Place
 from localtunnel.server.limits.rates import Bucket
 from localtunnel.server.limits.turns import Line

@@ -12,7 +12,6 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from localtunnel.errors import FrameError, MessageError
-from localtunnel.protocol.framing import LTP_0_2, LTP_0_3, check_depth, encode_frame
 from localtunnel.protocol.messages import (
     ASSIGNED,
     PING,
@@ -45,6 +44,7 @@ from localtunnel.protocol.messages import (
     Scram,
     Text,
 )
+from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3, check_depth, encode_frame
 
 
 class _ClientEnvelope(Struct):
