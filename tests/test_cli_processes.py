@@ -112,6 +112,26 @@ def test_json_tells_the_opening_and_the_failure(started, tunnel_server):
     assert err == f"lt-client: {failed['message']}\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((), exit_codes.USAGE, "No target: name the port or the address of the local server, as in lt-client 8080."),
+        (("--server=x:", "80"), exit_codes.USAGE, "--server: 'x:' is not a server's address"),
+        (("--config=/nowhere", "80"), exit_codes.CONFIG, "The settings file /nowhere cannot be read"),
+        (("--name=a_b", "80"), exit_codes.NAME_REFUSED, "The name 'a_b' is not a DNS label"),
+    ],
+)
+def test_json_tells_a_failure_before_anything_was_tried(started, arguments, code, message):
+    process = started("lt-client", "--json", *arguments)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    failed = json.loads(out)
+    assert (failed["event"], failed["exit_code"]) == ("failed", code)
+    assert failed["message"].startswith(message)
+    assert "Usage" not in failed["message"]
+    assert err.startswith(f"lt-client: {failed['message']}")
+
+
 def test_versions_of_both(started, tunnel_server):
     process = started("lt-client", "--version", f"--server={tunnel_server[1]}")
     out, err = process.communicate(timeout=20)

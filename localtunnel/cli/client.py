@@ -4,7 +4,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from localtunnel.cli import exit_codes, program, usage
@@ -113,18 +113,30 @@ def _command(argv: list[str]) -> int:
     if arguments["--json"] and arguments["--quiet"]:
         raise UsageError("--json and --quiet exclude each other; give one of them.")
     from localtunnel.cli import log
+
+    try:
+        settings, token = _settings(arguments)
+    except LocaltunnelError as error:
+        if arguments["--json"]:
+            _output_of_json(program.show)[1](error)
+        raise
+    level = "error" if arguments["--quiet"] and not arguments["--log-level"] else settings.log_level
+    log.configure(level, "text", os.environ)
+    return _tunnel(settings, token, as_json=arguments["--json"], quiet=arguments["--quiet"])
+
+
+def _settings(arguments: Mapping[str, Any]) -> tuple["ClientConfig", "Token | None"]:
+    """Return what the tunnel is to be, and the token for its server."""
     from localtunnel.cli.commands.login import find_token
     from localtunnel.cli.settings import config
 
     settings = config.client_config(arguments, os.environ)
     token = find_token(settings, arguments, os.environ)
-    level = "error" if arguments["--quiet"] and not arguments["--log-level"] else settings.log_level
-    log.configure(level, "text", os.environ)
     if settings.target == "":
         example = "lt-client tcp 22" if settings.kind == "tcp" else "lt-client 8080"
         sentence = f"No target: name the port or the address of the local server, as in {example}."
         raise usage.refusal(USAGE, sentence)
-    return _tunnel(settings, token, as_json=arguments["--json"], quiet=arguments["--quiet"])
+    return settings, token
 
 
 def _show_versions(server: str | None) -> None:
@@ -158,12 +170,12 @@ def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, q
         log.take_over_hub()
         before, now = raise_limit()
         logging.getLogger("localtunnel.client").debug("descriptors", extra={"limit": now, "before": before})
-        client = Client(settings, report, token, find_shared_token(settings))
-        # A tunnel whose URL nobody has seen is of no use. One that was seen goes on when a disk fills up later.
-        out.on_useless = _stopper(client)
-        # What is loaded now stays: the cyclic collector need not look at it again.
-        gc.freeze()
         try:
+            client = Client(settings, report, token, find_shared_token(settings))
+            # A tunnel whose URL nobody has seen is of no use. One that was seen goes on when a disk fills up later.
+            out.on_useless = _stopper(client)
+            # What is loaded now stays: the cyclic collector need not look at it again.
+            gc.freeze()
             number = _until_signal(client)
         except LocaltunnelError as error:
             failed(error)
@@ -176,6 +188,18 @@ def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, q
         if writer.dropped:
             dropped = how_many(writer.dropped, "line")
             program.say(f"lt-client: {dropped} of output had to be dropped, because nothing read the output in time.")
+
+
+def _output_of_json(put: Callable[[str], None]) -> tuple[_Report, _Failed]:
+    from localtunnel.cli import output
+
+    json = output.Json(put)
+
+    def failed(error: LocaltunnelError) -> None:
+        # The usage that follows the sentence of some errors is for people.
+        json.failed(error.code, str(error).partition("\n\n")[0], exit_codes.exit_code(error))
+
+    return json, failed
 
 
 def _output(writer: Any, out: Any, *, as_json: bool, quiet: bool) -> tuple[_Report, _Failed]:
@@ -192,8 +216,7 @@ def _output(writer: Any, out: Any, *, as_json: bool, quiet: bool) -> tuple[_Repo
         writer.put(err, line)
 
     if as_json:
-        json = output.Json(put)
-        return json, lambda error: json.failed(error.code, str(error), exit_codes.exit_code(error))
+        return _output_of_json(put)
     if quiet:
         return output.Quiet(put), _nothing
     if sys.stdout is not None and sys.stdout.isatty():

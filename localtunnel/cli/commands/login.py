@@ -87,7 +87,7 @@ def find_token(config: "ClientConfig", arguments: Mapping[str, Any], environ: Ma
     if found is not None and config.insecure:
         raise ConfigError(
             f"There is a token for {config.server}, and a token is never used without encryption. Leave --insecure out,"
-            " or run lt-client logout first."
+            f" or take the token away: it comes from LT_TOKEN, a token file, or lt-client login {config.server}."
         )
     return found
 
