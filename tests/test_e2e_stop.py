@@ -70,6 +70,14 @@ def running_download(grace: float) -> Iterator[tuple[ServerProcess, socket.socke
             yield server, visitor, download
 
 
+@pytest.fixture(autouse=True)
+def hangups_end_programs() -> Iterator[None]:
+    """Let the programs be ended by SIGHUP, also where whoever runs the tests has said ``nohup``: that is inherited."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def is_refused(address: Address) -> bool:
     try:
         connect(address).close()

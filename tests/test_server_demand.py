@@ -190,6 +190,23 @@ def test_what_came_since_the_burst_counts() -> None:
     assert grown * 3 // 4 < tunnel.size < grown
 
 
+def test_a_shortage_of_descriptors_shrinks_every_pool_each_time_down_to_where_it_began() -> None:
+    shares = Shares(CEILING, TOTAL_CONCURRENCY)
+    tunnels = [Tunnel(shares) for _ in range(3)]
+    for tunnel in tunnels[:2]:
+        tunnel.burst(100)
+    sizes = [tunnel.size for tunnel in tunnels]
+    shares.ease()
+    eased = [tunnel.size for tunnel in tunnels]
+    assert [new < old for new, old in zip(eased, sizes, strict=True)] == [True, True, False]
+    for _ in range(20):
+        shares.ease()
+    assert [tunnel.size for tunnel in tunnels] == [FIRST_CONCURRENCY] * 3
+    assert len(shares.calm) == 0
+    for tunnel in tunnels:
+        tunnel.demand.close()
+
+
 def test_the_time_is_up_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody has to look: one timer serves all pools, and is gone with the last of them."""
     monkeypatch.setattr(demand, "DECAY_AFTER", 0.02)

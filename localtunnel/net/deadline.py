@@ -3,7 +3,7 @@
 import socket
 import time
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from types import MethodType
 from typing import Any, Generic, TypeVar
 
@@ -62,6 +62,10 @@ class Expiry(Generic[Item]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield what is there, which may change meanwhile."""
+        return iter(list(self._items))
 
     def add(self, item: Item) -> None:
         """Let ``item`` live from now on, which begins anew for one that is there."""

@@ -16,6 +16,7 @@ from localtunnel.net.address import Bind, PublicUrl, parse_bind, parse_public
 from localtunnel.net.closing import Lingering
 from localtunnel.net.descriptors import Share
 from localtunnel.net.flow.half_closed import HalfClosed
+from localtunnel.net.flow.hangups import HangUps
 from localtunnel.net.listen import Accept, Listener, listen
 from localtunnel.networks import Networks
 from localtunnel.protocol.reserved import Reserved
@@ -62,6 +63,7 @@ class Server:
         self._half_closed = HalfClosed(config.timeouts.half_closed)
         self._joins = Joins(self._half_closed)
         self._lingering = Lingering()
+        self._hang_ups = HangUps()
         ids = itertools.count(1)
         loopback = config.domain == "localhost"
         frontend_host = parse_bind(config.frontend).host
@@ -121,6 +123,7 @@ class Server:
         self.tokens.load()
         self._store.open()
         try:
+            self._hang_ups.open()
             self._bans.load()
             self.registry.restore(self._config.timeouts.lease, self._ports.inherit)
             self._admin.start()
@@ -202,7 +205,7 @@ class Server:
         if config.edge == "join":
             return PlainEdge(config, routes, admission, ids, self._lingering)
         proto = self._public.scheme if self._public else "http"
-        return Edge(config, routes, admission, ids, proto, self._lingering)
+        return Edge(config, routes, admission, ids, proto, self._lingering, self._hang_ups)
 
     def _on_signal(self, number: int) -> None:
         if self._stopping.is_set() and not signals.is_hangup(number):
@@ -223,11 +226,18 @@ class Server:
         return listen(bind, loopback=self._config.domain == "localhost", accept=accept, what=what, share=share)
 
     def _give_way(self) -> bool:
-        """Close a connection that is not in use, where descriptors are short; say whether there was one."""
-        return self._lingering.end_oldest() or self._admission.give_way()
+        """Close a connection that is not in use, where descriptors are short; say whether there was one.
+
+        Where there is none, have clients park fewer, which frees some in a moment.
+        """
+        if self._lingering.end_oldest() or self._admission.give_way():
+            return True
+        self._openings.ease_pools()
+        return False
 
     def _forget(self) -> None:
         """Let go of the data directory, in which everything is written by then. Blocks; may be called twice."""
+        self._hang_ups.close()
         self._admin.stop()
         self.registry.close()
         self._store.close()

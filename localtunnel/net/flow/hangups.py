@@ -22,7 +22,11 @@ _IS_THERE = hasattr(select, "epoll")
 
 
 class HangUps:
-    """The connections of one owner that are listened to. Nothing is left open while there are none."""
+    """The connections of one server that are listened to.
+
+    Its own descriptor is opened before any of theirs: a visitor whose end went unnoticed
+    while descriptors are short would keep one, and the shortage would last.
+    """
 
     def __init__(self) -> None:
         self._gone: dict[int, Callable[[], None]] = {}
@@ -32,19 +36,32 @@ class HangUps:
     def __len__(self) -> int:
         return len(self._gone)
 
+    def open(self) -> None:
+        """Begin, before the first ``listen``; ``close`` ends it. Raises OSError where no descriptor is left."""
+        if _IS_THERE:
+            self._poll = select.epoll()
+            self._watcher = gevent.get_hub().loop.io(self._poll.fileno(), READ)
+            self._watcher.start(self._ready)
+
+    def close(self) -> None:
+        """Listen to none any more. Idempotent."""
+        self._gone.clear()
+        if self._poll is not None:
+            self._watcher.close()
+            self._poll.close()
+            self._poll = self._watcher = None
+
     def listen(self, sock: socket.socket, gone: Callable[[], None]) -> None:
         """Call ``gone()`` once, from the hub, when ``sock`` is reset or has failed; its owner calls ``forget`` first,
-        when it closes ``sock`` or listens no more. While descriptors are short, it may go unnoticed.
+        when it closes ``sock`` or listens no more.
         """
-        if not _IS_THERE:
+        if self._poll is None:
             return
         try:
-            if self._poll is None:
-                self._open()
             self._poll.register(sock, 0)
         except OSError:
-            # No more is lost than on other systems, and the caller has others to look after.
-            self._close_unused()
+            # The kernel is out of memory, or at its limit of such registrations (epoll(7)). No more is lost than on
+            # other systems, and the caller has others to look after.
             return
         self._gone[sock.fileno()] = gone
 
@@ -60,18 +77,6 @@ class HangUps:
             self._unregister(descriptor)
             gone()
 
-    def _open(self) -> None:
-        self._poll = select.epoll()
-        self._watcher = gevent.get_hub().loop.io(self._poll.fileno(), READ)
-        self._watcher.start(self._ready)
-
     def _unregister(self, descriptor: int) -> None:
         with contextlib.suppress(OSError):
             self._poll.unregister(descriptor)
-        self._close_unused()
-
-    def _close_unused(self) -> None:
-        if self._poll is not None and not self._gone:
-            self._watcher.close()
-            self._poll.close()
-            self._poll = self._watcher = None

@@ -131,6 +131,10 @@ class Openings:
             self._registry.release(claim)
         log.info("tunnel closed", extra={"tunnel": tunnel.name, "reason": tunnel.ended})
 
+    def ease_pools(self) -> None:
+        """Have clients park fewer connections, where those are more than at first: descriptors are short."""
+        self._shares.ease()
+
     def review(self) -> None:
         """Hold every open tunnel against what its token covers by now; to be called every few seconds."""
         held: Counter[str] = Counter()

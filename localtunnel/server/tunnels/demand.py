@@ -1,9 +1,13 @@
 """How large a pool an LTP/0.3 tunnel needs: a rule that follows the bursts of its visitors.
 
-The rule. Visitors are counted in windows of one second. When a window has more of them than the pool's size, the pool
-grows at once to that many and a quarter more: the next burst of that size finds everybody a connection. When no window
-within DECAY_AFTER seconds came near, it shrinks by a quarter, but never below what the last windows needed. A tunnel's
-share is bounded by ``ceiling``, and all shares together by the server's total.
+The rule. Visitors are counted in windows of one second. When a window has more of them
+than the pool's size, the pool grows at once to that many and a quarter more: the next
+burst of that size finds everybody a connection. When no window within DECAY_AFTER seconds
+came near, it shrinks by a quarter, but never below what the last windows needed. A
+tunnel's share is bounded by ``ceiling``, and all shares together by the server's total.
+
+While the server is short of descriptors, pools shrink each time that it has looked for one
+in vain: what is parked would keep visitors out.
 """
 
 import time
@@ -54,6 +58,13 @@ class Shares:
         """Return how large the pool of ``size`` may become."""
         return min(self.largest, size + max(0, self._left))
 
+    def ease(self) -> None:
+        """Have every pool that is larger than at first shrink as if it had been calm: descriptors are short."""
+        for demand in self.calm:
+            demand.shrink()
+            if demand.size <= FIRST_CONCURRENCY:
+                self.calm.discard(demand)
+
     def change(self, difference: int) -> None:
         """Count ``difference`` more connections asked for, or fewer."""
         self._left -= difference
@@ -95,9 +106,13 @@ class Demand:
         if now - self._calm_since < DECAY_AFTER:
             return
         self._calm_since = now
+        self.shrink()
+        self._await_calm()
+
+    def shrink(self) -> None:
+        """Shrink by a quarter, but not below what the last windows needed."""
         peak, self._peak = self._peak, 0
         self._resize(next_size(self.size, peak, self._shares.ceiling(self.size), decay=True))
-        self._await_calm()
 
     def close(self) -> None:
         """Give the share back. May be called twice."""

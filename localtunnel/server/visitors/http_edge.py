@@ -46,10 +46,11 @@ class Edge:
         ids: "itertools.count[int]",
         proto: str,
         lingering: Lingering,
+        hang_ups: HangUps,
     ) -> None:
         self.max_head = config.limits.head_bytes
         self.lingering = lingering
-        self.hang_ups = HangUps()
+        self.hang_ups = hang_ups
         self.waiting: Expiry[Exchange] = Expiry(LISTEN_AFTER, Exchange.listen)
         """Those that have no proxy connection yet, so that nobody reads from their visitors."""
         self.connections: set[Connection] = set()
