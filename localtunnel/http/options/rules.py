@@ -85,7 +85,7 @@ class Rules:
         if not values:
             raise Unauthorized("This tunnel asks for a user name and a password.")
         if len(values) > 1 or not self._credentials.match(values[0]):
-            raise Unauthorized("The user name or the password is not the one that this tunnel asks for.")
+            raise Unauthorized("The user name or the password is wrong.")
 
     def check_address(self, address: str) -> None:
         """Raise Forbidden unless the visitor's ``address``, without a port, is one that the tunnel lets in."""
