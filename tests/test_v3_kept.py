@@ -248,6 +248,18 @@ def test_the_rules_of_the_new_tunnel_hold(site_0_3: Site) -> None:
     assert visitor.message().status == 401
 
 
+def test_a_tunnel_that_takes_over_the_host_of_another_gets_who_waits_for_that() -> None:
+    host = "www.example.org"
+    with running_site("0.3", {"domain": host}, custom_hosts=[host]) as site:
+        visitor, stranded = site.visit(request(host, "/again")), site.visit(GET)
+        wait_until(lambda: "waiting=2" in repr(site.demo.tunnel))
+        other = Tunnel(site.server, "0.3", "other", domain=host)
+        site.tunnels.append(other)
+        with at_most(SOON, "the answers"):
+            answer(other.joined(other.peer.park()), visitor)
+            assert parse_response(stranded.rest()).status == 503
+
+
 FOR_GOOD = {
     "its client has said goodbye": lambda site: site.demo.peer.control.sendall(frame({"release": True})),
     "its client has lost the right to it": lambda site: site.demo.tunnel.revoke(AuthFailed("Revoked.")),

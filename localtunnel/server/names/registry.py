@@ -223,8 +223,7 @@ class Registry:
             if resume and holder.is_session(resume) and holder.encrypted == claim.encrypted:
                 claim.adopt(resume)
             claim.port, holder.port = holder.port, None
-        if holder.name == claim.name:
-            claim.succession.before = holder.succession
+        claim.succession.follow(holder.succession)
         if self._forget(holder) and not (holder.name == claim.name and claim.owner.kept):
             self._drop(holder)
         if holder.tunnel is not None:

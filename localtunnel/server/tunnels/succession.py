@@ -16,21 +16,26 @@ class Succession:
     """What comes after one tunnel. It is settled once: its name has the next tunnel, or is not kept for one.
 
     Each claim has one, and those that follow one another are a chain: a claim may go
-    on to the next without ever having had a tunnel.
+    on to the next without ever having had a tunnel. Where a tunnel takes over the host
+    of another name, it follows two.
     """
 
-    __slots__ = ("_settled", "_waiting", "before")
+    __slots__ = ("_before", "_settled", "_waiting")
 
     def __init__(self) -> None:
-        self.before: Succession | None = None
-        """That of the claim which this one's claim has followed, until it is settled."""
+        self._before: list[Succession] = []
+        """Those of the claims which this one's claim has followed, until they are settled."""
         self._settled = False
         self._waiting: dict[Waiting, None] = {}
 
+    def follow(self, before: "Succession") -> None:
+        """Settle ``before`` when this one's claim has a tunnel, or has come to nothing."""
+        self._before.append(before)
+
     def opened(self) -> None:
         """The claim has a tunnel now: those who wait since the one before can go on."""
-        before, self.before = self.before, None
-        if before is not None:
+        followed, self._before = self._before, []
+        for before in followed:
             before.settle()
 
     def settle(self) -> None:
