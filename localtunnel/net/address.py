@@ -125,6 +125,8 @@ def parse_backend(text: int | str, default_host: str) -> HostPort:
 def parse_target(text: int | str) -> Target:
     """Return the upstream; a port alone and ``localhost`` mean both loopback addresses. Raises ``AddressError``."""
     fault = _Fault(text, "a target", "PORT, HOST:PORT, [IPV6]:PORT or http://HOST:PORT")
+    if isinstance(text, str) and text.lower().startswith("https://"):
+        raise fault.because("the local server is spoken to in plain HTTP, so give a port where it does without TLS")
     authority = text if isinstance(text, int) else _scheme_of(text, fault, ("http",))[1]
     is_url = authority != text
     host, port = _split(authority, fault, lone_word_is_port=not is_url)
