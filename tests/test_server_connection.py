@@ -191,7 +191,7 @@ def test_an_idle_connection_is_closed_and_not_before() -> None:
         visitor.message()
         with at_most(3.0):
             assert visitor.rest() == b""
-        assert len(site.edge.idle) == len(site.edge.heads) == 0
+        assert len(site.edge.connections.idle) == len(site.edge.connections.heads) == 0
 
 
 @pytest.mark.parametrize("begun", [b"G", GET[:-1]])

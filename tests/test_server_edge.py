@@ -15,7 +15,7 @@ from harness.web import Response
 
 from localtunnel.net.flow.pump import FIRST_PIECE
 from localtunnel.server.limits import turns
-from localtunnel.server.visitors import http_edge
+from localtunnel.server.visitors import connection
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -198,7 +198,7 @@ def test_an_answer_of_the_servers_own_to_head_has_no_body(site: Site) -> None:
 def test_a_request_that_is_held_back_for_its_tunnels_rate_is_served_later(
     listen_after: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_edge, "LISTEN_AFTER", listen_after)
+    monkeypatch.setattr(connection, "LISTEN_AFTER", listen_after)
     with running_site("0.3", limits={"tunnel_request_rate": 5.0}) as site:
         visitor, upstream = site.join(GET * 30)
         with at_most(4.0):
@@ -207,8 +207,8 @@ def test_a_request_that_is_held_back_for_its_tunnels_rate_is_served_later(
                 upstream.send(OK)
                 assert visitor.message().body == b"ok"
         # None of them waits any more, or is listened to.
-        assert len(site.edge.waiting) == 0
-        assert len(site.edge.hang_ups) == 0
+        assert len(site.edge.connections.waiting) == 0
+        assert len(site.edge.connections.hang_ups) == 0
 
 
 def test_a_visitor_that_leaves_while_it_is_held_back_leaves_nothing() -> None:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from gevent.event import Event
 
@@ -12,9 +11,7 @@ from localtunnel.net.flow.half_closed import HalfClosed
 from localtunnel.net.flow.metered import Allowance, MeteredEnd
 from localtunnel.net.flow.relay import Relay
 from localtunnel.protocol.messages import Assignment
-
-if TYPE_CHECKING:
-    from localtunnel.server.tunnels.kept import Carrier, Carriers
+from localtunnel.server.tunnels.kept import Carrier, Carriers
 
 
 class Joining:
@@ -62,11 +59,11 @@ class Joining:
         """Bytes from the upstream so far."""
         raise NotImplementedError
 
-    def take_carrier(self, carriers: "Carriers") -> "Carrier | None":
+    def take_carrier(self, carriers: Carriers) -> Carrier | None:
         """Return a connection that is joined already, where one may be used; it is the receiver's then."""
         return None
 
-    def carried(self, carrier: "Carrier") -> None:
+    def carried(self, carrier: Carrier) -> None:
         """Begin on ``carrier``, which ``take_carrier`` has returned."""
         raise NotImplementedError
 

@@ -5,8 +5,8 @@ one is ``exchange``'s to say, and which may leave one behind ``lending``'s; how 
 said here.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable
+from typing import Protocol
 
 from localtunnel.net.deadline import Expiry
 from localtunnel.net.flow.ends import End
@@ -15,9 +15,6 @@ from localtunnel.net.sockets import is_acknowledged, smoothed_round_trip
 from localtunnel.protocol.limits import GOT_ROUND_TRIPS, GOT_TIMEOUT
 from localtunnel.server.tunnels import lending
 
-if TYPE_CHECKING:
-    from localtunnel.server.visitors.exchange import Exchange
-
 KEPT_IDLE = 1.0
 """Seconds that a joined connection is kept idle: gunicorn closes one after 2, and Node after 5 (a request that meets
 its closing costs a second try), and as long as it is kept it has a place in an upstream that serves one at a time."""
@@ -25,6 +22,13 @@ its closing costs a second try), and as long as it is kept it has a place in an 
 OVERDUE = 0.1
 """Seconds without an answer on a fresh connection after which the idle ones are let go: an upstream that serves one
 connection at a time reaches the new one only when we have closed the old one."""
+
+
+class Sent(Hashable, Protocol):
+    """A request that has gone out on a joined connection. Which one it is matters here, and whether it arrived."""
+
+    def is_lost(self) -> bool | None:
+        """Say whether the request never arrived, and act on it; None where it is too early to tell."""
 
 
 class Carrier(Side):
@@ -61,12 +65,12 @@ class Carriers:
     def __init__(self) -> None:
         self._kept: dict[Carrier, None] = {}
         self._idle: Expiry[Carrier] = Expiry(KEPT_IDLE, self.drop)
-        self._unanswered: Expiry[Exchange] = Expiry(OVERDUE, self._overdue)
-        self._unheard: Expiry[Exchange] = Expiry(GOT_TIMEOUT, self._look)
+        self._unanswered: Expiry[Sent] = Expiry(OVERDUE, self._overdue)
+        self._unheard: Expiry[Sent] = Expiry(GOT_TIMEOUT, self._look)
         self._closed = False
         self.personal: dict[Carrier, Callable[[], None]] = {}
         """Those that are idle in the hands of one visitor each, and what takes them away."""
-        self._late: set[Exchange] = set()
+        self._late: set[Sent] = set()
         self._owed = False
         """Whether the next one is to be let go instead of kept, for one of the late ones."""
 
@@ -121,15 +125,15 @@ class Carriers:
         for carrier in list(self._kept):
             self.drop(carrier)
 
-    def await_answer(self, exchange: "Exchange") -> None:
+    def await_answer(self, exchange: Sent) -> None:
         """Look after ``exchange``, on a fresh connection, until ``answered``."""
         self._unanswered.add(exchange)
 
-    def await_acknowledgement(self, exchange: "Exchange") -> None:
+    def await_acknowledgement(self, exchange: Sent) -> None:
         """Look after ``exchange``, on a connection that was kept, until ``answered``: it may be dead in silence."""
         self._unheard.add(exchange)
 
-    def answered(self, exchange: "Exchange") -> None:
+    def answered(self, exchange: Sent) -> None:
         """Forget ``exchange``: its answer has begun, or will never come. May be called twice."""
         self._unanswered.discard(exchange)
         self._unheard.discard(exchange)
@@ -145,11 +149,11 @@ class Carriers:
         self._unanswered.close()
         self._late.clear()
 
-    def _look(self, exchange: "Exchange") -> None:
+    def _look(self, exchange: Sent) -> None:
         if exchange.is_lost() is None:
             self._unheard.add(exchange)
 
-    def _overdue(self, exchange: "Exchange") -> None:
+    def _overdue(self, exchange: Sent) -> None:
         """The answer on a fresh connection is late: what is kept idle may be what it waits for.
 
         Where none is idle now, one that is in use may be, and visitors who follow one another may never let it be.

@@ -12,14 +12,11 @@ docs/security.md lists every other way on which a connection has more than one v
 """
 
 from enum import Enum
-from typing import TYPE_CHECKING
 
+from localtunnel.http.message.answer import Answer
 from localtunnel.http.message.request import RequestHead
 from localtunnel.http.message.response import ResponseHead
-
-if TYPE_CHECKING:
-    from localtunnel.http.message.answer import Answer
-    from localtunnel.server.tunnels.kept import Carrier
+from localtunnel.net.flow.pump import Side
 
 _WITHOUT_CONTENT = frozenset({"DELETE", "GET", "OPTIONS", "TRACE"})
 """Methods whose requests have no body to any reader where no field announces one. After a POST without a length, say,
@@ -46,7 +43,7 @@ class Fate(Enum):
     CLOSED = "closed"
 
 
-def fate(request: RequestHead, answer: "Answer", *, sent: bool, pinned: bool, shared: bool) -> Fate:
+def fate(request: RequestHead, answer: Answer, *, sent: bool, pinned: bool, shared: bool) -> Fate:
     """Return whose the connection is that has carried ``request`` and the whole of ``answer``.
 
     ``sent``: all of the request has gone out. ``pinned``: the connection was the visitor's own before. ``shared``: the
@@ -60,7 +57,7 @@ def fate(request: RequestHead, answer: "Answer", *, sent: bool, pinned: bool, sh
     return Fate.LENT if leaves_nothing(request, answer, head) else Fate.CLOSED
 
 
-def leaves_nothing(request: RequestHead, answer: "Answer", head: ResponseHead) -> bool:
+def leaves_nothing(request: RequestHead, answer: Answer, head: ResponseHead) -> bool:
     """Say whether neither the request nor ``answer``, with its final ``head``, can have left anything behind."""
     return (
         request.method in _WITHOUT_CONTENT
@@ -73,7 +70,7 @@ def leaves_nothing(request: RequestHead, answer: "Answer", head: ResponseHead) -
     )
 
 
-def may_go_on(carrier: "Carrier") -> bool:
+def may_go_on(carrier: Side) -> bool:
     """Say whether nothing has come on ``carrier`` since its exchange ended, not a byte and not the end.
 
     The watcher of a kept connection tells of the same, but only in the next turn of the hub. What is still on its way

@@ -4,34 +4,44 @@ It reads heads, and lends its side of the pump to one exchange at a time. What c
 request after that.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable, Iterator
+from typing import Protocol
 
 from localtunnel.errors import RequestTimeout, VisitorError
 from localtunnel.http.forwarding.forward import Forwarding
 from localtunnel.http.message.request import HeadReader, RequestHead, read_head
-from localtunnel.net.deadline import Deadline
+from localtunnel.net.closing import Lingering
+from localtunnel.net.deadline import Deadline, Expiry
 from localtunnel.net.flow.ends import SocketEnd
+from localtunnel.net.flow.hangups import HangUps
 from localtunnel.net.flow.pump import FIRST_PIECE, Side, buffer, view
 from localtunnel.net.sockets import Socket, keep_asking
+from localtunnel.server.config import ServerConfig
 from localtunnel.server.tunnels import lending
 from localtunnel.server.tunnels.kept import Carrier, Carriers
 from localtunnel.server.visitors.admission import Place
 
-if TYPE_CHECKING:
-    from localtunnel.server.visitors.exchange import Exchange
-    from localtunnel.server.visitors.http_edge import Edge
+LISTEN_AFTER = 0.2
+"""Seconds that a request waits for its turn and its connection before it is noticed that its visitor has gone. Nearly
+all wait for a round trip and no more, and to listen costs a few system calls."""
 
 _head_piece = view[:FIRST_PIECE]
 """What heads are read into: what has come of the body behind one is looked at in one go, and is held together with
 further requests for as long as the request waits for its turn and for a connection."""
 
 
+class Waiting(Hashable, Protocol):
+    """A request without a proxy connection, so that nothing is read from its visitor."""
+
+    def listen(self) -> None:
+        """Notice from now on when the visitor goes."""
+
+
 class Connection:
     """Owns the visitor's socket. While ``busy``, a request is being answered, or waits for its turn."""
 
     __slots__ = (
-        "_edge",
+        "_connections",
         "_end",
         "_held",
         "_is_listened_to",
@@ -49,7 +59,14 @@ class Connection:
     )
 
     def __init__(
-        self, edge: "Edge", sock: Socket, host: str, port: int, forwarding: Forwarding, *, is_shared: bool
+        self,
+        connections: "Connections",
+        sock: Socket,
+        host: str,
+        port: int,
+        forwarding: Forwarding,
+        *,
+        is_shared: bool,
     ) -> None:
         self.host = host
         self.port = port
@@ -61,14 +78,14 @@ class Connection:
         self.place: Place | None = None
         self.give_up: Callable[[], None] | None = None
         """Ends the exchange if nothing of the answer has come, once the visitor has ended its own direction."""
-        self._edge = edge
+        self._connections = connections
         self._end = SocketEnd(sock, "visitor")
         self.side = Side(self._end)
         self._held = b""
         self._is_listened_to = False
         self._reader: HeadReader | None = None
         self._pinned: tuple[Carriers, Carrier] | None = None
-        edge.connections.add(self)
+        connections.open.add(self)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "busy" if self.busy else "idle"
@@ -78,7 +95,7 @@ class Connection:
 
     def start(self, received: bytes = b"") -> None:
         """Begin to read, with what was received already."""
-        self._edge.heads.add(self)
+        self._connections.heads.add(self)
         if received:
             self._take_in(memoryview(received))
         else:
@@ -95,18 +112,18 @@ class Connection:
         self.side.unbind()
         self.busy = False
         self._listen_no_more()
-        if not whole or (self._held and (close or self._edge.stopping)):
+        if not whole or (self._held and (close or self._connections.stopping)):
             self._close_gently()
             return
-        if close or self._edge.stopping:
+        if close or self._connections.stopping:
             self.close()
             return
         held, self._held = self._held, b""
         if held:
-            self._edge.heads.add(self)
+            self._connections.heads.add(self)
             self._take_in(memoryview(held))
         else:
-            self._edge.idle.add(self)
+            self._connections.idle.add(self)
         if not self.busy and not self.closed:
             self.side.watch_for(self._read)
 
@@ -130,17 +147,17 @@ class Connection:
     def _take_in(self, data: memoryview) -> None:
         """Collect the head of a request. One that has come whole, as nearly all do, is parsed where it lies."""
         reader = self._reader
-        edge = self._edge
+        connections = self._connections
         try:
             if reader is None and data.obj is buffer:
-                head = read_head(buffer, 0, len(data), edge.max_head)
+                head = read_head(buffer, 0, len(data), connections.max_head)
                 if head is not None:
                     self._begin(head, data[head.size :])
                     return
             if reader is None:
-                reader = self._reader = HeadReader(edge.max_head)
-                edge.idle.discard(self)
-                edge.heads.add(self)
+                reader = self._reader = HeadReader(connections.max_head)
+                connections.idle.discard(self)
+                connections.heads.add(self)
             head = reader.feed(data)
         except VisitorError as error:
             self.answer(error, None)
@@ -151,13 +168,13 @@ class Connection:
 
     def _begin(self, head: RequestHead, rest: memoryview) -> None:
         """Check the request, and let its tunnel have it when its turn comes."""
-        edge = self._edge
-        edge.heads.discard(self)
-        edge.idle.discard(self)
+        connections = self._connections
+        connections.heads.discard(self)
+        connections.idle.discard(self)
         self._end.watcher.stop()
         self.busy = True
         try:
-            edge.requested(self, head, rest)
+            connections.on_request(self, head, rest, None)
         except VisitorError as error:
             self.answer(error, head)
 
@@ -166,7 +183,7 @@ class Connection:
         self.side.unbind()
         self._listen_no_more()
         try:
-            self._edge.requested(self, head, memoryview(rest), deadline)
+            self._connections.on_request(self, head, memoryview(rest), deadline)
         except VisitorError as error:
             self.answer(error, head)
 
@@ -185,7 +202,7 @@ class Connection:
         """Call ``gone()`` when the visitor is gone, read from or not, until the exchange has ended."""
         if not self._is_listened_to:
             self._is_listened_to = True
-            self._edge.hang_ups.listen(self._end.sock, gone)
+            self._connections.hang_ups.listen(self._end.sock, gone)
 
     def keep_asking(self) -> None:
         """Have the visitor's machine asked whether the visitor is still there.
@@ -195,15 +212,15 @@ class Connection:
         """
         keep_asking(self._end.sock)
 
-    def waits_no_more(self, exchange: "Exchange") -> None:
+    def waits_no_more(self, exchange: Waiting) -> None:
         """Note that ``exchange`` has its proxy connection, or needs none."""
-        self._edge.waiting.discard(exchange)
+        self._connections.waiting.discard(exchange)
 
     def _listen_no_more(self) -> None:
         self.give_up = None
         if self._is_listened_to:
             self._is_listened_to = False
-            self._edge.hang_ups.forget(self._end.sock)
+            self._connections.hang_ups.forget(self._end.sock)
 
     def lend(self) -> bytes:
         """Return what is held, which is not ours any more, and neither is the connection."""
@@ -241,14 +258,14 @@ class Connection:
 
     def answer(self, error: VisitorError, head: RequestHead | None) -> None:
         """Answer with an error page, and close once the visitor has had the time to read it."""
-        self.send_last(self._edge.answer(error, head))
+        self.send_last(self._connections.error_page(error, head))
 
     def send_last(self, response: bytes) -> None:
         """Send an answer of the server's own, and close once the visitor has had the time to read it."""
         self._forget()
         self.side.unbind()
         self._end.watcher.close()
-        self._edge.lingering.send_last(self._end.sock, response)
+        self._connections.lingering.send_last(self._end.sock, response)
 
     def head_overdue(self) -> None:
         """The head has not come in time."""
@@ -287,15 +304,15 @@ class Connection:
         """Close, and let what was sent last arrive whatever the visitor still sends."""
         self._forget()
         self._end.watcher.close()
-        self._edge.lingering.linger(self._end.sock)
+        self._connections.lingering.linger(self._end.sock)
 
     def _forget(self) -> None:
-        edge = self._edge
+        connections = self._connections
         self.closed = True
         self._listen_no_more()
-        edge.connections.discard(self)
-        edge.heads.discard(self)
-        edge.idle.discard(self)
+        connections.open.discard(self)
+        connections.heads.discard(self)
+        connections.idle.discard(self)
         if self.place is not None:
             self.place.leave()
             # It holds the connection as well.
@@ -309,3 +326,50 @@ class Connection:
             self._pinned = None
             carriers.personal.pop(carrier)
             carrier.close(reset=False)
+
+
+class Connections:
+    """Every open connection of the HTTP edge, and which of them have waited for how long.
+
+    ``on_request(connection, head, rest, deadline)`` has the request answered, ``deadline``
+    being that of one that was asked before, or raises a VisitorError; ``error_page(error,
+    head)`` returns what the visitor is told of that.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        lingering: Lingering,
+        hang_ups: HangUps,
+        on_request: Callable[[Connection, RequestHead, memoryview, Deadline | None], None],
+        error_page: Callable[[VisitorError, RequestHead | None], bytes],
+    ) -> None:
+        self.max_head = config.limits.head_bytes
+        self.lingering = lingering
+        self.on_request = on_request
+        self.error_page = error_page
+        self.hang_ups = hang_ups
+        self.open: set[Connection] = set()
+        self.heads: Expiry[Connection] = Expiry(config.timeouts.head, Connection.head_overdue)
+        self.idle: Expiry[Connection] = Expiry(config.timeouts.keep_alive, Connection.close)
+        self.waiting: Expiry[Waiting] = Expiry(LISTEN_AFTER, _listen)
+        self.stopping = False
+
+    def __len__(self) -> int:
+        return len(self.open)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(tuple(self.open))
+
+    def stop(self) -> None:
+        """Close what is idle or has no whole request; what is being answered is closed when it has been."""
+        self.stopping = True
+        for connection in self:
+            connection.close_idle()
+        self.heads.close()
+        self.idle.close()
+        self.waiting.close()
+
+
+def _listen(waiting: Waiting) -> None:
+    waiting.listen()

@@ -7,7 +7,6 @@ the pump. What has begun and cannot be finished is cut with a reset: a truncated
 import errno
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from localtunnel.errors import (
     BadRequest,
@@ -31,11 +30,9 @@ from localtunnel.server.tunnels import lending
 from localtunnel.server.tunnels.join import Joining
 from localtunnel.server.tunnels.kept import Carrier, Carriers
 from localtunnel.server.tunnels.lending import Fate
+from localtunnel.server.tunnels.tunnel import Tunnel
+from localtunnel.server.visitors.connection import Connection
 from localtunnel.server.visitors.progress import Progress
-
-if TYPE_CHECKING:
-    from localtunnel.server.tunnels.tunnel import Tunnel
-    from localtunnel.server.visitors.connection import Connection
 
 MAX_PIPELINED = 8 * 1024
 """Bytes of further requests that are held while one is answered: then the visitor is not read any more, and no read
@@ -78,8 +75,8 @@ class Exchange(Joining):
 
     def __init__(
         self,
-        connection: "Connection",
-        tunnel: "Tunnel",
+        connection: Connection,
+        tunnel: Tunnel,
         request: RequestHead,
         rest: memoryview,
         assign: Callable[[], Assignment],

@@ -17,7 +17,7 @@ from localtunnel.http.message.request import RequestHead
 from localtunnel.http.options.cors import ALLOW_FIELDS, is_preflight, preflight_answer
 from localtunnel.http.pages import errors as pages
 from localtunnel.net.closing import Lingering
-from localtunnel.net.deadline import Deadline, Expiry
+from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.hangups import HangUps
 from localtunnel.net.sockets import Socket, format_address
 from localtunnel.networks import Networks
@@ -26,17 +26,13 @@ from localtunnel.server.config import ServerConfig
 from localtunnel.server.limits.rates import LONGEST_DELAY
 from localtunnel.server.limits.turns import Turns
 from localtunnel.server.visitors.admission import Admission
-from localtunnel.server.visitors.connection import Connection
+from localtunnel.server.visitors.connection import Connection, Connections
 from localtunnel.server.visitors.exchange import Exchange
 from localtunnel.server.visitors.routes import Routes
 
-LISTEN_AFTER = 0.2
-"""Seconds that a request waits for its turn and its connection before it is noticed that its visitor has gone. Nearly
-all wait for a round trip and no more, and to listen costs a few system calls."""
-
 
 class Edge:
-    """What all connections share: the settings, the routes, and who has waited for how long."""
+    """What is decided for all connections: by the settings, the routes, and whose turn it is."""
 
     def __init__(
         self,
@@ -48,15 +44,7 @@ class Edge:
         lingering: Lingering,
         hang_ups: HangUps,
     ) -> None:
-        self.max_head = config.limits.head_bytes
-        self.lingering = lingering
-        self.hang_ups = hang_ups
-        self.waiting: Expiry[Exchange] = Expiry(LISTEN_AFTER, Exchange.listen)
-        """Those that have no proxy connection yet, so that nobody reads from their visitors."""
-        self.connections: set[Connection] = set()
-        self.heads: Expiry[Connection] = Expiry(config.timeouts.head, Connection.head_overdue)
-        self.idle: Expiry[Connection] = Expiry(config.timeouts.keep_alive, Connection.close)
-        self.stopping = False
+        self.connections = Connections(config, lingering, hang_ups, self.requested, self.answer)
         self._domain = config.domain
         self._pool_wait = config.timeouts.pool_wait
         self._trusted = Networks.parse(config.trusted_proxies)
@@ -70,7 +58,7 @@ class Edge:
     def accept(self, sock: Socket, host: str, port: int, received: bytes = b"") -> None:
         """Take over a visitor's connection, from which ``received`` was read already."""
         is_shared = bool(self._trusted) and host in self._trusted
-        connection = Connection(self, sock, host, port, Forwarding(host, self._proto), is_shared=is_shared)
+        connection = Connection(self.connections, sock, host, port, Forwarding(host, self._proto), is_shared=is_shared)
         now = time.monotonic()
         try:
             connection.place = self._admission.enter(host, connection, now, sock.fileno())
@@ -84,12 +72,7 @@ class Edge:
 
     def stop(self) -> None:
         """Close what is idle or has no whole request; what is being answered is closed when it has been."""
-        self.stopping = True
-        for connection in list(self.connections):
-            connection.close_idle()
-        self.heads.close()
-        self.idle.close()
-        self.waiting.close()
+        self.connections.stop()
 
     def requested(
         self, connection: Connection, head: RequestHead, rest: memoryview, deadline: Deadline | None = None
@@ -140,7 +123,7 @@ class Edge:
         else:
             self._turns.begin(found.line, exchange.start, self._loop.now())
         if exchange.pending:
-            self.waiting.add(exchange)
+            self.connections.waiting.add(exchange)
 
     def answer(self, error: VisitorError, head: RequestHead | None) -> bytes:
         """Return the page that tells a visitor of ``error``, in a form that scripts can read where the tunnel has them.
