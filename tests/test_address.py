@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localtunnel.errors import AddressError
+from localtunnel.errors import AddressError, ConfigError
 from localtunnel.net.address import (
     LOOPBACK,
     Bind,
@@ -16,6 +16,7 @@ from localtunnel.net.address import (
     parse_bind,
     parse_domain,
     parse_public,
+    parse_range,
     parse_server,
     parse_target,
 )
@@ -226,3 +227,39 @@ def test_no_public_url(text, reason):
     with pytest.raises(AddressError) as caught:
         parse_public(text)
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [
+        ("", range(0)),
+        ("20000-20999", range(20000, 21000)),
+        ("1-65535", range(1, 65536)),
+        ("20000-20000", range(20000, 20001)),
+    ],
+)
+def test_ranges(text, ports):
+    assert parse_range(text) == ports
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "20000",
+        "20000-",
+        "-20000",
+        "20999-20000",
+        "0-10",
+        "1-65536",
+        "a-b",
+        "1-2-3",
+        " 1-2",
+        "1 - 2",
+        "-",
+        "\u00b2-3",
+        "\uff11-2",
+    ],
+)
+def test_what_is_no_range(text):
+    with pytest.raises(ConfigError, match="FIRST-LAST"):
+        parse_range(text)

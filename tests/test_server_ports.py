@@ -1,59 +1,20 @@
 """localtunnel.server.names.ports: which public port is whose; ``test_v3_tcp`` has the connections."""
 
-import itertools
-import socket
-
 import pytest
-from harness import LOOPBACK, unused_port
 
-from localtunnel.errors import ConfigError, PortRefused
+from localtunnel.errors import PortRefused
+from localtunnel.net.address import parse_range
 from localtunnel.protocol.wire.framing import LTP_0_3
 from localtunnel.server.names.claims import Owner
-from localtunnel.server.names.ports import Ports, parse_range
+from localtunnel.server.names.ports import Ports
 from localtunnel.server.names.registry import Claim
 from localtunnel.server.tunnels.demand import Shares
 from localtunnel.server.tunnels.join import Joins
 from localtunnel.server.tunnels.tunnel import Tunnel
 
 
-@pytest.mark.parametrize(
-    ("text", "ports"),
-    [
-        ("", range(0)),
-        ("20000-20999", range(20000, 21000)),
-        ("1-65535", range(1, 65536)),
-        ("20000-20000", range(20000, 20001)),
-    ],
-)
-def test_ranges(text, ports):
-    assert parse_range(text) == ports
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "20000",
-        "20000-",
-        "-20000",
-        "20999-20000",
-        "0-10",
-        "1-65536",
-        "a-b",
-        "1-2-3",
-        " 1-2",
-        "1 - 2",
-        "-",
-        "\u00b2-3",
-        "\uff11-2",
-    ],
-)
-def test_what_is_no_range(text):
-    with pytest.raises(ConfigError, match="FIRST-LAST"):
-        parse_range(text)
-
-
 def make(text="20000-20002"):
-    return Ports(parse_range(text), LOOPBACK, loopback=True, wait=1.0)
+    return Ports(parse_range(text))
 
 
 def claim(name="demo", owner=None, **fields):
@@ -132,13 +93,6 @@ def test_a_claim_without_a_port_inherits_and_frees_none():
     ports.inherit(claim())
     ports.free(claim())
     assert ports.reserve(claim("other"), None) == 20000
-
-
-def test_a_port_that_another_program_has():
-    port = unused_port()
-    ports = make(f"{port}-{port}")
-    with socket.create_server((LOOPBACK, port)), pytest.raises(PortRefused, match="another program"):
-        ports.open(port, tunnel(), itertools.count(1))
 
 
 def test_a_port_that_is_only_leased_goes_to_whatever_its_owner_opens():

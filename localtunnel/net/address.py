@@ -20,7 +20,7 @@ import re
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import NamedTuple
 
-from localtunnel.errors import AddressError
+from localtunnel.errors import AddressError, ConfigError
 
 LOOPBACK = ("127.0.0.1", "::1")
 """What a bare port or ``localhost`` means as a target, in the order of trying: most local servers listen on IPv4."""
@@ -33,6 +33,8 @@ SCHEME_PORTS = {"http": HTTP_PORT, "https": 443}
 
 MAX_PORT = 65535
 """Ports are 16 bits."""
+
+_PORT = re.compile(r"[1-9][0-9]{0,4}\Z", re.ASCII)
 
 MAX_HOST = 253
 """The longest name that fits into the 255 octets of RFC 1035 2.3.4."""
@@ -92,6 +94,18 @@ class PublicUrl(NamedTuple):
     scheme: str
     host: str
     port: int
+
+
+def parse_range(text: str) -> range:
+    """Return the ports of ``FIRST-LAST``; an empty text is an empty range. Raises ConfigError."""
+    if not text:
+        return range(0)
+    first, dash, last = text.partition("-")
+    if dash and _PORT.match(first) and _PORT.match(last):
+        ports = range(int(first), int(last) + 1)
+        if ports and ports[-1] <= MAX_PORT:
+            return ports
+    raise ConfigError(f"{text!r} is not a range of ports; write it as FIRST-LAST, such as 20000-20999.")
 
 
 def parse_bind(text: int | str) -> Bind:

@@ -12,7 +12,7 @@ from gevent.event import Event
 
 from localtunnel.files import data_directory
 from localtunnel.net import descriptors, signals
-from localtunnel.net.address import Bind, PublicUrl, parse_bind, parse_public
+from localtunnel.net.address import Bind, PublicUrl, parse_bind, parse_public, parse_range
 from localtunnel.net.closing import Lingering
 from localtunnel.net.descriptors import Share
 from localtunnel.net.flow.half_closed import HalfClosed
@@ -30,7 +30,7 @@ from localtunnel.server.clients.opening import Openings
 from localtunnel.server.config import ServerConfig
 from localtunnel.server.limits.quotas import make_quotas
 from localtunnel.server.names import leases
-from localtunnel.server.names.ports import Ports, parse_range
+from localtunnel.server.names.ports import Ports
 from localtunnel.server.names.registry import Policy, Registry
 from localtunnel.server.operator.admin import Admin
 from localtunnel.server.store import Store
@@ -41,6 +41,7 @@ from localtunnel.server.visitors.http_edge import Edge
 from localtunnel.server.visitors.join_edge import PlainEdge
 from localtunnel.server.visitors.meta import Meta
 from localtunnel.server.visitors.routes import Routes
+from localtunnel.server.visitors.tcp_edge import TcpEdge
 
 log = logging.getLogger("localtunnel.server")
 
@@ -67,8 +68,10 @@ class Server:
         ids = itertools.count(1)
         loopback = config.domain == "localhost"
         frontend_host = parse_bind(config.frontend).host
-        ports = Ports(parse_range(config.tcp_ports), frontend_host, loopback=loopback, wait=config.timeouts.pool_wait)
-        self._ports = ports
+        self._visitors = Share(descriptors.for_visitors(), self._give_way)
+        wait = config.timeouts.pool_wait
+        tcp_edge = TcpEdge(frontend_host, ids, self._visitors, loopback=loopback, wait=wait)
+        ports = self._ports = Ports(parse_range(config.tcp_ports))
         self._directory = data_directory(config.data_dir, os.environ)
         self.tokens = TokenStore(self._directory)
         quotas = make_quotas(config.quotas)
@@ -80,7 +83,7 @@ class Server:
         ports.lost = self.registry.lose_port
         self._admin = Admin(self._directory, self.registry, self._bans)
         gate = Gate(self.tokens, legacy=config.legacy in (True, "only"), timeout=config.timeouts.preamble)
-        self._openings = Openings(config, gate, self.registry, ports, self._joins, quotas.joined, ids)
+        self._openings = Openings(config, gate, self.registry, ports, self._joins, quotas.joined, tcp_edge.listen_for)
         self._control = Control(config, self._openings, self._lingering)
         self._certificate = Certificate(config)
         self._backend = Backend(
@@ -89,9 +92,7 @@ class Server:
         self._meta = Meta(config.domain, self.registry, self._joins)
         self._public = parse_public(config.public_url) if config.public_url else None
         exempt = Networks.parse((*config.limits.exempt, *config.trusted_proxies))
-        self._visitors = Share(descriptors.for_visitors(), self._give_way)
         self._admission = Admission(config.limits, exempt, self._visitors.below)
-        ports.share = self._visitors
         self._frontend = Frontend(config, self._make_edge(config, ids))
         self._ticker = Ticker(self._tick)
         self._backend_listeners: list[Listener] = []

@@ -75,7 +75,7 @@ class _Layer(NamedTuple):
 
 def _parse_tcp_ports(text: str) -> None:
     # The server brings gevent with it, which only those have to wait for who set this key.
-    from localtunnel.server.names.ports import parse_range
+    from localtunnel.net.address import parse_range
 
     parse_range(text)
 

@@ -4,9 +4,9 @@ Whatever keeps a client from its tunnel is raised here, and answered by ``contro
 tunnel was opened may be taken back later: ``review`` ends what is not allowed any more.
 """
 
-import itertools
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 from localtunnel.errors import (
@@ -19,6 +19,7 @@ from localtunnel.errors import (
     StorageError,
 )
 from localtunnel.net.channel import Channel
+from localtunnel.net.listen import Listener
 from localtunnel.net.tls.context import channel_binding, is_tls
 from localtunnel.protocol import limits
 from localtunnel.protocol.messages import ControlRequest, FromClient
@@ -51,7 +52,10 @@ class Opened(NamedTuple):
 
 
 class Openings:
-    """Opens tunnels, and knows by what right each of them is open. Whoever opens one closes it, by ``close``."""
+    """Opens tunnels, and knows by what right each of them is open. Whoever opens one closes it, by ``close``.
+
+    ``listen_for(tunnel, port)`` lets the visitors of a TCP tunnel in, and raises PortRefused.
+    """
 
     def __init__(
         self,
@@ -61,7 +65,7 @@ class Openings:
         ports: Ports,
         joins: Joins,
         joined: Quota,
-        ids: "itertools.count[int]",
+        listen_for: Callable[[Tunnel, int], list[Listener]],
     ) -> None:
         self._config = config
         self._gate = gate
@@ -69,7 +73,7 @@ class Openings:
         self._ports = ports
         self._joins = joins
         self._joined = joined
-        self._ids = ids
+        self._listen_for = listen_for
         self._shares = Shares(config.limits.tunnel_concurrency, config.limits.total_concurrency)
         self._opened: dict[Tunnel, Opened] = {}
         """The oldest first."""
@@ -183,7 +187,7 @@ class Openings:
         if claim.kind == "tcp":
             takeover = opened.request.takeover is True
             port = self._ports.reserve(claim, opened.request.port, takeover=takeover)
-            tunnel.listeners = self._ports.open(port, tunnel, self._ids)
+            tunnel.listeners = self._listen_for(tunnel, port)
             self._registry.record(claim)
             if tunnel.ended is not None:
                 raise tunnel.verdict or ConnectionClosed(f"The tunnel ended while it was being opened: {tunnel.ended}.")

@@ -1,34 +1,9 @@
-"""Public ports for TCP tunnels: one listener a tunnel, from the range that the server's owner set aside."""
+"""Public ports for TCP tunnels: which one is whose, of the range that the server's operator set aside."""
 
-import itertools
-import re
 from collections.abc import Callable
 
-from localtunnel.errors import ConfigError, ListenError, PortRefused, VisitorError
-from localtunnel.net import closing
-from localtunnel.net.address import MAX_PORT, Bind
-from localtunnel.net.deadline import Deadline
-from localtunnel.net.flow.ends import SocketEnd
-from localtunnel.net.listen import ALL, Accept, Listener, listen
-from localtunnel.net.sockets import Socket, format_address
-from localtunnel.protocol.messages import Assignment
+from localtunnel.errors import PortRefused
 from localtunnel.server.names.claims import Claim
-from localtunnel.server.tunnels.join import Join
-from localtunnel.server.tunnels.tunnel import Tunnel
-
-_PORT = re.compile(r"[1-9][0-9]{0,4}\Z", re.ASCII)
-
-
-def parse_range(text: str) -> range:
-    """Return the ports of ``FIRST-LAST``; an empty text is an empty range. Raises ConfigError."""
-    if not text:
-        return range(0)
-    first, dash, last = text.partition("-")
-    if dash and _PORT.match(first) and _PORT.match(last):
-        ports = range(int(first), int(last) + 1)
-        if ports and ports[-1] <= MAX_PORT:
-            return ports
-    raise ConfigError(f"{text!r} is not a range of ports; write it as FIRST-LAST, such as 20000-20999.")
 
 
 class Ports:
@@ -39,21 +14,9 @@ class Ports:
     ``lost(claim)`` is called for the one that has no port any more.
     """
 
-    def __init__(
-        self,
-        ports: range,
-        host: str | None,
-        *,
-        loopback: bool,
-        wait: float,
-    ) -> None:
+    def __init__(self, ports: range) -> None:
         self._range = ports
-        self._host = host
-        self._loopback = loopback
-        self._wait = wait
         self.lost: Callable[[Claim], None] = lambda claim: None
-        self.share = ALL
-        """Which descriptors visitors may have."""
         self._holders: dict[int, Claim] = {}
         self._next = 0
 
@@ -93,43 +56,6 @@ class Ports:
         """Take the port of ``claim`` back. May be called twice."""
         if claim.port is not None and self._holders.get(claim.port) is claim:
             del self._holders[claim.port]
-
-    def open(self, port: int, tunnel: Tunnel, ids: "itertools.count[int]") -> list[Listener]:
-        """Listen on ``port`` for the visitors of ``tunnel``; the caller stops the listeners. Raises PortRefused."""
-        try:
-            listeners = listen(
-                Bind(self._host, port),
-                loopback=self._loopback,
-                accept=self._acceptor(tunnel, ids),
-                what="tcp-ports",
-                share=self.share,
-            )
-        except ListenError as error:
-            raise PortRefused(f"Port {port} cannot be used: another program on the server is using it.") from error
-        for listener in listeners:
-            listener.start()
-        return listeners
-
-    def _acceptor(self, tunnel: Tunnel, ids: "itertools.count[int]") -> Accept:
-        def accept(sock: Socket, host: str, port: int) -> None:
-            def refuse(error: VisitorError) -> None:
-                closing.reset(sock)
-
-            if sock.fileno() >= self.share.below:
-                closing.reset(sock)
-                return
-            try:
-                if tunnel.rules is not None:
-                    tunnel.rules.check_address(host)
-            except VisitorError as error:
-                refuse(error)
-                return
-            join = Join(
-                Assignment(next(ids), format_address((host, port)), "tcp"), SocketEnd(sock, "visitor"), b"", refuse
-            )
-            tunnel.open(join, Deadline(self._wait))
-
-        return accept
 
     def _take_from(self, holder: Claim, claim: Claim, port: int, *, takeover: bool) -> None:
         """Take ``port``, which ``claim`` wants, from ``holder``. Raises PortRefused where that is somebody else's."""
