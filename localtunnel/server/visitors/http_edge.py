@@ -83,14 +83,15 @@ class Edge:
         where it is refused.
         """
         now = time.monotonic()
+        # One that begins anew was counted when it came.
+        counts = deadline is None
         try:
-            # One that begins anew was counted when it came.
-            address = self._admit(connection, head, now, counts=deadline is None)
+            address = self._admit(connection, head, now, counts=counts)
         except VisitorError as error:
             self._routes.refused(head, error)
             raise
         try:
-            found = self._routes.find(head, address)
+            found = self._routes.find(head, address, counts=counts)
         except TunnelNotFound as error:
             if deadline is None:
                 raise

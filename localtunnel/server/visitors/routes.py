@@ -21,12 +21,13 @@ class Routes:
         self._meta = meta
         self._warning = WarningPage(secrets.token_bytes(KEY_BYTES)) if warns else None
 
-    def find(self, head: RequestHead, address: str) -> Tunnel | bytes:
+    def find(self, head: RequestHead, address: str, *, counts: bool = True) -> Tunnel | bytes:
         """Return the open tunnel that ``head`` leads to, or the server's own answer, after which the connection closes.
 
-        ``address`` is the visitor's. Raises TunnelNotFound, and ClientOffline for a tunnel whose client is away.
+        ``address`` is the visitor's; a request that was here before ``counts`` no more. Raises TunnelNotFound, and
+        ClientOffline for a tunnel whose client is away.
         """
-        self._meta.requests += 1
+        self._meta.requests += counts
         claim = self._registry.route(head.host)
         if claim is not None:
             page = self._warn(head, address)
