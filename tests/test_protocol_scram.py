@@ -248,6 +248,18 @@ def test_whatever_is_changed_in_a_proof_it_proves_nothing(text, start, size):
             server.verify(changed)
 
 
+@pytest.mark.parametrize("more", [b"x", b"x" * 32], ids=["by a byte", "twice as long"])
+def test_a_digest_that_is_too_long_is_none(more):
+    """What is combined with it is as long as it should be, and would leave the rest aside."""
+    client, server, _, final = login()
+    without_proof, proof = final.split(",p=")
+    with pytest.raises(MessageError):
+        server.verify(f"{without_proof},p={base64.b64encode(base64.b64decode(proof) + more).decode()}")
+    answer = base64.b64decode(server.verify(final).removeprefix("v="))
+    with pytest.raises(MessageError):
+        client.verify(f"v={base64.b64encode(answer + more).decode()}")
+
+
 def same_bytes(one, other):
     """Say whether two proofs differ only in bits that base64 does not use."""
     try:

@@ -37,11 +37,13 @@ _GS2_HEADER: Final = "p=tls-server-end-point,,"
 _NONCE = r"[!-+\--~]{16,128}"
 _BOTH_NONCES = r"[!-+\--~]{32,256}"
 _BASE64 = r"[A-Za-z0-9+/]{2,344}={0,2}"
+_DIGEST = r"[A-Za-z0-9+/]{43}="
+"""The 32 bytes of SHA-256 in base64. The rest of anything longer would not count."""
 
 _CLIENT_FIRST = re.compile(rf"{re.escape(_GS2_HEADER)}(n=([a-z0-9]{{1,32}}),r=({_NONCE}))", re.ASCII)
 _SERVER_FIRST = re.compile(rf"r=({_BOTH_NONCES}),s=({_BASE64}),i=([1-9][0-9]{{0,6}})", re.ASCII)
-_CLIENT_FINAL = re.compile(rf"(c=({_BASE64}),r=({_BOTH_NONCES})),p=({_BASE64})", re.ASCII)
-_SERVER_FINAL = re.compile(rf"v=({_BASE64})", re.ASCII)
+_CLIENT_FINAL = re.compile(rf"(c=({_BASE64}),r=({_BOTH_NONCES})),p=({_DIGEST})", re.ASCII)
+_SERVER_FINAL = re.compile(rf"v=({_DIGEST})", re.ASCII)
 
 
 class Credentials(NamedTuple):
@@ -178,8 +180,8 @@ def _hmac(key: bytes, data: bytes) -> bytes:
 
 
 def _xor(one: bytes, other: bytes) -> bytes:
-    """Combine two digests; of another length than 32 bytes the result is nobody's key, which is what it should be."""
-    return bytes(a ^ b for a, b in zip(one, other, strict=False))
+    """Combine two digests."""
+    return bytes(a ^ b for a, b in zip(one, other, strict=True))
 
 
 def _base64(data: bytes) -> str:
