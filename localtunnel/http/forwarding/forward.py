@@ -94,19 +94,13 @@ class Forwarding:
         """Return the field lines for ``head`` (RFC 7239 and its forerunners), which differ by its host only."""
         if head.host != self._host or head.port != self._port:
             self._host, self._port = head.host, head.port
-            host = addressed(head)
+            host = head.addressed
             self._lines = f'{self._start}{host}{self._end}"{host}"\r\n'.encode("latin-1")
         return self._lines
 
     def origin(self, head: RequestHead) -> bytes:
         """Return scheme, host and port under which the visitor knows the tunnel."""
-        return f"{self.proto}://{addressed(head)}".encode("latin-1")
-
-
-def addressed(head: RequestHead) -> str:
-    """Return host and port as the visitor addressed them."""
-    host = f"[{head.host}]" if ":" in head.host else head.host
-    return host if head.port is None else f"{host}:{head.port}"
+        return f"{self.proto}://{head.addressed}".encode("latin-1")
 
 
 def request_head(head: RequestHead, forwarding: Forwarding, rules: Rules | None = None) -> bytes:

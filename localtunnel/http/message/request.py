@@ -96,6 +96,12 @@ class RequestHead(Struct, frozen=True, gc=False):
         return "/" + path.partition("://")[2].partition("/")[2]
 
     @property
+    def addressed(self) -> str:
+        """Host and port as the visitor addressed them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port is None else f"{host}:{self.port}"
+
+    @property
     def accept(self) -> str:
         """The Accept fields, joined with commas; empty when there is none."""
         return b", ".join(value for name, value, _ in self.fields if name == b"accept").decode("latin-1")

@@ -10,7 +10,6 @@ from http import HTTPStatus
 from msgspec import Struct
 
 from localtunnel import errors
-from localtunnel.http.forwarding.forward import addressed
 from localtunnel.http.message.request import RequestHead
 from localtunnel.http.pages.document import Document, Hint
 from localtunnel.http.pages.render import render
@@ -186,7 +185,7 @@ def meta_answer(body: str, content_type: str, head_only: bool) -> bytes:
 
 def meta_not_found(head: RequestHead) -> bytes:
     """Return the 404 for a path of the bare domain that is not served."""
-    message = f"There is no page at {head.path} here. The request was for the host {addressed(head)}, which is this"
+    message = f"There is no page at {head.path} here. The request was for the host {head.addressed}, which is this"
     message += " server itself and not a tunnel."
     hint = Hint("What there is", "This server answers /meta/version, /meta/backend and /meta/metrics.")
     page = Document(HTTPStatus.NOT_FOUND, "not_found", "No such page", message, (hint, _of_a_proxy(head)))
@@ -203,7 +202,7 @@ def meta_method_not_allowed(head: RequestHead) -> bytes:
 def _of_a_proxy(head: RequestHead) -> Hint:
     """Return what to do where a proxy puts a Host field of its own in the place of the visitor's, as nginx does."""
     advice = (
-        f"The Host field of the request names {addressed(head)}, and a tunnel is found by nothing else. A reverse proxy"
+        f"The Host field of the request names {head.addressed}, and a tunnel is found by nothing else. A reverse proxy"
         " in front of this server has to pass on the field that the visitor sent. Caddy and haproxy do so anyway;"
         " Apache does with ProxyPreserveHost On, and nginx with:"
     )
