@@ -35,8 +35,8 @@ from localtunnel.protocol.states import State
 from localtunnel.protocol.wire.codec import encode
 from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
 from localtunnel.server.tunnels.assigning import Assigning03
-from localtunnel.server.tunnels.join import Join
 from localtunnel.server.tunnels.pool import Pool
+from localtunnel.server.visitors.stream_join import Join
 
 # Anything at any time.
 

@@ -27,8 +27,8 @@ from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.protocol import limits
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.tunnels.assigning import Assigning03
-from localtunnel.server.tunnels.join import Join
 from localtunnel.server.tunnels.pool import Pool
+from localtunnel.server.visitors.stream_join import Join
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

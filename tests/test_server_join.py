@@ -7,7 +7,9 @@ from harness import at_most, is_reset, pair, read_exactly, read_to_end, wait_unt
 from localtunnel.errors import PoolExhausted, UpstreamClosed
 from localtunnel.net import closing
 from localtunnel.net.flow.ends import SocketEnd
-from localtunnel.server.tunnels.join import Assignment, Join, Joins
+from localtunnel.protocol.messages import Assignment
+from localtunnel.server.tunnels.join import Joins
+from localtunnel.server.visitors.stream_join import Join
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

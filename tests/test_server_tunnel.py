@@ -13,10 +13,12 @@ from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.protocol.limits import PARKED_AGE
+from localtunnel.protocol.messages import Assignment
 from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
 from localtunnel.server.tunnels.demand import Shares
-from localtunnel.server.tunnels.join import Assignment, Join, Joins
+from localtunnel.server.tunnels.join import Joins
 from localtunnel.server.tunnels.tunnel import Tunnel
+from localtunnel.server.visitors.stream_join import Join
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -22,9 +22,9 @@ from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.sockets import Socket, format_address
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.config import ServerConfig
-from localtunnel.server.tunnels.join import Join
 from localtunnel.server.visitors.admission import Admission, Place
 from localtunnel.server.visitors.routes import Routes
+from localtunnel.server.visitors.stream_join import Join
 
 
 class PlainEdge:

@@ -11,8 +11,8 @@ from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.listen import Accept, Listener, listen
 from localtunnel.net.sockets import Socket, format_address
 from localtunnel.protocol.messages import Assignment
-from localtunnel.server.tunnels.join import Join
 from localtunnel.server.tunnels.tunnel import Tunnel
+from localtunnel.server.visitors.stream_join import Join
 
 
 class TcpEdge:
