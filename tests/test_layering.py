@@ -1,9 +1,10 @@
-"""The import rule, read from the source by ast: cli -> server | client -> net -> protocol | http -> errors."""
+"""The import rules, read from the source by ast: between the parts of the package, and between the rooms of a part."""
 
 import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,39 @@ BELOW = {
 }
 """What each part may import besides itself, and besides ``__version__`` of the package."""
 
+LOWEST = {"config", "store"}
+GUARDS = {"limits", "certificates", *LOWEST}
+TUNNELS = {"access", *GUARDS}
+DOORS = {"names", "tunnels", *TUNNELS}
+
+INSIDE = {
+    "server": {
+        "app": {"clients", "operator", "visitors", *DOORS},
+        # The three doors never import each other: what one needs of another is handed in by ``app``.
+        "clients": DOORS,
+        "operator": DOORS,
+        "visitors": DOORS,
+        "names": {"tunnels", *TUNNELS},
+        "tunnels": TUNNELS,
+        # It counts failed logins, and words to banned addresses.
+        "access": GUARDS,
+        "limits": LOWEST,
+        "certificates": LOWEST,
+        "config": set(),
+        "store": set(),
+    },
+    "http": {
+        "conversation": {"forwarding", "options", "message"},
+        "observer": {"message"},
+        "forwarding": {"options", "message"},
+        "options": {"message"},
+        "pages": {"message"},
+        "message": set(),
+    },
+    "net": {"tls": {"flow", "*"}, "flow": {"*"}, "*": set()},
+}
+"""What each room of a part may import of the same part besides itself; ``*`` is every module that has no room."""
+
 LIMITS = "localtunnel.protocol.limits"
 """Constants without code: every part that is above ``errors`` may read them."""
 
@@ -45,6 +79,11 @@ def dotted(path: Path) -> str:
 
 def part_of(module: str) -> str:
     return module.split(".")[1] if "." in module else "localtunnel"
+
+
+def room_of(module: str, rooms: dict[str, set[str]]) -> str:
+    _, _, name, *_ = [*module.split("."), ""]
+    return name if name in rooms else "*"
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -75,6 +114,47 @@ def test_imports_go_downwards_only(path: Path) -> None:
         if name == "localtunnel.__version__" or name.startswith(f"{LIMITS}.") or name == LIMITS:
             continue
         assert part_of(name) in allowed, f"{dotted(path)} imports {name}, which is not below {part}"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if part_of(dotted(path)) in INSIDE], ids=dotted)
+def test_rooms_import_downwards_only(path: Path) -> None:
+    part = part_of(dotted(path))
+    rooms = INSIDE[part]
+    room = room_of(dotted(path), rooms)
+    if path == PACKAGE / part / "__init__.py":
+        assert not imports_of(path, {"localtunnel"})
+        return
+    for name in imports_of(path, {f"localtunnel.{part}"}):
+        below = room_of(name, rooms)
+        assert below in rooms[room] | {room}, f"{dotted(path)} imports {name}, which is not below {room}"
+
+
+def test_every_room_has_its_rule() -> None:
+    for part, rooms in INSIDE.items():
+        folders = {path.name for path in (PACKAGE / part).iterdir() if (path / "__init__.py").exists()}
+        files = {path.stem for path in (PACKAGE / part).glob("[a-z]*.py")}
+        assert folders <= set(rooms)
+        assert "*" in rooms or files <= set(rooms)
+        assert set(rooms) <= folders | files | {"*"}
+
+
+def test_no_imports_run_in_a_circle() -> None:
+    """Not even those that are there for type hints only."""
+    modules = {dotted(path): path for path in MODULES}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        names = [name for name in imports_of(path, {"localtunnel"}) if name != "localtunnel.__version__"]
+        graph[module] = {name if name in modules else name.rpartition(".")[0] for name in names} - {module}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_a_folder_has_twelve_files_at_most() -> None:
+    for folder in {path.parent for path in MODULES}:
+        names = sorted(path.name for path in folder.glob("*.py"))
+        assert len(names) <= 12, f"{folder.relative_to(ROOT)} has {len(names)} files: {names}"
 
 
 @every_module
