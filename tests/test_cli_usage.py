@@ -12,7 +12,7 @@ import pytest
 
 from localtunnel import __version__, errors
 from localtunnel.cli import client, exit_codes, migrants, program, server
-from localtunnel.cli.settings.config import CLIENT, SERVER
+from localtunnel.cli.settings.schema import CLIENT, SERVER
 
 ROOT = Path(__file__).parent.parent
 PROGRAMS = {"lt-server": server, "lt-client": client}

@@ -11,7 +11,8 @@ from harness import ROOT
 from localtunnel import errors
 from localtunnel.cli import client, exit_codes, server
 from localtunnel.cli.commands import fingerprint, login, tokens, tunnels
-from localtunnel.cli.settings.config import CLIENT, FILE_VARIABLE, SERVER
+from localtunnel.cli.settings.config import FILE_VARIABLE
+from localtunnel.cli.settings.schema import CLIENT, SERVER
 from localtunnel.client.config import ClientConfig
 from localtunnel.http.pages import warning
 from localtunnel.server.config import ServerConfig

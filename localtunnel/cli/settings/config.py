@@ -6,28 +6,17 @@ is a ``ConfigError`` that names the variable, or the file, the table and the key
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 
 from localtunnel import files
 from localtunnel.cli.settings import check
+from localtunnel.cli.settings.schema import CLIENT, HTTP_ONLY, SERVER, Config, Schema
 from localtunnel.client.config import ClientConfig
-from localtunnel.errors import ConfigError, LocaltunnelError, NameInvalid, UsageError
-from localtunnel.http.options import values as option_values
-from localtunnel.net.address import (
-    parse_backend,
-    parse_bind,
-    parse_domain,
-    parse_public,
-    parse_server,
-    parse_target,
-)
-from localtunnel.net.tls.keys import parse_fingerprint
-from localtunnel.networks import Networks
-from localtunnel.protocol import names
+from localtunnel.errors import ConfigError, LocaltunnelError, UsageError
+from localtunnel.net.address import parse_bind, parse_domain, parse_public
 from localtunnel.server.config import ServerConfig
 
 FILE_VARIABLE = "LT_CONFIG"
@@ -37,33 +26,7 @@ CLIENT_FILE = Path("localtunnel", "client.toml")
 MAX_FILE = 1024 * 1024
 """Bytes of a settings file: a real one has a few thousand, and a device or a wrong file is not to be read for ever."""
 
-_Config = TypeVar("_Config", bound=msgspec.Struct)
 _Complain = Callable[[tuple[str, ...], str], LocaltunnelError]
-
-
-class Setting(NamedTuple):
-    """A key that flags and perhaps a variable can give.
-
-    ``present`` is what a flag without a value, or a word that is a command, stands for.
-    """
-
-    key: str
-    flags: tuple[str, ...]
-    variable: str | None = None
-    present: bool | str = True
-
-
-@dataclass(frozen=True)
-class Schema(Generic[_Config]):
-    """What a command can be told: the struct, what can stand outside its file, and what its types cannot say.
-
-    ``forms`` has a callable for each key whose value has a form of its own; it raises ``ConfigError`` or ``ValueError``
-    for others. A key within a table is written ``table.key``.
-    """
-
-    struct: type[_Config]
-    settings: tuple[Setting, ...]
-    forms: Mapping[str, Callable[[Any], object]]
 
 
 class _Layer(NamedTuple):
@@ -71,102 +34,6 @@ class _Layer(NamedTuple):
 
     values: dict[str, Any]
     complain: _Complain
-
-
-def _parse_tcp_ports(text: str) -> None:
-    # The server brings gevent with it, which only those have to wait for who set this key.
-    from localtunnel.net.address import parse_range
-
-    parse_range(text)
-
-
-def _check_names(texts: Sequence[str]) -> None:
-    for text in texts:
-        try:
-            names.check(text)
-        except NameInvalid as error:
-            raise ConfigError(str(error)) from None
-
-
-SERVER = Schema(
-    ServerConfig,
-    settings=(
-        Setting("domain", ("--domain",)),
-        Setting("frontend", ("--frontend",)),
-        Setting("backend", ("--backend",)),
-        Setting("edge", ("--edge",)),
-        Setting("public_url", ("--public-url",)),
-        Setting("tcp_ports", ("--tcp-ports",)),
-        Setting("pool_size", ("--pool-size",)),
-        Setting("grace", ("--grace",)),
-        Setting("log_level", ("--log-level",), "LT_LOG_LEVEL"),
-        Setting("log_format", ("--log-format",)),
-    ),
-    forms={
-        "domain": parse_domain,
-        "frontend": parse_bind,
-        "backend": parse_bind,
-        "public_url": parse_public,
-        "trusted_proxies": Networks.parse,
-        "tcp_ports": _parse_tcp_ports,
-        "reserved_names": _check_names,
-        "limits.exempt": Networks.parse,
-    },
-)
-
-CLIENT = Schema(
-    ClientConfig,
-    settings=(
-        Setting("kind", ("http",), present="http"),
-        Setting("kind", ("tcp",), present="tcp"),
-        Setting("target", ("<target>",)),
-        Setting("remote_port", ("--remote-port",)),
-        Setting("server", ("--server",), "LT_SERVER"),
-        Setting("name", ("--name", "--subdomain"), "LT_NAME"),
-        Setting("backend", ("--backend",)),
-        Setting("domain", ("--domain",)),
-        Setting("protect", ("--protect",), "LT_PROTECT"),
-        Setting("allow_ip", ("--allow-ip",)),
-        Setting("host_header", ("--host-header",)),
-        Setting("request_header_add", ("--request-header-add",)),
-        Setting("request_header_remove", ("--request-header-remove",)),
-        Setting("response_header_add", ("--response-header-add",)),
-        Setting("cors", ("--cors",)),
-        Setting("server_timing", ("--server-timing",)),
-        Setting("takeover", ("--takeover",)),
-        Setting("insecure", ("--insecure",)),
-        Setting("legacy", ("--legacy",)),
-        Setting("fingerprint", ("--fingerprint",)),
-        Setting("token_file", ("--token-file",), "LT_TOKEN_FILE"),
-        Setting("retry", ("--no-retry",), present=False),
-        Setting("log_level", ("--log-level",), "LT_LOG_LEVEL"),
-    ),
-    forms={
-        "target": parse_target,
-        "server": parse_server,
-        "backend": lambda text: parse_backend(text, default_host="localhost"),
-        "fingerprint": parse_fingerprint,
-        "domain": parse_domain,
-        "protect": option_values.credentials,
-        "allow_ip": option_values.networks,
-        "host_header": option_values.host_header,
-        "request_header_add": option_values.request_lines,
-        "request_header_remove": option_values.request_names,
-        "response_header_add": option_values.response_lines,
-    },
-)
-
-HTTP_ONLY = (
-    "domain",
-    "protect",
-    "host_header",
-    "request_header_add",
-    "request_header_remove",
-    "response_header_add",
-    "cors",
-    "server_timing",
-)
-"""Keys that a TCP tunnel has no use for: nobody reads what its visitors send."""
 
 
 def server_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> ServerConfig:
@@ -262,7 +129,7 @@ def _client_file(environ: Mapping[str, str]) -> str | None:
 
 
 def _layers(
-    schema: Schema[_Config], arguments: Mapping[str, Any], environ: Mapping[str, str], default_file: str | None
+    schema: Schema[Config], arguments: Mapping[str, Any], environ: Mapping[str, str], default_file: str | None
 ) -> tuple[_Layer, ...]:
     """Return file, environment and flags, the strongest last, each checked alone so that a fault has one origin."""
     return (
@@ -272,12 +139,12 @@ def _layers(
     )
 
 
-def _merged(schema: Schema[_Config], layers: Sequence[_Layer]) -> _Config:
+def _merged(schema: Schema[Config], layers: Sequence[_Layer]) -> Config:
     values = {key: value for layer in layers for key, value in layer.values.items()}
     return msgspec.convert(values, schema.struct)
 
 
-def _from_file(schema: Schema[_Config], name: str | None) -> _Layer:
+def _from_file(schema: Schema[Config], name: str | None) -> _Layer:
     if name is None:
         return _Layer({}, _complaint_about(ConfigError, {}))
     path = os.path.expanduser(name)
@@ -302,7 +169,7 @@ def _from_file(schema: Schema[_Config], name: str | None) -> _Layer:
     return _checked(schema, _Layer(values, complain))
 
 
-def _from_environment(schema: Schema[_Config], environ: Mapping[str, str]) -> _Layer:
+def _from_environment(schema: Schema[Config], environ: Mapping[str, str]) -> _Layer:
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for setting in schema.settings:
@@ -313,7 +180,7 @@ def _from_environment(schema: Schema[_Config], environ: Mapping[str, str]) -> _L
     return _checked(schema, _Layer(values, _complaint_about(ConfigError, origins)))
 
 
-def _from_flags(schema: Schema[_Config], arguments: Mapping[str, Any]) -> _Layer:
+def _from_flags(schema: Schema[Config], arguments: Mapping[str, Any]) -> _Layer:
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for setting in schema.settings:
@@ -336,7 +203,7 @@ def _complaint_about(error: type[LocaltunnelError], origins: Mapping[str, str]) 
     return lambda path, text: error(f"{origins[path[0]]}: {text}")
 
 
-def _checked(schema: Schema[_Config], layer: _Layer) -> _Layer:
+def _checked(schema: Schema[Config], layer: _Layer) -> _Layer:
     """Return ``layer``, or raise what it makes of the first of its values that is wrong."""
     fault = check.first_fault(schema.struct, layer.values)
     if fault:
