@@ -6,13 +6,21 @@ of a network are the same one here.
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from localtunnel.errors import AddressError
 
 MAX_REMEMBERED = 4096
 """Addresses whose answer is remembered, about 150 bytes each: reading one takes twenty times as long as finding it."""
 
 MAX_TEXT = 64
 """Characters of an address: IPv6 takes 45 at most, and the zone that may follow it names an interface, in 15."""
+
+IPV6_PREFIX = 64
+"""Bits of an IPv6 address that say who it is: a customer has all addresses below them (RFC 6177, RFC 4291 2.5.4)."""
+
+Network = IPv4Network | IPv6Network
 
 _NETWORK = re.compile(r"(?P<address>[0-9A-Fa-f:.]+)(?:/[0-9]{1,3})?", re.ASCII)
 _MAPPED_PREFIX = 96
@@ -21,7 +29,7 @@ _MAPPED_PREFIX = 96
 class Networks:
     """Which addresses belong to any of some networks: ``address in networks``. An empty one is false."""
 
-    def __init__(self, networks: Iterable[IPv4Network | IPv6Network] = ()) -> None:
+    def __init__(self, networks: Iterable[Network] = ()) -> None:
         self._networks = tuple(dict.fromkeys(_plain_network(network) for network in networks))
         # One look for every length of a prefix is enough, however many networks have it.
         self._by_length: dict[tuple[int, int], set[int]] = {}
@@ -38,7 +46,7 @@ class Networks:
         Raises ``ValueError`` with a sentence for a text that is neither, such as one with bits right of its prefix:
         ``10.0.0.1/8`` may have been meant as one address or as the whole network.
         """
-        return cls(_parse_network(text) for text in texts)
+        return cls(_exact_network(text) for text in texts)
 
     def __bool__(self) -> bool:
         return bool(self._networks)
@@ -83,7 +91,37 @@ def plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return address
 
 
-def _parse_network(text: str) -> IPv4Network | IPv6Network:
+def parse_network(text: str) -> Network:
+    """Return the address or the network (``203.0.113.0/24``) that ``text`` names. Raises AddressError."""
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        forms = "Write one such as 203.0.113.7, 203.0.113.0/24 or 2001:db8::/64."
+        raise AddressError(f"{text!r} is not an IP address or network. {forms}") from None
+
+
+def includes(networks: Iterable[Network], host: str) -> bool:
+    """Say whether one of ``networks`` has the numeric address ``host``."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return any(address in network for network in networks)
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def network_of(host: str) -> str:
+    """Return what stands for one customer: an IPv4 address, or of an IPv6 address its first 64 bits as a network."""
+    if ":" not in host:
+        return host
+    address = parse_address(host)
+    if not isinstance(address, IPv6Address):
+        return host if address is None else str(address)
+    host_bits = address.max_prefixlen - IPV6_PREFIX
+    return f"{IPv6Address(int(address) >> host_bits << host_bits)}/{IPV6_PREFIX}"
+
+
+def _exact_network(text: str) -> Network:
     match = _NETWORK.fullmatch(text)
     if match is None or parse_address(match["address"]) is None:
         raise ValueError(
@@ -102,7 +140,7 @@ def _parse_network(text: str) -> IPv4Network | IPv6Network:
     return network
 
 
-def _plain_network(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+def _plain_network(network: Network) -> Network:
     if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_PREFIX:
         mapped = network.network_address.ipv4_mapped
         if mapped is not None:

@@ -3,8 +3,9 @@
 import pytest
 
 from localtunnel.errors import AddressError
+from localtunnel.networks import includes, parse_network
 from localtunnel.server.access import bans
-from localtunnel.server.access.bans import Bans, includes, parse_network
+from localtunnel.server.access.bans import Bans
 from localtunnel.server.store import Store
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

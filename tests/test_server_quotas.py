@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localtunnel.errors import LimitReached
+from localtunnel.networks import network_of
 from localtunnel.server.config import Quotas as Limits
-from localtunnel.server.limits.quotas import Quota, make_quotas, network_of
+from localtunnel.server.limits.quotas import Quota, make_quotas
 
 HERE, THERE = "203.0.113.7", "198.51.100.9"
 

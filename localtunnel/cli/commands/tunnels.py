@@ -65,7 +65,7 @@ def command(argv: list[str]) -> int:
 
 def _address(text: str | None) -> str | None:
     """Return ``text``, which a mistake in is told of before any server is looked for. Raises UsageError."""
-    from localtunnel.server.access.bans import parse_network
+    from localtunnel.networks import parse_network
 
     if text is not None:
         try:

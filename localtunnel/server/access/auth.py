@@ -25,10 +25,10 @@ from localtunnel.net.channel import Channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.metered import Allowance
 from localtunnel.net.tls.context import channel_binding
+from localtunnel.networks import network_of
 from localtunnel.protocol.login.scram import NONCE_SIZE, ServerLogin
 from localtunnel.protocol.messages import Challenge, ControlRequest, FromClient, Proof
 from localtunnel.server.access.tokens import TokenRecord, TokenStore
-from localtunnel.server.limits.quotas import network_of
 
 log = logging.getLogger("localtunnel.server")
 

@@ -1,10 +1,9 @@
 """Addresses from which no client may connect, until the server's owner says otherwise. They outlive a restart."""
 
-import ipaddress
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
-from localtunnel.errors import AddressError
+from localtunnel.networks import Network, includes, parse_network
 from localtunnel.server.limits.rates import Bucket, Rate
 from localtunnel.server.store import Statement, Store
 
@@ -13,17 +12,6 @@ WORDS = Rate(1.0)
 five: a client that meets the server for the first time needs two, and each may cost the server a handshake."""
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS bans (network TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID"
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def parse_network(text: str) -> Network:
-    """Return the address or the network (``203.0.113.0/24``) that ``text`` names. Raises AddressError."""
-    try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        forms = "Write one such as 203.0.113.7, 203.0.113.0/24 or 2001:db8::/64."
-        raise AddressError(f"{text!r} is not an IP address or network. {forms}") from None
 
 
 class Bans:
@@ -71,12 +59,3 @@ class Bans:
         if not self._networks:
             return None
         return next((network for network in self._networks if includes((network,), host)), None)
-
-
-def includes(networks: Iterable[Network], host: str) -> bool:
-    """Say whether one of ``networks`` has the numeric address ``host``."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return any(address in network for network in networks)

@@ -12,8 +12,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from localtunnel.networks import network_of
 from localtunnel.server.config import Quotas
-from localtunnel.server.limits.quotas import OFF, network_of
+from localtunnel.server.limits.quotas import OFF
 
 log = logging.getLogger("localtunnel.server")
 

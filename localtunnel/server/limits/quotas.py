@@ -4,14 +4,11 @@ Counting is all that happens here: ``take`` raises when there is no room, and th
 once. Neither costs more than a few dictionary look-ups, and nothing is kept for whoever has nothing.
 """
 
-import ipaddress
 from typing import NamedTuple
 
 from localtunnel.errors import LimitReached
+from localtunnel.networks import network_of
 from localtunnel.server.config import Quotas as Limits
-
-IPV6_PREFIX = 64
-"""Bits of an IPv6 address that say who it is: a customer has all addresses below them (RFC 6177, RFC 4291 2.5.4)."""
 
 OFF = 0
 """What a limit is set to that should not be one."""
@@ -117,17 +114,6 @@ def make_quotas(limits: Limits) -> Quotas:
         quota("idle connections", "parked"),
         quota("visitors", "joined"),
     )
-
-
-def network_of(host: str) -> str:
-    """Return what stands for one customer: an IPv4 address as it is, of an IPv6 address its first 64 bits."""
-    if ":" not in host:
-        return host
-    try:
-        address = ipaddress.IPv6Address(host.partition("%")[0])
-    except ValueError:
-        return host
-    return str(ipaddress.IPv6Network((address, IPV6_PREFIX), strict=False).network_address)
 
 
 def _is_full(count: int, limit: int, spare: int) -> bool:

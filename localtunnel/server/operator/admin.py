@@ -15,7 +15,8 @@ from msgspec import Struct
 
 from localtunnel.errors import LocaltunnelError
 from localtunnel.net.local import LineServer
-from localtunnel.server.access.bans import Bans, Network, includes, parse_network
+from localtunnel.networks import Network, includes, parse_network
+from localtunnel.server.access.bans import Bans
 from localtunnel.server.names.claims import NOBODY, Claim
 from localtunnel.server.names.registry import Registry
 

@@ -18,12 +18,10 @@ goes (``give_way``), shares or not; where there is none, the newcomer is refused
 
 import sys
 from collections import OrderedDict
-from functools import lru_cache
-from ipaddress import IPv6Address
 from typing import Protocol
 
 from localtunnel.errors import ServerFull
-from localtunnel.networks import Networks, parse_address
+from localtunnel.networks import Networks, network_of
 from localtunnel.server.config import Limits
 from localtunnel.server.limits.rates import Bucket, Rate, too_many
 
@@ -37,8 +35,6 @@ ANSWERS_PER_SECOND = 20.0
 LOOKED_AT = 4
 """Addresses that are asked for an idle connection when the server is full, and connections of each: those who hold most
 come first, and what was found busy comes last the next time."""
-
-_SUBNET_BITS = 64
 
 
 class Holder(Protocol):
@@ -182,7 +178,7 @@ class Admission:
 
     def _find(self, host: str) -> _Address:
         exempt = host in self._exempt
-        key = host if exempt else _subnet(host)
+        key = host if exempt else network_of(host)
         address = self._present.get(key)
         if address is None:
             address = self._remembered.get(key)
@@ -258,15 +254,3 @@ def _take(tokens: Bucket, what: str, now: float) -> None:
 
 def _rate(per_second: float) -> Rate | None:
     return Rate(per_second) if per_second else None
-
-
-@lru_cache(maxsize=4096)
-def _subnet(host: str) -> str:
-    """Return what stands for the visitor at ``host``: an IPv4 address, or the 64 bits of an IPv6 network."""
-    if ":" not in host:
-        return host
-    address = parse_address(host)
-    if not isinstance(address, IPv6Address):
-        return host if address is None else str(address)
-    host_bits = address.max_prefixlen - _SUBNET_BITS
-    return f"{IPv6Address(int(address) >> host_bits << host_bits)}/{_SUBNET_BITS}"
