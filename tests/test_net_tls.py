@@ -1,4 +1,6 @@
-"""localtunnel.net.tls.context and connect: handshakes in the hub, and sockets that wait as every other one does."""
+"""localtunnel.net.tls.context, handshake and connect: handshakes in the hub, and
+sockets that wait as every other one does.
+"""
 
 import hashlib
 import socket
@@ -25,6 +27,7 @@ from localtunnel.net.deadline import Deadline
 from localtunnel.net.dial import resolve, wait_for
 from localtunnel.net.tls import context as tls
 from localtunnel.net.tls.connect import SecureDial
+from localtunnel.net.tls.handshake import Handshake
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -46,7 +49,7 @@ def handshake(sock, context, seconds=CAP, **settings):
         else:
             result.set_exception(error)
 
-    made = tls.Handshake(sock, context, seconds, done, **settings)
+    made = Handshake(sock, context, seconds, done, **settings)
     made.start()
     return made, result
 

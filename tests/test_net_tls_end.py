@@ -19,6 +19,7 @@ from localtunnel.net.channel import READS_AT_A_TIME, server_channel
 from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.flow.relay import Relay
 from localtunnel.net.tls import context as tls
+from localtunnel.net.tls.handshake import Handshake
 from localtunnel.net.tls.stream_end import TlsEnd, begin_stream, stream_end, to_stream
 from localtunnel.protocol.wire.stream import END, Unchunker, chunked
 
@@ -44,7 +45,7 @@ def tls_pair(context, bufsize=None):
     for sock, its_context, host in ((near, context, None), (client, tls.client_context(roots=False), "localhost")):
         result = AsyncResult()
         results.append(result)
-        tls.Handshake(
+        Handshake(
             sock, its_context, CAP, lambda sock, error, result=result: result.set(sock or error), host=host
         ).start()
     with at_most(CAP, "the handshake"):

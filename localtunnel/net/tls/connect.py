@@ -7,7 +7,8 @@ from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.dial import Address, Dial, Done
 from localtunnel.net.sockets import Socket
-from localtunnel.net.tls.context import Context, Handshake, Ticket
+from localtunnel.net.tls.context import Context, Ticket
+from localtunnel.net.tls.handshake import Handshake
 
 
 class SecureDial:
