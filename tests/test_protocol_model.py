@@ -36,7 +36,7 @@ from localtunnel.protocol.wire.codec import encode
 from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
 from localtunnel.server.tunnels.assigning import Assigning03
 from localtunnel.server.tunnels.pool import Pool
-from localtunnel.server.visitors.stream_join import Join
+from localtunnel.server.visitors.stream_join import StreamJoin
 
 # Anything at any time.
 
@@ -167,7 +167,7 @@ class Deliveries(RuleBasedStateMachine):
         self.session = Session(ClientConfig(), LTP_0_3, request, link, visits, lambda event: None)
         self.pool = Pool(100)
         self.wires: list[Wire] = []
-        self.joins: list[Join] = []
+        self.joins: list[StreamJoin] = []
         self.visitors: dict[int, Any] = {}
         self.refused: Counter[int] = Counter()
         self.begun: Counter[int] = Counter()
@@ -192,7 +192,7 @@ class Deliveries(RuleBasedStateMachine):
             self.refused[number] += 1
             theirs.close()
 
-        join = Join(Assignment(number, "p", "tcp"), SocketEnd(theirs, "visitor"), b"ask %d;" % number, refuse)
+        join = StreamJoin(Assignment(number, "p", "tcp"), SocketEnd(theirs, "visitor"), b"ask %d;" % number, refuse)
         self.joins.append(join)
         self.visitors[number] = ours
         Assigning03(join, self.pool, Deadline(PATIENCE)).start()

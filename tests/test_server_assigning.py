@@ -28,7 +28,7 @@ from localtunnel.protocol import limits
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.tunnels.assigning import Assigning03
 from localtunnel.server.tunnels.pool import Pool
-from localtunnel.server.visitors.stream_join import Join
+from localtunnel.server.visitors.stream_join import StreamJoin
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -217,7 +217,7 @@ def test_a_connection_lost_at_the_deadline_is_refused_once():
     with theirs, ours, proxy, client:
         pool = Pool(10)
         pool.park(SocketEnd(proxy, "client"))
-        join = Join(Assignment(1, "v"), SocketEnd(theirs, "visitor"), b"", refused.append)
+        join = StreamJoin(Assignment(1, "v"), SocketEnd(theirs, "visitor"), b"", refused.append)
         Assigning03(join, pool, Deadline(1.0, lambda: now[0])).start()
         assert read_message(client)["proxy"]["id"] == 1
         now[0] = 2.0

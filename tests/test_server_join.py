@@ -9,7 +9,7 @@ from localtunnel.net import closing
 from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.tunnels.join import Joins
-from localtunnel.server.visitors.stream_join import Join
+from localtunnel.server.visitors.stream_join import StreamJoin
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -25,7 +25,7 @@ class Made:
         self.refused = []
         self.ended = []
         self.cancelled = 0
-        self.join = Join(Assignment(7, "203.0.113.7:51234", kind), SocketEnd(sock, "visitor"), first, self.refuse)
+        self.join = StreamJoin(Assignment(7, "203.0.113.7:51234", kind), SocketEnd(sock, "visitor"), first, self.refuse)
         self.join.own(self.ended.append)
         self.join.cancel = self.cancel
         self.proxies = []
@@ -177,9 +177,9 @@ def test_refusing_ends_the_join_and_lets_the_visitor_be_answered(made):
 
 
 def test_repr_says_who_and_how_it_stands(made):
-    assert repr(made.join) == "<Join 7 of 203.0.113.7:51234 open>"
+    assert repr(made.join) == "<StreamJoin 7 of 203.0.113.7:51234 open>"
     made.join.abort("over")
-    assert repr(made.join) == "<Join 7 of 203.0.113.7:51234 over>"
+    assert repr(made.join) == "<StreamJoin 7 of 203.0.113.7:51234 over>"
 
 
 def test_joins_can_be_waited_for():

@@ -18,7 +18,7 @@ from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
 from localtunnel.server.tunnels.demand import Shares
 from localtunnel.server.tunnels.join import Joins
 from localtunnel.server.tunnels.tunnel import Tunnel
-from localtunnel.server.visitors.stream_join import Join
+from localtunnel.server.visitors.stream_join import StreamJoin
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -56,7 +56,7 @@ class Bench:
             self.refused.append((number, error.code))
             closing.close(theirs)
 
-        join = Join(Assignment(number + 1, "v", "http"), SocketEnd(theirs, "visitor"), b"%d" % number, refuse)
+        join = StreamJoin(Assignment(number + 1, "v", "http"), SocketEnd(theirs, "visitor"), b"%d" % number, refuse)
         self.tunnel.open(join, Deadline(seconds))
         return ours
 

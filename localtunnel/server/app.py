@@ -34,7 +34,7 @@ from localtunnel.server.names.ports import Ports
 from localtunnel.server.names.registry import Policy, Registry
 from localtunnel.server.operator.admin import Admin
 from localtunnel.server.store import Store
-from localtunnel.server.tunnels.join import Joining, Joins
+from localtunnel.server.tunnels.join import Join, Joins
 from localtunnel.server.visitors.admission import Admission
 from localtunnel.server.visitors.frontend import Frontend
 from localtunnel.server.visitors.http_edge import Edge
@@ -111,7 +111,7 @@ class Server:
         return [listener.address[:2] for listener in self._backend_listeners]
 
     @property
-    def joins(self) -> frozenset[Joining]:
+    def joins(self) -> frozenset[Join]:
         """The visitors that are on their way through a tunnel now."""
         return frozenset(self._joins)
 

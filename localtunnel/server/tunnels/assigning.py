@@ -32,7 +32,7 @@ from localtunnel.net.tls.stream_end import begin_stream, stream_end, to_stream
 from localtunnel.protocol import limits, messages
 from localtunnel.protocol.messages import ASSIGNED, Failed, FromClient, Got, Ready
 from localtunnel.protocol.wire.codec import encode
-from localtunnel.server.tunnels.join import Joining
+from localtunnel.server.tunnels.join import Join
 from localtunnel.server.tunnels.pool import Pool, Waiter
 
 log = logging.getLogger("localtunnel.server")
@@ -43,7 +43,7 @@ _ASSIGNED_0_2 = encode(ASSIGNED)
 class Assigning:
     """One join until a proxy connection has taken it, or nobody has by ``deadline``: then the join is refused."""
 
-    def __init__(self, join: Joining, pool: Pool, deadline: Deadline) -> None:
+    def __init__(self, join: Join, pool: Pool, deadline: Deadline) -> None:
         self._join = join
         self._pool = pool
         self._deadline = deadline
@@ -116,7 +116,7 @@ class Assigning02(Assigning):
 class Assigning03(Assigning):
     """LTP/0.3: assigned under an id, on as many connections as it takes until one answers ``got``."""
 
-    def __init__(self, join: Joining, pool: Pool, deadline: Deadline) -> None:
+    def __init__(self, join: Join, pool: Pool, deadline: Deadline) -> None:
         super().__init__(join, pool, deadline)
         self._frame = encode(join.assignment)
         self._attempts: dict[SocketEnd, Channel[FromClient]] = {}

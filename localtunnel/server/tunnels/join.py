@@ -13,7 +13,7 @@ from localtunnel.protocol.messages import Assignment
 from localtunnel.server.tunnels.kept import Carrier, Carriers
 
 
-class Joining:
+class Join:
     """A visitor that is to be bound to a proxy connection. Its tunnel owns it, and is told when it has ended.
 
     ``first`` are the bytes for the upstream that are known already.
@@ -33,7 +33,7 @@ class Joining:
         self.reason: str | None = None
         self.cancel: Callable[[], None] | None = None
         """Ends the attempt to find a proxy connection, while there is one."""
-        self._on_end: Callable[[Joining], None] | None = None
+        self._on_end: Callable[[Join], None] | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.assignment.id} of {self.assignment.peer} {self.reason or 'open'}>"
@@ -69,8 +69,8 @@ class Joining:
     def tick(self, seconds: float) -> None:
         """Look after time limits; called every ``seconds``."""
 
-    def own(self, on_end: Callable[["Joining"], None]) -> None:
-        """Be owned: ``on_end(joining)`` is called once, when it has ended in whichever way."""
+    def own(self, on_end: Callable[["Join"], None]) -> None:
+        """Be owned: ``on_end(join)`` is called once, when it has ended in whichever way."""
         self._on_end = on_end
 
     def joined(self, end: End, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
@@ -104,7 +104,7 @@ class Joins:
 
     def __init__(self, half_closed: HalfClosed | None = None) -> None:
         self.half_closed = half_closed
-        self._joins: set[Joining] = set()
+        self._joins: set[Join] = set()
         self.repeated = 0
         """Assignments of joins that have ended that were not the first of their id."""
         self._empty: Event | None = None
@@ -113,14 +113,14 @@ class Joins:
     def __len__(self) -> int:
         return len(self._joins)
 
-    def __iter__(self) -> Iterator[Joining]:
+    def __iter__(self) -> Iterator[Join]:
         return iter(tuple(self._joins))
 
-    def add(self, join: Joining) -> None:
+    def add(self, join: Join) -> None:
         """Count ``join`` in."""
         self._joins.add(join)
 
-    def discard(self, join: Joining) -> None:
+    def discard(self, join: Join) -> None:
         """Count ``join``, which has ended, out."""
         self._joins.discard(join)
         if join.assigned > 1:

@@ -17,7 +17,7 @@ from localtunnel.server.limits.rates import Bucket
 from localtunnel.server.limits.turns import Line
 from localtunnel.server.tunnels.assigning import Assigning02, Assigning03
 from localtunnel.server.tunnels.demand import Demand, Shares
-from localtunnel.server.tunnels.join import Joining, Joins
+from localtunnel.server.tunnels.join import Join, Joins
 from localtunnel.server.tunnels.kept import Carriers
 from localtunnel.server.tunnels.pool import Pool
 from localtunnel.server.tunnels.refusals import Refusals
@@ -78,7 +78,7 @@ class Tunnel:
         """Where a TCP tunnel's visitors come in; they stop with the tunnel, for the next one may listen at once."""
         self.admit: Callable[[], Place | None] = _no_place
         """Returns the place of one more visitor in a quota, if there is one. Raises LimitReached."""
-        self._places: dict[Joining, Place] = {}
+        self._places: dict[Join, Place] = {}
         self.on_end: Callable[[str], None] = _nobody
         self.on_size: Callable[[int], None] = _nobody
         self.on_suspect: Callable[[], None] = _nobody
@@ -117,7 +117,7 @@ class Tunnel:
         """Take over a proxy connection for visitors to come, and its place in the quota of such connections."""
         self._pool.park(end, place)
 
-    def open(self, join: Joining, deadline: Deadline) -> None:
+    def open(self, join: Join, deadline: Deadline) -> None:
         """Take over ``join`` and bind it to a proxy connection, now if one is parked, else when one comes.
 
         When the client has not taken it by ``deadline``, the join is refused. Never blocks.
@@ -142,7 +142,7 @@ class Tunnel:
         else:
             self.assign(join, deadline)
 
-    def assign(self, join: Joining, deadline: Deadline) -> None:
+    def assign(self, join: Join, deadline: Deadline) -> None:
         """Bind ``join``, which is open, to a fresh proxy connection. Never blocks."""
         if self._carriers is not None:
             self._carriers.make_room()
@@ -215,7 +215,7 @@ class Tunnel:
             self._carriers.release()
         self.on_suspect()
 
-    def _join_ended(self, join: Joining) -> None:
+    def _join_ended(self, join: Join) -> None:
         self.joins.discard(join)
         self._all_joins.discard(join)
         place = self._places.pop(join, None)

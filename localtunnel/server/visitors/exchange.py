@@ -27,7 +27,7 @@ from localtunnel.net.flow.pump import Side, buffer, view
 from localtunnel.net.flow.relay import Relay
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.tunnels import lending
-from localtunnel.server.tunnels.join import Joining
+from localtunnel.server.tunnels.join import Join
 from localtunnel.server.tunnels.kept import Carrier, Carriers
 from localtunnel.server.tunnels.lending import Fate
 from localtunnel.server.tunnels.tunnel import Tunnel
@@ -49,7 +49,7 @@ _LINK_LOST = "The connection to the tunnel's client was lost before an answer ca
 _ahead = view[:MAX_PIPELINED]
 
 
-class Exchange(Joining):
+class Exchange(Join):
     """One request on its way. The visitor's connection lends its side, and gets it back with ``exchange_ended``.
 
     ``first`` is the request as it goes out: the rewritten head, and what has come of the body.

@@ -24,7 +24,7 @@ from localtunnel.protocol.messages import Assignment
 from localtunnel.server.config import ServerConfig
 from localtunnel.server.visitors.admission import Admission, Place
 from localtunnel.server.visitors.routes import Routes
-from localtunnel.server.visitors.stream_join import Join
+from localtunnel.server.visitors.stream_join import StreamJoin
 
 
 class PlainEdge:
@@ -97,7 +97,7 @@ class PlainEdge:
             return
         asked = head.slimmed()
         assignment = Assignment(next(self._ids), format_address((visitor.host, visitor.port)), "http")
-        join = Join(
+        join = StreamJoin(
             assignment,
             SocketEnd(visitor.sock, "visitor"),
             visitor.take(),

@@ -7,10 +7,10 @@ from localtunnel.net.flow.ends import End, SocketEnd
 from localtunnel.net.flow.metered import MeteredEnd
 from localtunnel.net.flow.relay import Relay
 from localtunnel.protocol.messages import Assignment
-from localtunnel.server.tunnels.join import Joining
+from localtunnel.server.tunnels.join import Join
 
 
-class Join(Joining):
+class StreamJoin(Join):
     """A visitor's connection, bound to one proxy connection: bytes only, until both have closed.
 
     It owns the visitor's connection from its making on. ``refuse`` takes it back, to answer the visitor, when no

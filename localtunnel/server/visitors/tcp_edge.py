@@ -12,7 +12,7 @@ from localtunnel.net.listen import Accept, Listener, listen
 from localtunnel.net.sockets import Socket, format_address
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.tunnels.tunnel import Tunnel
-from localtunnel.server.visitors.stream_join import Join
+from localtunnel.server.visitors.stream_join import StreamJoin
 
 
 class TcpEdge:
@@ -58,6 +58,6 @@ class TcpEdge:
                 refuse(error)
                 return
             assignment = Assignment(next(self._ids), format_address((host, port)), "tcp")
-            tunnel.open(Join(assignment, SocketEnd(sock, "visitor"), b"", refuse), Deadline(self._wait))
+            tunnel.open(StreamJoin(assignment, SocketEnd(sock, "visitor"), b"", refuse), Deadline(self._wait))
 
         return accept
