@@ -2,7 +2,7 @@
 
 import gevent
 
-from localtunnel.server.limits.turns import QUANTUM, SHARED_FOR, Line, Turns
+from localtunnel.server.limits.turns import QUANTUM, SHARED_FOR, TunnelTurn, Turns
 
 
 class Hub:
@@ -14,7 +14,7 @@ class Hub:
         self.turns = Turns(self.next.append)
         self.begun: list[str] = []
 
-    def begin(self, line: Line, name: str) -> None:
+    def begin(self, line: TunnelTurn, name: str) -> None:
         self.turns.begin(line, lambda: self.begun.append(name), self.now)
 
     def turn(self) -> list[str]:
@@ -28,9 +28,9 @@ class Hub:
         return self.begun[before:]
 
 
-def shared(hub: Hub) -> tuple[Line, Line]:
+def shared(hub: Hub) -> tuple[TunnelTurn, TunnelTurn]:
     """Two tunnels that have both had a visitor just now."""
-    flooded, neighbour = Line(), Line()
+    flooded, neighbour = TunnelTurn(), TunnelTurn()
     hub.begin(flooded, "f")
     hub.begin(neighbour, "n")
     assert hub.begun == ["f", "n"]
@@ -40,7 +40,7 @@ def shared(hub: Hub) -> tuple[Line, Line]:
 
 
 def test_a_tunnel_by_itself_is_never_held() -> None:
-    hub, line = Hub(), Line()
+    hub, line = Hub(), TunnelTurn()
     for number in range(1000):
         hub.begin(line, str(number))
     assert len(hub.begun) == 1000
@@ -120,7 +120,7 @@ def test_a_timer_of_nothing_is_a_next_turn() -> None:
     loop = gevent.get_hub().loop
     timer = loop.timer(0)
     turns = Turns(lambda callback: timer.start(callback))
-    flooded, neighbour = Line(), Line()
+    flooded, neighbour = TunnelTurn(), TunnelTurn()
     begun: list[str] = []
     turns.begin(flooded, lambda: begun.append("f"), loop.now())
     turns.begin(neighbour, lambda: begun.append("n"), loop.now())

@@ -21,7 +21,7 @@ a few visitors a second is protected, and one that has fallen silent costs nothi
 Start = Callable[[], None]
 
 
-class Line:
+class TunnelTurn:
     """What one tunnel has begun in this turn."""
 
     __slots__ = ("begun", "turn")
@@ -40,43 +40,43 @@ class Turns:
 
     def __init__(self, next_turn: Callable[[Start], None]) -> None:
         self._next_turn = next_turn
-        self._waiting: dict[Line, deque[Start]] = {}
-        self._last: Line | None = None
+        self._waiting: dict[TunnelTurn, deque[Start]] = {}
+        self._last: TunnelTurn | None = None
         self._shared_until = 0.0
 
-    def begin(self, line: Line, start: Start, now: float) -> None:
+    def begin(self, tunnel: TunnelTurn, start: Start, now: float) -> None:
         """Call ``start`` at once, or in a later turn. ``now`` is the hub's own time, which changes with every turn.
 
         ``start`` must not raise, and its visitor may have gone when it is called. A visitor has one request in line at
         most.
         """
-        if line is not self._last:
+        if tunnel is not self._last:
             if self._last is not None:
                 self._shared_until = now + SHARED_FOR
-            self._last = line
-        if line in self._waiting:
-            self._waiting[line].append(start)
-        elif now >= self._shared_until or self._may_begin(line, now):
+            self._last = tunnel
+        if tunnel in self._waiting:
+            self._waiting[tunnel].append(start)
+        elif now >= self._shared_until or self._may_begin(tunnel, now):
             start()
         else:
-            self._waiting[line] = deque((start,))
+            self._waiting[tunnel] = deque((start,))
             if len(self._waiting) == 1:
                 self._next_turn(self._serve)
 
-    def _may_begin(self, line: Line, now: float) -> bool:
-        if line.turn != now:
-            line.turn = now
-            line.begun = 0
-        line.begun += 1
-        return line.begun <= QUANTUM
+    def _may_begin(self, tunnel: TunnelTurn, now: float) -> bool:
+        if tunnel.turn != now:
+            tunnel.turn = now
+            tunnel.begun = 0
+        tunnel.begun += 1
+        return tunnel.begun <= QUANTUM
 
     def _serve(self) -> None:
         """Let every tunnel that waits begin its next requests."""
-        for line, waiting in list(self._waiting.items()):
+        for tunnel, waiting in list(self._waiting.items()):
             # What these begin in their turn waits behind those that are in line already.
             for _ in range(min(QUANTUM, len(waiting))):
                 waiting.popleft()()
             if not waiting:
-                del self._waiting[line]
+                del self._waiting[tunnel]
         if self._waiting:
             self._next_turn(self._serve)

@@ -14,7 +14,7 @@ from localtunnel.protocol.messages import Kind
 from localtunnel.protocol.wire.framing import LTP_0_2
 from localtunnel.server.limits.quotas import Place
 from localtunnel.server.limits.rates import Bucket
-from localtunnel.server.limits.turns import Line
+from localtunnel.server.limits.turns import TunnelTurn
 from localtunnel.server.tunnels.assigning import Assigning02, Assigning03
 from localtunnel.server.tunnels.demand import Demand, Shares
 from localtunnel.server.tunnels.join import Join, Joins
@@ -63,7 +63,7 @@ class Tunnel:
         """What its client asked for, which the edge holds to for every request; None where it asked for nothing."""
         self.requests = requests
         """How many requests per second it may have; None for as many as come."""
-        self.line = Line()
+        self.turn = TunnelTurn()
         self.round_trip = 0.0
         """Seconds to the client and back, as measured last."""
         self.ended: str | None = None

@@ -122,7 +122,7 @@ class Edge:
         if delay:
             self._later(delay, exchange.start)
         else:
-            self._turns.begin(found.line, exchange.start, self._loop.now())
+            self._turns.begin(found.turn, exchange.start, self._loop.now())
         if exchange.pending:
             self.connections.waiting.add(exchange)
 
