@@ -11,7 +11,7 @@ from harness import at_most, parse_response, request, running_client, running_up
 from harness.exchanges import HOST, OK, VERSIONS, Site, Stream, running_site
 from harness.v3 import end
 
-from localtunnel.server.tunnels import kept as carriers
+from localtunnel.server.tunnels.kept import KEPT_IDLE
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -35,7 +35,7 @@ def keep(site: Site, asked: bytes = GET) -> tuple[Stream, Stream]:
 
 
 def kept(site: Site) -> int:
-    return len(site.demo.tunnel.carriers)
+    return len(site.demo.tunnel.kept)
 
 
 def test_the_next_request_takes_it_whoever_sends_it(site: Site) -> None:
@@ -158,7 +158,7 @@ def test_in_0_2_a_dead_fresh_connection_is_tried_again_once_for_what_may_be_repe
 
 def test_it_is_not_kept_for_longer_than_a_moment(site: Site) -> None:
     _, upstream = keep(site)
-    with at_most(carriers.KEPT_IDLE + 1.0, "letting it go"):
+    with at_most(KEPT_IDLE + 1.0, "letting it go"):
         assert upstream.rest() == b""
     assert kept(site) == 0
 
@@ -278,7 +278,7 @@ def test_a_single_threaded_upstream_serves_visitors_in_parallel(version: str) ->
         running_client(site.address, port, name="single", legacy=version == "0.2"),
     ):
         asked = [request("single.localhost", method=method) for method in ("POST", "GET", "GET")]
-        with at_most(carriers.KEPT_IDLE, "serving all three"):
+        with at_most(KEPT_IDLE, "serving all three"):
             visitors = [site.visit(each) for each in asked]
             assert [visitor.message().body for visitor in visitors] == [b"ok"] * 3
 

@@ -85,7 +85,7 @@ def test_where_a_response_ends(site: Site, case: str, bytewise: bool) -> None:
     assert told.body == body
     assert told.trailer == (b"X-Sum: 1\r\n" if "trailer" in case else b"")
     assert told.fields.get("connection") == (None if stays else "close")
-    assert len(site.demo.tunnel.carriers) == reused
+    assert len(site.demo.tunnel.kept) == reused
     if not stays:
         assert visitor.rest() == b""
         return
@@ -105,7 +105,7 @@ def test_what_stands_behind_a_response_is_nobodys(site: Site, behind: bytes) -> 
     upstream.message()
     upstream.send(OK + behind)
     assert visitor.message().body == b"ok"
-    assert len(site.demo.tunnel.carriers) == 0
+    assert len(site.demo.tunnel.kept) == 0
     assert upstream.rest() == b""
 
 
@@ -126,7 +126,7 @@ def test_a_body_that_may_not_be_is_nobodys(site: Site, answer: bytes) -> None:
     told = visitor.message()
     assert told.status in (204, 304)
     assert "transfer-encoding" not in told.fields
-    assert len(site.demo.tunnel.carriers) == 0
+    assert len(site.demo.tunnel.kept) == 0
     assert upstream.rest() == b""
     assert visitor.waiting() == b""
 
@@ -175,7 +175,7 @@ def test_a_visitor_of_http_1_0_gets_no_chunks(site: Site, case: str, fields: str
     assert "transfer-encoding" not in told.fields
     assert told.fields["connection"] == "close"
     assert visitor.rest() == (b"" if case == "nothing" else b"hello")
-    assert len(site.demo.tunnel.carriers) == (case != "a trailer")
+    assert len(site.demo.tunnel.kept) == (case != "a trailer")
     wait_until(lambda: not site.server.joins)
 
 
@@ -215,7 +215,7 @@ def test_a_visitor_that_asks_to_close_is_closed_and_the_upstream_stays(site: Sit
     upstream.send(OK)
     assert visitor.message().fields["connection"] == "close"
     assert visitor.rest() == b""
-    assert len(site.demo.tunnel.carriers) == 1
+    assert len(site.demo.tunnel.kept) == 1
 
 
 # Interim responses.
@@ -241,7 +241,7 @@ def test_a_framed_interim_response_passes_without_its_frame(site: Site, interim:
     told = [visitor.message(), visitor.message()]
     assert [(message.status, message.body) for message in told] == [(interim, b""), (200, b"ok")]
     assert told[0].fields == {"x-kept": "yes"}
-    assert len(site.demo.tunnel.carriers) == 0
+    assert len(site.demo.tunnel.kept) == 0
 
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 16], ids=["at once", "after 16"])

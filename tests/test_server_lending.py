@@ -31,7 +31,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
 
 
 def kept(site: Site) -> int:
-    return len(site.demo.tunnel.carriers)
+    return len(site.demo.tunnel.kept)
 
 
 def status(line: str, fields: str = "Content-Length: 0\r\n") -> bytes:
@@ -164,7 +164,7 @@ def rst(proxy: Any) -> None:
 def take_at_once(site: Site, upstream: Stream, say: Callable[[Any], None]) -> Any:
     """Have the upstream say something, and take a connection before the hub can notice: no watcher has run yet."""
     say(upstream.sock)
-    return site.demo.tunnel.carriers.take()
+    return site.demo.tunnel.kept.take()
 
 
 @pytest.mark.parametrize("say", [plain_surplus, a_byte, fin, rst])
@@ -186,7 +186,7 @@ def test_then_another_is_taken(site: Site) -> None:
     carrier = take_at_once(site, upstreams[2], plain_surplus)
     assert carrier is not None
     assert kept(site) == 0
-    site.demo.tunnel.carriers.keep(carrier)
+    site.demo.tunnel.kept.keep(carrier)
     site.visit(request(HOST, "/second"))
     assert upstreams[0].message().target == "/second"
 
@@ -252,10 +252,10 @@ def test_over_tls_a_part_of_anything_counts(say: Callable[[Any], None], goes_on:
         assert visitor.message().body == b"ok"
         assert kept(site) == 1
         say(proxy)
-        carrier = site.demo.tunnel.carriers.take()
+        carrier = site.demo.tunnel.kept.take()
         assert (carrier is not None) == goes_on
         if carrier is not None:
-            site.demo.tunnel.carriers.keep(carrier)
+            site.demo.tunnel.kept.keep(carrier)
         site.close()
 
 

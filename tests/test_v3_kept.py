@@ -69,7 +69,7 @@ def keep(site: Site, asked: bytes = GET) -> tuple[Stream, Stream]:
 
 def is_under_way(site: Site) -> Any:
     """Wait until a request has gone out on a kept connection; return what the server awaits to hear of."""
-    unheard = site.demo.tunnel.carriers._unheard
+    unheard = site.demo.tunnel.kept._unheard
     wait_until(lambda: len(unheard) == 1, what="the request")
     return unheard
 

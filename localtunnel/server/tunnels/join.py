@@ -10,7 +10,7 @@ from localtunnel.net.flow.ends import End
 from localtunnel.net.flow.half_closed import HalfClosed
 from localtunnel.net.flow.metered import Allowance
 from localtunnel.protocol.messages import Assignment
-from localtunnel.server.tunnels.kept import Carrier, Carriers
+from localtunnel.server.tunnels.kept import KeptConnection, KeptConnections
 
 
 class Join:
@@ -58,12 +58,12 @@ class Join:
         """Bytes from the upstream so far."""
         raise NotImplementedError
 
-    def take_carrier(self, carriers: Carriers) -> Carrier | None:
+    def take_kept(self, kept: KeptConnections) -> KeptConnection | None:
         """Return a connection that is joined already, where one may be used; it is the receiver's then."""
         return None
 
-    def carried(self, carrier: Carrier) -> None:
-        """Begin on ``carrier``, which ``take_carrier`` has returned."""
+    def carried(self, carrier: KeptConnection) -> None:
+        """Begin on ``carrier``, which ``take_kept`` has returned."""
         raise NotImplementedError
 
     def tick(self, seconds: float) -> None:

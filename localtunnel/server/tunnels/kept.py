@@ -31,14 +31,14 @@ class Sent(Hashable, Protocol):
         """Say whether the request never arrived, and act on it; None where it is too early to tell."""
 
 
-class Carrier(Side):
+class KeptConnection(Side):
     """A joined proxy connection: one side of one exchange after the other."""
 
-    __slots__ = ("_carriers", "personal")
+    __slots__ = ("_kept", "personal")
 
-    def __init__(self, end: End, carriers: "Carriers") -> None:
+    def __init__(self, end: End, kept: "KeptConnections") -> None:
         super().__init__(end)
-        self._carriers = carriers
+        self._kept = kept
         self.personal = False
         """Whether a visitor has logged in on it: then it is that visitor's until it is closed."""
 
@@ -56,19 +56,19 @@ class Carrier(Side):
 
     def became_readable(self) -> None:
         """While it is kept, an upstream that says anything has closed or is confused: either way this is the end."""
-        self._carriers.drop(self)
+        self._kept.drop(self)
 
 
-class Carriers:
+class KeptConnections:
     """The kept connections of one tunnel, the newest first."""
 
     def __init__(self) -> None:
-        self._kept: dict[Carrier, None] = {}
-        self._idle: Expiry[Carrier] = Expiry(KEPT_IDLE, self.drop)
+        self._kept: dict[KeptConnection, None] = {}
+        self._idle: Expiry[KeptConnection] = Expiry(KEPT_IDLE, self.drop)
         self._unanswered: Expiry[Sent] = Expiry(OVERDUE, self._overdue)
         self._unheard: Expiry[Sent] = Expiry(GOT_TIMEOUT, self._look)
         self._closed = False
-        self.personal: dict[Carrier, Callable[[], None]] = {}
+        self.personal: dict[KeptConnection, Callable[[], None]] = {}
         """Those that are idle in the hands of one visitor each, and what takes them away."""
         self._late: set[Sent] = set()
         self._owed = False
@@ -82,11 +82,11 @@ class Carriers:
         """Whether the tunnel has ended, and with it everything that was kept for it."""
         return self._closed
 
-    def carry(self, end: End) -> Carrier:
+    def carry(self, end: End) -> KeptConnection:
         """Return a fresh carrier for ``end``; it is the caller's."""
-        return Carrier(end, self)
+        return KeptConnection(end, self)
 
-    def take(self) -> Carrier | None:
+    def take(self) -> KeptConnection | None:
         """Return the connection that was kept last and may go on, which is the caller's then, or None.
 
         Those that may not are closed.
@@ -99,7 +99,7 @@ class Carriers:
             carrier.close(reset=False)
         return None
 
-    def keep(self, carrier: Carrier) -> None:
+    def keep(self, carrier: KeptConnection) -> None:
         """Take ``carrier`` over, with nothing in flight on it."""
         if self._closed or (self._owed and self._late):
             self._owed = False
@@ -109,7 +109,7 @@ class Carriers:
         self._idle.add(carrier)
         carrier.watch_for(carrier.became_readable)
 
-    def drop(self, carrier: Carrier) -> None:
+    def drop(self, carrier: KeptConnection) -> None:
         """Close ``carrier``, which is kept."""
         del self._kept[carrier]
         self._idle.discard(carrier)

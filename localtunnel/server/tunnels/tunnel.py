@@ -18,7 +18,7 @@ from localtunnel.server.limits.turns import TunnelTurn
 from localtunnel.server.tunnels.assigning import Assigning02, Assigning03
 from localtunnel.server.tunnels.demand import Demand, Shares
 from localtunnel.server.tunnels.join import Join, Joins
-from localtunnel.server.tunnels.kept import Carriers
+from localtunnel.server.tunnels.kept import KeptConnections
 from localtunnel.server.tunnels.pool import Pool
 from localtunnel.server.tunnels.refusals import Refusals
 from localtunnel.server.tunnels.succession import Succession
@@ -85,7 +85,7 @@ class Tunnel:
         self.on_refusal: Callable[[], None] = _nobody
         self.refusals = Refusals()
         """The requests that the server has refused, and the client has not been told of."""
-        self._carriers: Carriers | None = None
+        self._kept: KeptConnections | None = None
         self._pool = Pool(max_waiting)
         self._pool.on_suspect = self._suspected
         self._all_joins = joins
@@ -105,13 +105,13 @@ class Tunnel:
         return self.version != LTP_0_2
 
     @property
-    def carriers(self) -> Carriers:
+    def kept(self) -> KeptConnections:
         """The joined connections that are kept between two exchanges."""
-        if self._carriers is None:
-            self._carriers = Carriers()
+        if self._kept is None:
+            self._kept = KeptConnections()
             if self.ended is not None:
-                self._carriers.close()
-        return self._carriers
+                self._kept.close()
+        return self._kept
 
     def park(self, end: SocketEnd, place: Place | None = None) -> None:
         """Take over a proxy connection for visitors to come, and its place in the quota of such connections."""
@@ -136,7 +136,7 @@ class Tunnel:
         join.own(self._join_ended)
         join.meter = self.meter
         join.half_closed = self._all_joins.half_closed
-        carrier = join.take_carrier(self._carriers) if self._carriers is not None else None
+        carrier = join.take_kept(self._kept) if self._kept is not None else None
         if carrier is not None:
             join.carried(carrier)
         else:
@@ -144,8 +144,8 @@ class Tunnel:
 
     def assign(self, join: Join, deadline: Deadline) -> None:
         """Bind ``join``, which is open, to a fresh proxy connection. Never blocks."""
-        if self._carriers is not None:
-            self._carriers.make_room()
+        if self._kept is not None:
+            self._kept.make_room()
         if self._demand is None:
             Assigning02(join, self._pool, deadline).start()
         else:
@@ -189,8 +189,8 @@ class Tunnel:
         if self._demand is not None:
             self._demand.close()
         self._pool.close()
-        if self._carriers is not None:
-            self._carriers.close()
+        if self._kept is not None:
+            self._kept.close()
         self.on_end(reason)
 
     def tell_nobody(self) -> None:
@@ -211,8 +211,8 @@ class Tunnel:
 
     def _suspected(self) -> None:
         """A connection was dead in silence: those that are kept may be as well, and nothing tells of it."""
-        if self._carriers is not None:
-            self._carriers.release()
+        if self._kept is not None:
+            self._kept.release()
         self.on_suspect()
 
     def _join_ended(self, join: Join) -> None:

@@ -18,7 +18,7 @@ from localtunnel.net.flow.pump import FIRST_PIECE, Side, buffer, view
 from localtunnel.net.sockets import Socket, keep_asking
 from localtunnel.server.config import ServerConfig
 from localtunnel.server.tunnels import lending
-from localtunnel.server.tunnels.kept import Carrier, Carriers
+from localtunnel.server.tunnels.kept import KeptConnection, KeptConnections
 from localtunnel.server.visitors.admission import Place
 
 LISTEN_AFTER = 0.2
@@ -84,7 +84,7 @@ class Connection:
         self._held = b""
         self._is_listened_to = False
         self._reader: HeadReader | None = None
-        self._pinned: tuple[Carriers, Carrier] | None = None
+        self._pinned: tuple[KeptConnections, KeptConnection] | None = None
         connections.open.add(self)
 
     def __repr__(self) -> str:
@@ -228,30 +228,30 @@ class Connection:
         held, self._held = self._held, b""
         return held
 
-    def pin(self, carriers: Carriers, carrier: Carrier) -> None:
+    def pin(self, kept: KeptConnections, carrier: KeptConnection) -> None:
         """Keep ``carrier``, with nothing in flight on it, for this visitor alone: it has logged in on it."""
         self._unpin()
-        if carriers.closed:
+        if kept.closed:
             carrier.close(reset=False)
             return
         carrier.personal = True
-        self._pinned = (carriers, carrier)
-        carriers.personal[carrier] = self._unpin
+        self._pinned = (kept, carrier)
+        kept.personal[carrier] = self._unpin
         carrier.watch_for(self._unpin)
 
-    def take_pinned(self, carriers: Carriers, request: RequestHead) -> Carrier | None:
-        """Return the connection that was pinned for the tunnel of ``carriers``; one of another tunnel stays.
+    def take_pinned(self, kept: KeptConnections, request: RequestHead) -> KeptConnection | None:
+        """Return the connection that was pinned for the tunnel of ``kept``; one of another tunnel stays.
 
         One that may not go on, or not with ``request``, which a proxy may have sent for somebody else, is closed.
         """
-        if self._pinned is None or self._pinned[0] is not carriers:
+        if self._pinned is None or self._pinned[0] is not kept:
             return None
         carrier = self._pinned[1]
         if request.has_intermediary or not lending.may_go_on(carrier):
             self._unpin()
             return None
         self._pinned = None
-        carriers.personal.pop(carrier)
+        kept.personal.pop(carrier)
         return carrier
 
     # Ends.
@@ -322,9 +322,9 @@ class Connection:
     def _unpin(self) -> None:
         """Close what was pinned: its upstream or its tunnel ended, or the visitor has gone, or logged in elsewhere."""
         if self._pinned is not None:
-            carriers, carrier = self._pinned
+            kept, carrier = self._pinned
             self._pinned = None
-            carriers.personal.pop(carrier)
+            kept.personal.pop(carrier)
             carrier.close(reset=False)
 
 

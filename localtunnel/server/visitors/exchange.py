@@ -28,7 +28,7 @@ from localtunnel.net.flow.relay import Relay
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.tunnels import lending
 from localtunnel.server.tunnels.join import Join
-from localtunnel.server.tunnels.kept import Carrier, Carriers
+from localtunnel.server.tunnels.kept import KeptConnection, KeptConnections
 from localtunnel.server.tunnels.lending import Fate
 from localtunnel.server.tunnels.tunnel import Tunnel
 from localtunnel.server.visitors.connection import Connection
@@ -98,7 +98,7 @@ class Exchange(Join):
         self._connection = connection
         self._tunnel = tunnel
         self._deadline = deadline
-        self._carrier: Carrier | None = None
+        self._carrier: KeptConnection | None = None
         self._fresh = True
         self._retried = False
         self._relay: Relay | None = None
@@ -141,21 +141,21 @@ class Exchange(Join):
         """Begin on the fresh connection ``end``; the bytes given are already read, or not yet written."""
         if self.meter is not None:
             end = MeteredEnd(end, self.meter)
-        carriers = self._tunnel.carriers
-        carrier = carriers.carry(end)
-        carriers.await_answer(self)
+        kept = self._tunnel.kept
+        carrier = kept.carry(end)
+        kept.await_answer(self)
         self._fresh = True
         self._begin(carrier, to_upstream)
         if to_visitor and self._carrier is carrier:
             carrier.count += len(to_visitor)
             carrier.take_in(memoryview(to_visitor))
 
-    def carried(self, carrier: Carrier) -> None:
+    def carried(self, carrier: KeptConnection) -> None:
         """Begin on a connection that has carried others before."""
         self._fresh = False
         self._begin(carrier, self.first)
         if self._carrier is carrier:
-            self._tunnel.carriers.await_acknowledgement(self)
+            self._tunnel.kept.await_acknowledgement(self)
 
     def _is_known(self) -> bool:
         """Whether the client has the request for certain: it has acknowledged the assignment that brought it."""
@@ -172,7 +172,7 @@ class Exchange(Join):
         if self._answer.body is None:
             self.abort("made room")
 
-    def _begin(self, carrier: Carrier, to_upstream: bytes) -> None:
+    def _begin(self, carrier: KeptConnection, to_upstream: bytes) -> None:
         visitor = self._connection.side
         self.cancel = None
         self._carrier = carrier
@@ -291,7 +291,7 @@ class Exchange(Join):
                 self.listen()
         return data[:used]
 
-    def _from_upstream(self, carrier: Carrier, data: memoryview) -> bytes | memoryview:
+    def _from_upstream(self, carrier: KeptConnection, data: memoryview) -> bytes | memoryview:
         answer = self._answer
         if answer.body is not None:
             passed = answer.scan(answer.body, data)
@@ -303,7 +303,7 @@ class Exchange(Join):
             return passed
         return self._heads(carrier, data)
 
-    def _heads(self, carrier: Carrier, data: memoryview) -> bytes:
+    def _heads(self, carrier: KeptConnection, data: memoryview) -> bytes:
         conversation, answer = self._conversation, self._answer
         if not answer.has_begun:
             answer.is_early = bool(carrier.backlog) or not conversation.body.done
@@ -312,7 +312,7 @@ class Exchange(Join):
             self._switch(carrier, out + conversation.switched)
             return b""
         if answer.body is not None:
-            self._tunnel.carriers.answered(self)
+            self._tunnel.kept.answered(self)
             carrier.reading = not answer.body.done
         return out
 
@@ -322,10 +322,10 @@ class Exchange(Join):
         tunnel = self._tunnel.round_trip
         return forward.server_timing(self._joined_at - self.started, tunnel, max(0.0, now - self._joined_at - tunnel))
 
-    def _switch(self, carrier: Carrier, switched: bytes) -> None:
+    def _switch(self, carrier: KeptConnection, switched: bytes) -> None:
         """The upstream has changed the protocol, as the visitor asked: from here on bytes only."""
         visitor = self._connection.side
-        self._tunnel.carriers.answered(self)
+        self._tunnel.kept.answered(self)
         early = self._connection.lend()
         carrier.unbind()
         visitor.unbind()
@@ -338,11 +338,11 @@ class Exchange(Join):
 
     # Ends.
 
-    def take_carrier(self, carriers: Carriers) -> Carrier | None:
+    def take_kept(self, kept: KeptConnections) -> KeptConnection | None:
         """Return a connection that is already joined, where this exchange may use one."""
-        carrier = self._connection.take_pinned(carriers, self._conversation.request)
+        carrier = self._connection.take_pinned(kept, self._conversation.request)
         if carrier is None and self.repeatable:
-            carrier = carriers.take()
+            carrier = kept.take()
         return carrier
 
     def tick(self, seconds: float) -> None:
@@ -452,7 +452,7 @@ class Exchange(Join):
             self.cancel()
             self.cancel = None
         self._connection.waits_no_more(self)
-        self._tunnel.carriers.answered(self)
+        self._tunnel.kept.answered(self)
         if self._carrier is not None:
             self._carrier.close(reset=reset)
             self._carrier = None
@@ -478,9 +478,9 @@ class Exchange(Join):
         else:
             carrier.unbind()
             if fate is Fate.PINNED:
-                connection.pin(self._tunnel.carriers, carrier)
+                connection.pin(self._tunnel.kept, carrier)
             else:
-                self._tunnel.carriers.keep(carrier)
+                self._tunnel.kept.keep(carrier)
         connection.exchange_ended(close=self._conversation.close, whole=is_whole)
 
     def _relay_ended(self, reason: str) -> None:
