@@ -1,4 +1,4 @@
-"""The server's settings: one typed, immutable object, made by ``cli.config`` from flags, environment and file.
+"""The server's settings: one typed, immutable object, made by ``cli.settings.config`` from flags, environment and file.
 
 Every duration is in seconds. ``conf/server.toml`` shows every key with its default and the reason for it; a test
 holds the two together.

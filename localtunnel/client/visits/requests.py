@@ -1,6 +1,6 @@
 """The requests on joined connections, for the client's user to see; nothing depends on them.
 
-Each connection has a tap beside its byte path (``net.relay``) that reads where messages begin
+Each connection has a tap beside its byte path (``net.flow.relay``) that reads where messages begin
 and end. What else wants to look at requests, such as an inspector, is one more subclass of
 ``http.observer.Observer``.
 """

@@ -16,7 +16,7 @@ LOOK = 5.0
 
 
 class HalfEnded(Protocol):
-    """What is looked at: ``net.relay.Relay``."""
+    """What is looked at: ``net.flow.relay.Relay``."""
 
     def __hash__(self) -> int:
         """Identity: relays are told apart, and never compared."""

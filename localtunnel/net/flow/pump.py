@@ -2,7 +2,7 @@
 
 One buffer serves every connection, so that an open one owns no greenlet and no buffer. A side that cannot take more
 stops the reading of the other (back pressure), with at most one buffer's worth held in between. What an end of input
-or a failure means is decided by the owner of the two sides: ``net.relay`` for bytes, ``server.exchange`` for HTTP.
+or a failure means is decided by the owner of the two sides: ``net.flow.relay`` for bytes, an exchange for HTTP.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Bytes between two ends, untouched, until both directions have ended; ``net.pump`` moves them.
+"""Bytes between two ends, untouched, until both directions have ended; ``net.flow.pump`` moves them.
 
 How a direction ends (RFC 9293 3.6, half-close): EOF on one end becomes a FIN on the other, and the reverse direction
 goes on. A reset on one end resets the other, so that a truncated stream never looks complete. An end that refuses bytes

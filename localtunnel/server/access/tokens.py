@@ -1,7 +1,8 @@
 """The tokens of a server: what each allows, and the file in the data directory that holds them.
 
-The file has nothing to log in with (``protocol.scram``). It is read and replaced as a whole: ``edit`` is for commands,
-each a process of its own, and ``TokenStore`` for the running server, which looks now and then whether it has changed.
+The file has nothing to log in with (``protocol.login.scram``). It is read and replaced
+as a whole: ``edit`` is for commands, each a process of its own, and ``TokenStore`` for
+the running server, which looks now and then whether it has changed.
 """
 
 import logging

@@ -56,7 +56,7 @@ class StreamJoin(Join):
         return self._relay.from_b if self._relay else 0
 
     def joined(self, end: End, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
-        """Start to relay between the visitor and ``end``; ``hold_eof`` as in ``net.relay.Relay``.
+        """Start to relay between the visitor and ``end``; ``hold_eof`` as in ``net.flow.relay.Relay``.
 
         An HTTP visitor whose upstream ends without a byte is answered instead of left with nothing.
         """
