@@ -10,7 +10,7 @@ FUZZ_ARGS ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
-SOURCES := bench bin demo localtunnel setup.py tests
+SOURCES := bench bin demo localtunnel setup.py tests tools
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
