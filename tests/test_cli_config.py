@@ -2,9 +2,9 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from harness.places import ROOT
 
 from localtunnel.cli.settings.config import MAX_FILE, client_config, server_config
 from localtunnel.client.config import ClientConfig
@@ -12,7 +12,6 @@ from localtunnel.errors import ConfigError, LocaltunnelError, UsageError
 from localtunnel.server.certificates.own import Certificate
 from localtunnel.server.config import ServerConfig
 
-ROOT = Path(__file__).parent.parent
 PROXIES = """
 public_url = "https://example.com"
 trusted_proxies = ["10.0.0.0/8", "::1"]

@@ -8,15 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from harness.places import ROOT
 from harness.state import put_server_key
 
 from localtunnel import __version__
 from localtunnel.cli import exit_codes
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture

@@ -6,15 +6,14 @@ import re
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from harness.places import ROOT
 
 from localtunnel import __version__, errors
 from localtunnel.cli import client, exit_codes, migrants, program, server
 from localtunnel.cli.settings.schema import CLIENT, SERVER
 
-ROOT = Path(__file__).parent.parent
 PROGRAMS = {"lt-server": server, "lt-client": client}
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import gevent
 import pytest
 from harness import ClientProcess, Program, at_most, fetch, request, unused_port, wait_until
-from networks import Namespaces
+from harness.networks import Namespaces
 
 from localtunnel.client import retry
 from localtunnel.client.config import Timeouts

@@ -4,16 +4,16 @@ import configparser
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import msgspec
 import pytest
+from harness.places import ROOT
 
 from localtunnel.cli.settings.config import client_config, server_config
 from localtunnel.client.config import ClientConfig
 from localtunnel.server.config import ServerConfig
 
-CONF = Path(__file__).parent.parent / "conf"
+CONF = ROOT / "conf"
 FILES = [("server.toml", server_config, ServerConfig), ("client.toml", client_config, ClientConfig)]
 KEY = re.compile(r"^(?P<off>#?)(?P<key>[a-z_]+) = ")
 

@@ -3,12 +3,12 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from harness import ROOT
+from harness.places import PROGRAMS
 
-PROGRAM = Path(__file__).with_name("crash_tokens.py")
+PROGRAM = PROGRAMS / "crash_tokens.py"
 ROUNDS = 200
 
 

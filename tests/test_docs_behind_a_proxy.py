@@ -17,9 +17,7 @@ import gevent.ssl
 import msgspec
 import pytest
 import trustme
-import web_programs
 import websocket
-from beside import curl, running
 from gevent.event import Event
 from harness import (
     CAP,
@@ -35,7 +33,9 @@ from harness import (
     request,
     running_upstream,
     unused_port,
+    web_programs,
 )
+from harness.beside import curl, running
 from harness.programs import Program
 
 pytestmark = pytest.mark.slow

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from beside import Nginx, rendered_page
 from gevent import socket
 from harness import (
     ClientProcess,
@@ -14,6 +13,7 @@ from harness import (
     running_server,
     running_upstream,
 )
+from harness.beside import Nginx, rendered_page
 from harness.link import Link
 
 IMAGES = 12

@@ -3,14 +3,14 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from harness import ServerProcess, fetch, read_head, request, running_upstream, wait_until
+from harness.places import PROGRAMS
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).with_name("without_linux.py")
+SCRIPT = PROGRAMS / "without_linux.py"
 
 BIG = 8 * 1024 * 1024
 """Bytes of an answer and of an upload: as much as moves through a pipe where there is one."""

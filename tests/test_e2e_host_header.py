@@ -6,8 +6,17 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
-import web_programs
-from harness import CAP, ClientProcess, ServerProcess, connect, fetch, read_head, request, running_upstream
+from harness import (
+    CAP,
+    ClientProcess,
+    ServerProcess,
+    connect,
+    fetch,
+    read_head,
+    request,
+    running_upstream,
+    web_programs,
+)
 from harness.web import Response
 
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 import pytest
 import trustme
-from beside import Nginx, curl, running
 from harness import (
     LOOPBACK,
     ROOT,
@@ -20,6 +19,7 @@ from harness import (
     running_upstream,
     unused_port,
 )
+from harness.beside import Nginx, curl, running
 from harness.link import Link
 from harness.tls import write_certificate
 

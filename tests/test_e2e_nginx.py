@@ -7,7 +7,6 @@ from pathlib import Path
 
 import gevent
 import pytest
-from beside import Nginx, curl
 from gevent import socket
 from gevent.event import Event
 from harness import (
@@ -20,6 +19,7 @@ from harness import (
     request,
     running_upstream,
 )
+from harness.beside import Nginx, curl
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from beside import environment
 from harness import LOOPBACK, ClientProcess, ServerProcess, connect, request, unused_port, wait_until
+from harness.beside import environment
 from harness.exchanges import Stream
 from harness.sockets import Address
 

@@ -9,7 +9,6 @@ from typing import Any
 import gevent
 import pytest
 import websocket
-from beside import curl
 from gevent import socket
 from gevent.event import Event
 from harness import (
@@ -26,8 +25,9 @@ from harness import (
     running_upstream,
     unused_port,
 )
+from harness.beside import curl
 from harness.exchanges import Stream
-from web_programs import websockets
+from harness.web_programs import websockets
 
 from localtunnel.http.observer import MAX_HEAD
 from localtunnel.protocol.limits import MAX_HEAD_FIELDS

@@ -10,7 +10,6 @@ from pathlib import Path
 import gevent
 import pytest
 import websocket
-from beside import curl
 from gevent import socket
 from gevent.event import AsyncResult, Event
 from harness import (
@@ -28,6 +27,7 @@ from harness import (
     request,
     running_upstream,
 )
+from harness.beside import curl
 
 MEGABYTE = 1 << 20
 REST = random.Random(3).randbytes(10 * MEGABYTE)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import websocket
-from beside import Nginx, curl, end_session
 from harness import CAP, ClientProcess, ServerProcess, answer_hello, fetch, request, running_upstream
+from harness.beside import Nginx, curl, end_session
 from harness.installed import installed
 from harness.web import read_head
 

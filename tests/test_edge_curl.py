@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from beside import Nginx, curl
 from harness import ClientProcess, ServerProcess
+from harness.beside import Nginx, curl
 
 pytestmark = pytest.mark.slow
 

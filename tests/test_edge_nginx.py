@@ -15,10 +15,10 @@ from pathlib import Path
 import gevent
 import msgspec
 import pytest
-from beside import Nginx
 from gevent import socket
 from harness import CAP, Address, ClientProcess, ServerProcess, connect
-from http_visitor import Answer, Request, Shared, read_answer
+from harness.beside import Nginx
+from harness.http_visitor import Answer, Request, Shared, read_answer
 
 pytestmark = pytest.mark.slow
 

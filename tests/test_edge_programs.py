@@ -9,10 +9,9 @@ from pathlib import Path
 import gevent
 import msgspec
 import pytest
-import web_programs
 import websocket
-from harness import CAP, ClientProcess, ServerProcess, connect
-from http_visitor import Request, Visitor
+from harness import CAP, ClientProcess, ServerProcess, connect, web_programs
+from harness.http_visitor import Request, Visitor
 
 pytestmark = pytest.mark.slow
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import web_programs
-from beside import Nginx, running
-from harness import LOOPBACK, Address, ClientProcess, ServerProcess, unused_port
-from http_visitor import Request, Visitor
+from harness import LOOPBACK, Address, ClientProcess, ServerProcess, unused_port, web_programs
+from harness.beside import Nginx, running
+from harness.http_visitor import Request, Visitor
 
 pytestmark = pytest.mark.slow
 

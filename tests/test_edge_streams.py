@@ -8,8 +8,6 @@ from pathlib import Path
 
 import gevent
 import pytest
-import web_programs
-from beside import rendered_page
 from harness import (
     Address,
     ClientProcess,
@@ -20,7 +18,9 @@ from harness import (
     read_exactly,
     read_to_end,
     request,
+    web_programs,
 )
+from harness.beside import rendered_page
 
 pytestmark = pytest.mark.slow
 

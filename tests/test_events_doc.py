@@ -2,11 +2,11 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 import pytest
+from harness.places import ROOT
 
 from localtunnel import errors
 from localtunnel.cli.output import Json
@@ -14,7 +14,7 @@ from localtunnel.client import events
 from localtunnel.client.visits import requests
 from localtunnel.client.visits.requests import MAX_PATH
 
-TEXT = (Path(__file__).parents[1] / "docs/events.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
 JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 KINDS = {re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower(): kind for kind in get_args(events.Event)}
 

@@ -21,7 +21,7 @@ from harness import (
     running_upstream,
     wait_until,
 )
-from networks import Namespaces
+from harness.networks import Namespaces
 
 CLIENTS = 20
 ANSWER = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"

@@ -33,6 +33,7 @@ from harness import (
     running_client,
     running_upstream,
 )
+from harness.places import PROGRAMS
 from harness.tls import write_certificate
 
 from localtunnel.net.local import ask
@@ -61,7 +62,7 @@ Without the cure it was as long as the flood."""
 
 @contextmanager
 def flooding(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    program = Path(__file__).with_name("flooders.py")
+    program = PROGRAMS / "flooders.py"
     command = [sys.executable, str(program), *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

@@ -25,8 +25,8 @@ from harness import (
     unused_port,
     wait_until,
 )
+from harness.networks import tcp_states
 from harness.v3 import Peer
-from networks import tcp_states
 
 VISITORS = 5_000
 AT_ONCE = 50

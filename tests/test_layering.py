@@ -8,8 +8,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from harness.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "localtunnel"
 
 BELOW = {

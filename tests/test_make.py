@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from harness import installed as places
 from harness.installed import installed
+from harness.places import ROOT
 from hypothesis import settings
 
-ROOT = Path(__file__).parents[1]
 DEPS = (ROOT / "tools" / "deps").read_text()
 PROGRAMS = set(re.findall(r"^([a-z0-9-]+):[a-z0-9-]+$", DEPS, re.MULTILINE))
 

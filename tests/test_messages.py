@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness.places import ROOT
 
-PACKAGE = Path(__file__).resolve().parent.parent / "localtunnel"
+PACKAGE = ROOT / "localtunnel"
 
 UNWANTED = {
     r"\b[Ww]hoever\b|\b[Ss]omebody\b|\b[Nn]obody\b|\b[Ee]verybody\b": "name the client, the visitor or the operator",

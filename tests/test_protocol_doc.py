@@ -3,11 +3,11 @@
 import base64
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from harness.places import ROOT
 from msgspec.inspect import type_info
 
 from localtunnel.client import retry as client_retry
@@ -22,7 +22,7 @@ from localtunnel.protocol.wire import codec, stream
 from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3, VERSIONS
 from localtunnel.server.tunnels import demand
 
-TEXT = (Path(__file__).parents[1] / "PROTOCOL.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "PROTOCOL.md").read_text(encoding="utf-8")
 
 TITLES: dict[str, type] = {
     "Control request": messages.ControlRequest,

@@ -2,9 +2,9 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
+from harness.places import ROOT
 
 from localtunnel.errors import MessageError, VersionError
 from localtunnel.protocol import messages, options
@@ -14,7 +14,7 @@ from localtunnel.protocol.wire import codec
 from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3, VERSIONS, Decoder
 from localtunnel.protocol.wire.stream import Unchunker
 
-TEXT = (Path(__file__).parents[1] / "PROTOCOL.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "PROTOCOL.md").read_text(encoding="utf-8")
 SESSION = "c1f0a94be23d4d6f8a5b7e90126c3d58"
 
 TEXT_COLUMN = 52

@@ -5,7 +5,7 @@ or it finds the connection closed.
 """
 
 import pytest
-from protocol_pair import ASSIGNMENT, CONTROL, ERROR, OTHER, PROXY, REPLY, Pair
+from harness.protocol_pair import ASSIGNMENT, CONTROL, ERROR, OTHER, PROXY, REPLY, Pair
 
 from localtunnel.errors import ConnectionClosed, MessageError, ProtocolError
 from localtunnel.protocol.messages import (

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from harness.vector_items import frame, load, to_bytes
 from hypothesis import given
 from hypothesis import strategies as st
-from vector_items import frame, load, to_bytes
 
 from localtunnel.errors import FrameError, HeaderError, ProtocolError, VersionError
 from localtunnel.protocol.limits import MAX_DEPTH, MAX_HEARTBEAT, MAX_MESSAGE

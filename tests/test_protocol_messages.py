@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from harness.vector_items import load, to_bytes
 from hypothesis import given
 from hypothesis import strategies as st
-from vector_items import load, to_bytes
 
 from localtunnel.errors import FrameError, MessageError, ProtocolError, upstream_error
 from localtunnel.protocol import messages

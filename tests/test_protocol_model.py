@@ -12,12 +12,12 @@ from unittest.mock import patch
 
 import gevent
 from harness.leaks import nothing_left_over
+from harness.protocol_pair import OTHER, Pair
 from harness.sockets import pair
 from harness.waiting import wait_until
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from protocol_pair import OTHER, Pair
 
 from localtunnel import ClientConfig
 from localtunnel.client.sessions.session import Session

@@ -6,9 +6,9 @@ import hmac
 import re
 
 import pytest
+from harness.vector_items import load
 from hypothesis import given
 from hypothesis import strategies as st
-from vector_items import load
 
 from localtunnel.errors import AuthFailed, MessageError
 from localtunnel.protocol.limits import MAX_SCRAM

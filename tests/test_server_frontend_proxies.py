@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from beside import end
 from gevent import socket
 from harness import (
     CAP,
@@ -28,6 +27,7 @@ from harness import (
     unused_port,
     wait_until,
 )
+from harness.beside import end
 from harness.installed import installed
 
 from localtunnel import Server

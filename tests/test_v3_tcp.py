@@ -8,7 +8,6 @@ import socket as plain_socket
 from contextlib import contextmanager
 
 import pytest
-import tcp_programs
 from harness import (
     LOOPBACK,
     ClientProcess,
@@ -23,6 +22,7 @@ from harness import (
     running_client,
     running_server,
     running_upstream,
+    tcp_programs,
     unused_port,
     wait_until,
 )

@@ -15,7 +15,7 @@ import gevent
 import pytest
 from gevent import socket
 from harness.state import own_directory
-from vector_items import fill, load, to_bytes
+from harness.vector_items import fill, load, to_bytes
 
 from localtunnel import Client, ClientConfig, Server, ServerConfig
 from localtunnel.client.config import Timeouts as ClientTimeouts

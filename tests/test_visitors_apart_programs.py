@@ -10,8 +10,7 @@ from pathlib import Path
 
 import gevent
 import pytest
-import web_programs
-from harness import connect, frontend, request, running_client, running_server
+from harness import connect, frontend, request, running_client, running_server, web_programs
 from harness.exchanges import Stream
 from harness.sockets import LOOPBACK, Address
 from harness.v3 import end

@@ -18,9 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
+from harness.places import ROOT
+
 from fuzz.targets import TARGETS
 
-KEPT = Path(__file__).parents[2] / ".fuzz"
+KEPT = ROOT / ".fuzz"
 
 SECONDS = 30
 """How long each target runs: some hundred thousand inputs. A search for real is told an hour, or a night."""

@@ -2,13 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
-from vector_items import VECTORS, to_bytes
-
-TESTS = Path(__file__).parents[1]
-CORPUS = TESTS / "corpus"
-CONF = TESTS.parent / "conf"
+from harness.places import CORPUS, ROOT, VECTORS
+from harness.vector_items import to_bytes
 
 
 def kept(target: str) -> Iterator[bytes]:
@@ -63,7 +59,7 @@ def logins() -> Iterator[bytes]:
 
 def settings(name: str) -> Iterator[bytes]:
     """The settings file that is shipped, which has every key."""
-    yield (CONF / name).read_bytes()
+    yield (ROOT / "conf" / name).read_bytes()
 
 
 def _cases(name: str) -> Iterator[dict]:

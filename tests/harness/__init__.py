@@ -1,19 +1,37 @@
 """What the tests share: servers and clients in this process or beside it, raw peers, waiting, and a check for leaks.
 
+These are here by their names:
+
 waiting     until something is so, with a cap
 sockets     connecting, listening, reading to the end
 web         HTTP by hand, and local web servers
 peers       a client and a server of LTP/0.2 by hand
-v3          the same of LTP/0.3 (imported by itself)
-logins      tokens, and a client of LTP/0.3 over TLS by hand (imported by itself)
-state       where servers and clients keep their files
 inprocess   a Server and a Client in the hub of the test
-messages    HTTP messages of tests/corpus (imported by itself)
-upstreams   upstreams that get HTTP wrong (imported by itself)
-relays      a relay between two peers (imported by itself: it has ten megabytes of bulk)
 programs    lt-server and lt-client as processes
-garbage     holding it to leaving nothing to the cyclic collector (imported by itself)
 leaks       holding a test to giving back what it took
+places      where the parts of this checkout are
+
+A test that needs one of these imports it by itself:
+
+v3             a client and a server of LTP/0.3 by hand
+logins         tokens, and a client of LTP/0.3 over TLS by hand
+protocol_pair  two channels without a socket between them
+server_2013    the server of 2013, by hand
+exchanges      a visitor and an upstream by hand, with a server between them
+http_visitor   visitors that are Python's http.client
+upstreams      upstreams that get HTTP wrong
+relays         a relay between two peers, and ten megabytes of bulk
+link           a link between client and server that can be cut
+networks       networks of the test's own, in namespaces of the kernel
+tls            authorities, certificates, and a man in the middle
+messages       HTTP messages of the corpus
+vector_items   the test vectors
+state          where servers and clients keep their files
+installed      programs that some tests run beside ours
+beside         nginx, curl and chromium
+web_programs   web servers as people run them
+tcp_programs   OpenSSH, PostgreSQL and Redis
+garbage        holding a test to leaving nothing to the cyclic collector
 
 Everything in this process runs in the hub of the test, so a test uses gevent's sockets, and nothing is monkey-patched.
 """
@@ -21,7 +39,8 @@ Everything in this process runs in the hub of the test, so a test uses gevent's 
 from harness.inprocess import RunningClient, backend, frontend, running_client, running_server
 from harness.leaks import Resources, nothing_left_over
 from harness.peers import ANSWER, HEADER_0_2, RawClient, RawServer, assert_error_and_close, frame, read_message
-from harness.programs import ROOT, ClientProcess, Program, ServerProcess
+from harness.places import ROOT
+from harness.programs import ClientProcess, Program, ServerProcess
 from harness.sockets import (
     LOOPBACK,
     Address,

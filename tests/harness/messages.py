@@ -6,12 +6,12 @@ Imported by itself: the modules that need no corpus read no files.
 import itertools
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-CORPUS = Path(__file__).parents[1] / "corpus"
+from harness.places import CORPUS
+
 USUAL = {"length": None, "chunked": False, "options": [], "keep_alive": True, "upgrade": False}
 """What a valid head reads as where the file beside it does not say otherwise."""
 

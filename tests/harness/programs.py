@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.places import ROOT
 from harness.sockets import LOOPBACK, Address
 from harness.state import put_server_key
 from harness.waiting import CAP, wait_until
 from harness.web import fetch, request
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Program:

@@ -14,7 +14,8 @@ from typing import Any
 
 import gevent
 import pytest
-from beside import running
+
+from harness.beside import running
 from harness.installed import environment, installed
 
 LIMIT = 30.0

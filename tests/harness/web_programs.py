@@ -10,10 +10,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from beside import running
-from harness import unused_port
 
-UPSTREAMS = Path(__file__).parent / "upstreams"
+from harness import unused_port
+from harness.beside import running
+from harness.places import PROGRAMS
+
+UPSTREAMS = PROGRAMS / "upstreams"
 APART = UPSTREAMS / "apart"
 
 

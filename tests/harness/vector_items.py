@@ -1,12 +1,11 @@
 """Reads tests/vectors/: cases, and the bytes that their items stand for. The schema is in tests/vectors/README.md."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-VECTORS = Path(__file__).parent / "vectors"
+from harness.places import VECTORS
 
 
 def load(name: str) -> list[Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+
 from harness.installed import environment, installed
 
 END_TIMEOUT = 10.0

@@ -6,6 +6,7 @@ from typing import Any
 
 import gevent
 import msgspec
+
 from harness import Address, connect
 
 

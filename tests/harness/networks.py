@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from beside import END_TIMEOUT
+from harness.beside import END_TIMEOUT
 from harness.installed import installed
 
 CLONE_NEWNET = 0x40000000

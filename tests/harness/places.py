@@ -1,0 +1,10 @@
+"""Where the parts of this checkout are."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = ROOT / "tests"
+CORPUS = TESTS / "corpus"
+VECTORS = TESTS / "vectors"
+PROGRAMS = TESTS
+"""Programs that tests run beside themselves, and the upstreams among them."""
