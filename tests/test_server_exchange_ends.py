@@ -11,6 +11,7 @@ import pytest
 from harness import CAP, at_most, parse_response, request, running_client, running_upstream, wait_until
 from harness.exchanges import HOST, OK, VERSIONS, Site, Stream, running_site
 from harness.messages import Message, messages, parameters
+from harness.tunnels import Owner
 from harness.v3 import end
 
 from localtunnel.net import sockets
@@ -138,8 +139,7 @@ def test_a_request_without_an_answer_is_502(site: Site, begun: bytes, how: str) 
 def test_an_answer_that_ends_within_its_head_is_502_and_shown(
     site: Site, before: bytes, begun: bytes, first_line: str, how: str
 ) -> None:
-    told_client: list[str] = []
-    site.demo.tunnel.on_refusal = lambda: told_client.append(site.demo.tunnel.refusals.take())
+    site.demo.tunnel.owner = owner = Owner()
     visitor, upstream = site.join(GET)
     upstream.message()
     upstream.send(before + begun)
@@ -148,7 +148,7 @@ def test_an_answer_that_ends_within_its_head_is_502_and_shown(
     wait_until(lambda: awaited_head(site), what="the beginning has arrived")
     end(upstream.sock, how)
     assert told(visitor) == (502, "upstream_invalid")
-    (notice,) = told_client
+    (notice,) = owner.notices
     assert notice.startswith("The server refused a request: 502 upstream_invalid. ")
     assert f'begins with "{first_line}"' in notice
 

@@ -2,14 +2,11 @@
 
 import pytest
 from harness import wait_until
+from harness.tunnels import make_tunnel
 
 from localtunnel.errors import NameUnavailable
-from localtunnel.protocol.wire.framing import LTP_0_3
 from localtunnel.server.names.claims import Owner, Wish
 from localtunnel.server.names.registry import Registry
-from localtunnel.server.tunnels.demand import Shares
-from localtunnel.server.tunnels.join import Joins
-from localtunnel.server.tunnels.tunnel import Tunnel
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -33,7 +30,7 @@ def registry(freed):
 def claim(registry, owner=HERE, instance="one", **fields):
     """Claim the name ``foo`` and open a tunnel under it, as a control connection does."""
     made = registry.claim(Owner(owner), instance, Wish("foo", **fields))
-    made.tunnel = Tunnel(made.name, made.kind, LTP_0_3, 10, Shares(10, 100), Joins())
+    made.tunnel = make_tunnel(made.name, made.kind)
     return made
 
 
@@ -177,7 +174,7 @@ def test_a_visitor_of_http_is_not_led_to_a_tcp_tunnel(registry):
 def test_closing_ends_tunnels_and_leases(registry, freed):
     lost = leased(registry)
     connected = registry.claim(Owner(HERE), "one", Wish("bar", host="www.example.org"))
-    connected.tunnel = Tunnel("bar", "http", LTP_0_3, 10, Shares(10, 100), Joins())
+    connected.tunnel = make_tunnel("bar")
     registry.close()
     assert len(registry) == 0
     assert connected.tunnel.ended == "server stopped"

@@ -8,19 +8,16 @@ import time
 import gevent
 import pytest
 from harness import wait_until
+from harness.tunnels import make_tunnel
 
 from localtunnel.errors import LimitReached, NameUnavailable, StorageError
 from localtunnel.protocol.reserved import Reserved
-from localtunnel.protocol.wire.framing import LTP_0_3
 from localtunnel.server.limits.quotas import Quota
 from localtunnel.server.names import leases
 from localtunnel.server.names.claims import Wish, owner_of_address, owner_of_key, owner_of_token
 from localtunnel.server.names.leases import Leases
 from localtunnel.server.names.registry import Policy, Registry
 from localtunnel.server.store import FILE, Statement, Store
-from localtunnel.server.tunnels.demand import Shares
-from localtunnel.server.tunnels.join import Joins
-from localtunnel.server.tunnels.tunnel import Tunnel
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -51,7 +48,7 @@ class Run:
         """Claim a name and open a tunnel under it, as a control connection does; tokens and keys came over TLS."""
         wish = Wish(name, address=address, client="me@here;Linux", encrypted=owner.kept, **fields)
         claim = self.registry.claim(owner, instance, wish)
-        claim.tunnel = Tunnel(claim.name, claim.kind, LTP_0_3, 10, Shares(10, 100), Joins())
+        claim.tunnel = make_tunnel(claim.name, claim.kind)
         return claim
 
     def lose(self, claim, seconds=LONG):

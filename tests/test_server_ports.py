@@ -1,16 +1,13 @@
 """localtunnel.server.names.ports: which public port is whose; ``test_v3_tcp`` has the connections."""
 
 import pytest
+from harness.tunnels import make_tunnel
 
 from localtunnel.errors import PortRefused
 from localtunnel.net.address import parse_range
-from localtunnel.protocol.wire.framing import LTP_0_3
 from localtunnel.server.names.claims import Owner
 from localtunnel.server.names.ports import Ports
 from localtunnel.server.names.registry import Claim
-from localtunnel.server.tunnels.demand import Shares
-from localtunnel.server.tunnels.join import Joins
-from localtunnel.server.tunnels.tunnel import Tunnel
 
 
 def make(text="20000-20002"):
@@ -23,7 +20,7 @@ def claim(name="demo", owner=None, **fields):
 
 
 def tunnel():
-    return Tunnel("demo", "tcp", LTP_0_3, 10, Shares(10, 10), Joins())
+    return make_tunnel(kind="tcp")
 
 
 def test_each_claim_gets_a_port_of_its_own_in_turn():

@@ -3,6 +3,7 @@
 import pytest
 from harness import fetch, parse_response, request, wait_until
 from harness.exchanges import HOST, OK, Site, Stream, running_site
+from harness.tunnels import SilentOwner
 
 from localtunnel.errors import (
     BadRequest,
@@ -12,7 +13,7 @@ from localtunnel.errors import (
     Unauthorized,
     UpstreamInvalid,
 )
-from localtunnel.server.clients import control
+from localtunnel.server.clients import session
 from localtunnel.server.tunnels.refusals import Refusals
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -55,7 +56,7 @@ def test_what_the_client_is_told(refused, text):
 
 def untold(site: Site) -> Site:
     """Have the tunnel tell its client nothing, so that what was counted is there to be read."""
-    site.demo.tunnel.on_refusal = lambda: None
+    site.demo.tunnel.owner = SilentOwner()
     return site
 
 
@@ -123,7 +124,7 @@ def test_what_was_not_told_at_once_is_told_later_and_altogether(monkeypatch):
         wait_until(lambda: peer.said("notice"))
         tunnel.tick()
         assert peer.said("notice") == ["The server refused a request: 401 unauthorized."]
-        monkeypatch.setattr(control, "NOTICE_INTERVAL", 0.0)
+        monkeypatch.setattr(session, "NOTICE_INTERVAL", 0.0)
         tunnel.tick()
         notices = wait_until(lambda: len(peer.said("notice")) > 1 and peer.said("notice"))
         assert notices[1:] == ["The server refused 3 requests: 401 unauthorized."]

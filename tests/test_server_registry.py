@@ -1,14 +1,12 @@
 """localtunnel.server.names.registry: names, their owners, and where a host leads."""
 
 import pytest
+from harness.tunnels import make_tunnel
 
 from localtunnel.errors import NameInvalid, NameUnavailable
 from localtunnel.protocol.wire.framing import LTP_0_2
 from localtunnel.server.names.claims import Owner, Wish
 from localtunnel.server.names.registry import Registry
-from localtunnel.server.tunnels.demand import Shares
-from localtunnel.server.tunnels.join import Joins
-from localtunnel.server.tunnels.tunnel import Tunnel
 
 HERE, THERE = "203.0.113.7", "198.51.100.9"
 ONE, TWO = "me@laptop;Linux;1", "me@laptop;Linux;2"
@@ -28,7 +26,7 @@ def registry(freed):
 def claim(registry, name, owner=HERE, instance=ONE, **fields):
     """Claim ``name`` and open a tunnel under it, as a control connection does."""
     made = registry.claim(Owner(owner), instance, Wish(name, **fields))
-    made.tunnel = Tunnel(made.name, made.kind, LTP_0_2, 10, Shares(10, 100), Joins())
+    made.tunnel = make_tunnel(made.name, made.kind, LTP_0_2)
     return made
 
 

@@ -2,14 +2,13 @@
 
 import pytest
 from harness import request
+from harness.tunnels import make_tunnel
 
 from localtunnel.errors import ClientOffline, TunnelNotFound
 from localtunnel.http.message.request import HeadReader, RequestHead
 from localtunnel.protocol.messages import Kind
-from localtunnel.protocol.wire.framing import LTP_0_3
 from localtunnel.server.names.claims import Claim, Owner, Wish
 from localtunnel.server.names.registry import Registry
-from localtunnel.server.tunnels.demand import Shares
 from localtunnel.server.tunnels.join import Joins
 from localtunnel.server.tunnels.tunnel import Tunnel
 from localtunnel.server.visitors.meta import Meta
@@ -30,7 +29,7 @@ class Town:
 
     def claim(self, name: str, kind: Kind = "http", host: str | None = None) -> Claim:
         claim = self.registry.claim(Owner("me"), "one", Wish(name, kind, host))
-        claim.tunnel = Tunnel(name, kind, LTP_0_3, 10, Shares(10, 100), Joins())
+        claim.tunnel = make_tunnel(name, kind)
         return claim
 
     def find(self, host: str, target: str = "/") -> Tunnel | bytes:

@@ -5,19 +5,16 @@ import socket
 
 import pytest
 from harness import LOOPBACK, unused_port
+from harness.tunnels import make_tunnel
 
 from localtunnel.errors import PortRefused
 from localtunnel.net.descriptors import Share
-from localtunnel.protocol.wire.framing import LTP_0_3
-from localtunnel.server.tunnels.demand import Shares
-from localtunnel.server.tunnels.join import Joins
-from localtunnel.server.tunnels.tunnel import Tunnel
 from localtunnel.server.visitors.tcp_edge import TcpEdge
 
 
 def test_a_port_that_another_program_has() -> None:
     port = unused_port()
     edge = TcpEdge(LOOPBACK, itertools.count(1), Share(), loopback=True, wait=1.0)
-    tunnel = Tunnel("demo", "tcp", LTP_0_3, 8, Shares(8, 8), Joins())
+    tunnel = make_tunnel(kind="tcp")
     with socket.create_server((LOOPBACK, port)), pytest.raises(PortRefused, match="another program"):
         edge.listen_for(tunnel, port)

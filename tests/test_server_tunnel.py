@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import gevent
 import pytest
 from harness import is_reset, pair, read_exactly, read_message, wait_until
+from harness.tunnels import Owner, make_tunnel
 from harness.v3 import got, ready
 
 from localtunnel.net import closing
@@ -15,9 +16,7 @@ from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.protocol.limits import PARKED_AGE
 from localtunnel.protocol.messages import Assignment
 from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
-from localtunnel.server.tunnels.demand import Shares
 from localtunnel.server.tunnels.join import Joins
-from localtunnel.server.tunnels.tunnel import Tunnel
 from localtunnel.server.visitors.stream_join import StreamJoin
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -28,14 +27,8 @@ class Bench:
 
     def __init__(self, version=LTP_0_2):
         self.joins = Joins()
-        self.shares = Shares(10, 100)
-        self.tunnel = Tunnel("foo", "http", version, 10, self.shares, self.joins)
-        self.ends = []
-        self.sizes = []
-        self.refusals = []
-        self.tunnel.on_end = self.ends.append
-        self.tunnel.on_size = self.sizes.append
-        self.tunnel.on_refusal = lambda: self.refusals.append(self.tunnel.refusals.take())
+        self.owner = Owner()
+        self.tunnel = make_tunnel("foo", version=version, owner=self.owner, joins=self.joins)
         self.proxies = []
         self.visitors = []
         self.refused = []
@@ -145,7 +138,7 @@ def test_the_end_turns_waiting_visitors_away_and_closes_the_pool(either):
     wait_until(lambda: either.refused)
     assert either.refused == [(0, "pool_exhausted")]
     assert either.tunnel.ended == "no heartbeat"
-    assert either.ends == ["no heartbeat"]
+    assert either.owner.ends == ["no heartbeat"]
     assert either.park().recv(1) == b""
 
 
@@ -194,7 +187,7 @@ def test_a_tunnel_of_0_2_has_the_size_that_the_server_was_given(bench):
     for _ in range(8):
         bench.visit()
     bench.tunnel.tick()
-    assert bench.sizes == []
+    assert bench.owner.sizes == []
 
 
 def test_a_tunnel_of_0_3_grows_with_its_visitors_and_gives_its_share_back(bench_0_3):
@@ -203,11 +196,11 @@ def test_a_tunnel_of_0_3_grows_with_its_visitors_and_gives_its_share_back(bench_
     for _ in range(5):
         bench_0_3.visit()
     assert tunnel.size == 6
-    assert bench_0_3.sizes == [6]
+    assert bench_0_3.owner.sizes == [6]
     tunnel.end("over")
     bench_0_3.visit()
     tunnel.tick()
-    assert bench_0_3.sizes == [6]
+    assert bench_0_3.owner.sizes == [6]
     assert tunnel.size == 0
 
 
@@ -227,4 +220,4 @@ def test_a_tick_lets_go_of_what_is_old_in_0_3_alone(bench, bench_0_3, monkeypatc
 def test_a_client_hears_of_visitors_that_were_turned_away(either):
     either.visit(0.05)
     wait_until(lambda: either.refused)
-    assert either.refusals == ["The server refused a request: 503 pool_exhausted. No connection was free in time."]
+    assert either.owner.notices == ["The server refused a request: 503 pool_exhausted. No connection was free in time."]

@@ -18,14 +18,15 @@ from localtunnel.errors import (
     RefusedError,
     StorageError,
 )
-from localtunnel.net.channel import Channel
+from localtunnel.http.options.rules import Rules
 from localtunnel.net.listen import Listener
 from localtunnel.net.tls.context import channel_binding, is_tls
 from localtunnel.protocol import limits
-from localtunnel.protocol.messages import ControlRequest, FromClient
+from localtunnel.protocol.messages import ControlRequest
 from localtunnel.protocol.options import Options
 from localtunnel.protocol.wire.framing import LTP_0_2
 from localtunnel.server.access.auth import Gate, Grant
+from localtunnel.server.clients.session import ControlSession
 from localtunnel.server.clients.strangers import Stranger
 from localtunnel.server.clients.terms import settle
 from localtunnel.server.config import ServerConfig
@@ -36,7 +37,7 @@ from localtunnel.server.names.ports import Ports
 from localtunnel.server.names.registry import Registry
 from localtunnel.server.tunnels.demand import Shares
 from localtunnel.server.tunnels.join import Joins
-from localtunnel.server.tunnels.tunnel import Tunnel
+from localtunnel.server.tunnels.tunnel import Terms, Tunnel
 
 log = logging.getLogger("localtunnel.server")
 
@@ -78,34 +79,21 @@ class Openings:
         self._opened: dict[Tunnel, Opened] = {}
         """The oldest first."""
 
-    def open(self, channel: Channel[FromClient], request: ControlRequest, host: str, stranger: Stranger) -> Opened:
-        """Return the tunnel that ``request`` asks for; blocks the greenlet while it logs in and its name is recorded.
+    def open(self, session: ControlSession, stranger: Stranger) -> Opened:
+        """Return the tunnel that the client of ``session`` asks for, which is then the owner of the tunnel.
 
-        ``host`` is the client's address, ``stranger`` the connection's place among those that have not proved who they
-        are, which is given back. Raises a RefusedError, a StorageError, or what the channel does; the caller answers,
-        and closes the connection.
+        Blocks the greenlet while the client logs in and its name is recorded. Gives ``stranger`` back, the
+        connection's place among those that have not proved who they are. Raises a RefusedError, a StorageError, or
+        what the channel does; the caller answers, and closes the connection.
         """
+        request = session.request
         try:
-            grant = self._admit(channel, request, host)
+            grant = self._admit(session)
         finally:
             stranger.release()
         asked, rules = settle(self._config, request)
-        claim = self._claim(channel, request, host, grant)
-        limits_of = self._config.limits
-        tunnel = Tunnel(
-            claim.name,
-            claim.kind,
-            channel.version,
-            limits_of.waiting_visitors,
-            self._shares,
-            self._joins,
-            rules=rules,
-            requests=bucket(limits_of.tunnel_request_rate),
-        )
-        tunnel.is_encrypted = is_tls(channel.sock)
-        tunnel.meter = self._gate.meter(grant)
-        tunnel.admit = lambda: self._joined.take(host, claim.owner.id, most=self._gate.most_connections(grant))
-        tunnel.succession = claim.succession
+        claim = self._claim(session, grant)
+        tunnel = Tunnel(self._terms(session, claim, grant, rules), session, self._shares, self._joins)
         claim.tunnel = tunnel
         claim.cors = asked.cors
         opened = Opened(tunnel, claim, grant, request, asked)
@@ -117,7 +105,7 @@ class Openings:
         except BaseException:
             self.close(opened, "internal error")
             raise
-        log.info("tunnel opened", extra={"tunnel": tunnel.name, "client": request.client, "peer": host})
+        log.info("tunnel opened", extra={"tunnel": tunnel.name, "client": request.client, "peer": session.host})
         self._opened[tunnel] = opened
         claim.succession.opened()
         return opened
@@ -152,31 +140,49 @@ class Openings:
             else:
                 tunnel.meter = self._gate.meter(grant)
 
-    def _admit(self, channel: Channel[FromClient], request: ControlRequest, host: str) -> Grant:
-        """Return who asks, and may have this tunnel."""
-        old = channel.version == LTP_0_2
+    def _admit(self, session: ControlSession) -> Grant:
+        """Return what the client has proved, which allows it this tunnel."""
+        request, host = session.request, session.host
         try:
-            grant = self._gate.admit(channel, request, host, old=old)
-            self._gate.check(grant, request, old=old)
+            grant = self._gate.admit(session.channel, request, host, old=session.is_old)
+            self._gate.check(grant, request, old=session.is_old)
         except RefusedError as error:
             log.info("client refused", extra={"tunnel": request.name, "peer": host, "error": error.code})
             raise
         return grant
 
-    def _claim(self, channel: Channel[FromClient], request: ControlRequest, address: str, grant: Grant) -> Claim:
+    def _claim(self, session: ControlSession, grant: Grant) -> Claim:
         """An LTP/0.2 client is its string and its address; an LTP/0.3 client has an instance, and may resume."""
-        encrypted = is_tls(channel.sock)
-        wish = Wish(request.name, "http", request.domain, address=address, client=request.client, encrypted=encrypted)
+        request, host = session.request, session.host
+        encrypted = is_tls(session.channel.sock)
+        wish = Wish(request.name, "http", request.domain, address=host, client=request.client, encrypted=encrypted)
         try:
-            if channel.version == LTP_0_2:
-                return self._registry.claim(Owner(address), request.client, wish)
+            if session.is_old:
+                return self._registry.claim(Owner(host), request.client, wish)
             wish = wish._replace(kind=request.kind or "http", resume=request.resume, takeover=request.takeover is True)
-            claim = self._registry.claim(_owner(channel, request, address, grant), request.instance or "", wish)
+            claim = self._registry.claim(_owner(session, grant), request.instance or "", wish)
         except (NameUnavailable, NameInvalid, LimitReached, StorageError) as error:
-            log.info("name refused", extra={"tunnel": request.name, "peer": address, "error": error.code})
+            log.info("name refused", extra={"tunnel": request.name, "peer": host, "error": error.code})
             raise
         self._ports.inherit(claim)
         return claim
+
+    def _terms(self, session: ControlSession, claim: Claim, grant: Grant, rules: Rules | None) -> Terms:
+        gate, joined, limits_of = self._gate, self._joined, self._config.limits
+        host, owner = session.host, claim.owner.id
+        return Terms(
+            claim.name,
+            claim.kind,
+            session.channel.version,
+            limits_of.waiting_visitors,
+            claim.succession,
+            is_encrypted=claim.encrypted,
+            rules=rules,
+            requests=bucket(limits_of.tunnel_request_rate),
+            meter=gate.meter(grant),
+            # Not the claim, which holds the tunnel: the two would be a cycle.
+            admit=lambda: joined.take(host, owner, most=gate.most_connections(grant)),
+        )
 
     def _listen(self, opened: Opened) -> None:
         """Open the public port of a TCP tunnel, and write down which one it is. Raises PortRefused and StorageError.
@@ -187,16 +193,17 @@ class Openings:
         if claim.kind == "tcp":
             takeover = opened.request.takeover is True
             port = self._ports.reserve(claim, opened.request.port, takeover=takeover)
-            tunnel.listeners = self._listen_for(tunnel, port)
+            tunnel.listeners += self._listen_for(tunnel, port)
             self._registry.record(claim)
             if tunnel.ended is not None:
                 raise tunnel.verdict or ConnectionClosed(f"The tunnel ended while it was being opened: {tunnel.ended}.")
 
 
-def _owner(channel: Channel[FromClient], request: ControlRequest, address: str, grant: Grant) -> Owner:
+def _owner(session: ControlSession, grant: Grant) -> Owner:
     """Return whom the name will belong to. A key that came over a connection in clear text may be anybody's by now."""
+    request = session.request
     if grant.token is not None:
         return owner_of_token(grant.token.id, grant.token.max_tunnels, grant.token.max_connections)
-    if request.owner is not None and channel_binding(channel.sock) is not None:
+    if request.owner is not None and channel_binding(session.channel.sock) is not None:
         return owner_of_key(request.owner)
-    return owner_of_address(request.client, address)
+    return owner_of_address(request.client, session.host)

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from localtunnel.errors import LimitReached, PoolExhausted, RefusedError, VisitorError
 from localtunnel.http.options.rules import Rules
@@ -26,70 +27,83 @@ from localtunnel.server.tunnels.succession import Succession
 log = logging.getLogger("localtunnel.server")
 
 
-def _nobody(*_: object) -> None:
-    """Nobody has to be told."""
+def _no_quota() -> None:
+    """Admit any number of visitors."""
 
 
-def _no_place() -> None:
-    """There is no quota."""
+class Terms(NamedTuple):
+    """What a tunnel is opened on: what its client asked for, as far as the server allows it."""
+
+    name: str
+    kind: Kind
+    version: bytes
+    max_waiting: int
+    """Visitors that may wait for a proxy connection at a time."""
+    succession: Succession
+    """Tells when the name has its next tunnel, or none."""
+    is_encrypted: bool = False
+    """Whether the control connection is TLS. Then the proxy connections have to be as well."""
+    rules: Rules | None = None
+    """The client's options, which the edge applies to each request; None where there are none."""
+    requests: Bucket | None = None
+    """The limit on requests per second, if there is one."""
+    meter: Allowance | None = None
+    """The limit on bytes per second that visitors share with those of other tunnels, if there is one."""
+    admit: Callable[[], Place | None] = _no_quota
+    """Returns the place of one more visitor in a quota, if there is one. Raises LimitReached."""
+
+
+class TunnelOwner(Protocol):
+    """The control connection that keeps a tunnel open. Nothing here raises or waits."""
+
+    def resize(self, size: int) -> None:
+        """The pool of an LTP/0.3 client is to have ``size`` connections."""
+
+    def renew(self, pool: Pool) -> None:
+        """The connections in ``pool`` may be dead in silence."""
+
+    def turned_away(self, refusals: Refusals) -> None:
+        """Requests were refused that the client has not been told of."""
+
+    def ended(self, reason: str, verdict: RefusedError | None) -> None:
+        """The tunnel has ended; called once. With a ``verdict``, the server ended it against the client's will."""
 
 
 class Tunnel:
     """What visitors of one name go through. It ends with its control connection; its joins end by themselves.
 
-    ``on_end(reason)`` is called once, when the tunnel ends from the outside, for its control connection to close;
-    ``on_size(size)`` whenever an LTP/0.3 pool is to have another size; ``on_suspect()`` when its connections may be
-    dead in silence; ``on_refusal()`` while there are ``refusals``.
+    ``shares`` and ``joins`` are those of all tunnels of the server.
     """
 
-    def __init__(
-        self,
-        name: str,
-        kind: Kind,
-        version: bytes,
-        max_waiting: int,
-        shares: Shares,
-        joins: Joins,
-        *,
-        rules: Rules | None = None,
-        requests: Bucket | None = None,
-    ) -> None:
-        self.name = name
-        self.kind = kind
-        self.version = version
-        self.is_encrypted = False
-        """Whether its control connection is TLS; then its proxy connections have to be as well."""
-        self.rules = rules
-        """What its client asked for, which the edge holds to for every request; None where it asked for nothing."""
-        self.requests = requests
-        """How many requests per second it may have; None for as many as come."""
+    def __init__(self, terms: Terms, owner: TunnelOwner, shares: Shares, joins: Joins) -> None:
+        self.name = terms.name
+        self.kind = terms.kind
+        self.version = terms.version
+        self.is_encrypted = terms.is_encrypted
+        self.rules = terms.rules
+        self.requests = terms.requests
+        self.succession = terms.succession
+        self.meter = terms.meter
+        """As in the terms, but changes when the client's token does. Only new visitors are counted against it."""
+        self.owner = owner
         self.turn = TunnelTurn()
         self.round_trip = 0.0
         """Seconds to the client and back, as measured last."""
         self.ended: str | None = None
-        self.succession = Succession()
-        """Tells when its name has the next tunnel, or none."""
         self.verdict: RefusedError | None = None
         """Why the server ended the tunnel against its client's will, where it did."""
-        self.meter: Allowance | None = None
-        """The limit on bytes a second that new visitors share with those of other tunnels, where there is one."""
         self.joins = Joins()
         self.listeners: list[Listener] = []
         """Where a TCP tunnel's visitors come in; they stop with the tunnel, for the next one may listen at once."""
-        self.admit: Callable[[], Place | None] = _no_place
-        """Returns the place of one more visitor in a quota, if there is one. Raises LimitReached."""
+        self._admit = terms.admit
         self._places: dict[Join, Place] = {}
-        self.on_end: Callable[[str], None] = _nobody
-        self.on_size: Callable[[int], None] = _nobody
-        self.on_suspect: Callable[[], None] = _nobody
-        self.on_refusal: Callable[[], None] = _nobody
         self.refusals = Refusals()
         """The requests that the server has refused, and the client has not been told of."""
         self._kept: KeptConnections | None = None
-        self._pool = Pool(max_waiting)
+        self._pool = Pool(terms.max_waiting)
         self._pool.on_suspect = self._suspected
         self._all_joins = joins
-        self._demand = Demand(shares, self._resized) if version != LTP_0_2 else None
+        self._demand = Demand(shares, owner.resize) if terms.version != LTP_0_2 else None
 
     def __repr__(self) -> str:
         return f"<Tunnel {self.name} {self._pool!r} joins={len(self.joins)} {self.ended or 'open'}>"
@@ -123,7 +137,7 @@ class Tunnel:
         When the client has not taken it by ``deadline``, the join is refused. Never blocks.
         """
         try:
-            place = self.admit()
+            place = self._admit()
         except LimitReached:
             error = PoolExhausted("The tunnel has reached its limit of visitors; try again in a moment.")
             join.refuse(error)
@@ -156,14 +170,10 @@ class Tunnel:
         """Note that a joined connection was found dead: others may be as well."""
         self._pool.suspect_all()
 
-    def outdate(self) -> None:
-        """Note that the client is asked to replace all the connections that are parked now."""
-        self._pool.outdate()
-
     def refused(self, error: VisitorError) -> None:
         """Count a request that the server has answered with ``error``, and that the client does not know of."""
         self.refusals.add(error)
-        self.on_refusal()
+        self.owner.turned_away(self.refusals)
 
     def measured(self, seconds: float) -> None:
         """Note how long it takes to the client and back."""
@@ -174,7 +184,7 @@ class Tunnel:
         if self._demand is not None and self.ended is None:
             self._pool.expire()
         if self.refusals and self.ended is None:
-            self.on_refusal()
+            self.owner.turned_away(self.refusals)
 
     def end(self, reason: str) -> None:
         """Close the pool and turn visitors away who wait. May be called twice; only the first reason counts."""
@@ -183,19 +193,14 @@ class Tunnel:
         self.ended = reason
         for listener in self.listeners:
             listener.stop()
-        # These hold the tunnel, and what holds each other waits for the cyclic collector.
+        # They hold the tunnel, and a cycle would wait for the garbage collector.
         self.listeners.clear()
-        self.admit = _no_place
         if self._demand is not None:
             self._demand.close()
         self._pool.close()
         if self._kept is not None:
             self._kept.close()
-        self.on_end(reason)
-
-    def tell_nobody(self) -> None:
-        """Call nobody of ``on_end`` and the others any more: the control connection has ended."""
-        self.on_end = self.on_size = self.on_suspect = self.on_refusal = _nobody
+        self.owner.ended(reason, self.verdict)
 
     def revoke(self, verdict: RefusedError) -> None:
         """End the tunnel and its visitors, because its client has no right to it any more. May be called twice."""
@@ -206,14 +211,11 @@ class Tunnel:
             self.end(verdict.code)
             self.joins.abort_all(verdict.code)
 
-    def _resized(self, size: int) -> None:
-        self.on_size(size)
-
     def _suspected(self) -> None:
         """A connection was dead in silence: those that are kept may be as well, and nothing tells of it."""
         if self._kept is not None:
             self._kept.release()
-        self.on_suspect()
+        self.owner.renew(self._pool)
 
     def _join_ended(self, join: Join) -> None:
         self.joins.discard(join)
