@@ -1,6 +1,7 @@
 """Metadata, dependencies and entry points; the build system and the tools' settings are in pyproject.toml."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -20,6 +21,13 @@ def version() -> str:
 def long_description() -> str:
     """The README."""
     return (HERE / "README.md").read_text(encoding="utf-8")
+
+
+def pages() -> Iterator[tuple[str, list[str]]]:
+    """Every folder of docs/, and the files in it."""
+    for folder in sorted(path for path in HERE.glob("docs/**/") if path.is_dir()):
+        files = sorted(str(path.relative_to(HERE)) for path in folder.glob("*.*"))
+        yield f"share/doc/localtunnel/{folder.relative_to(HERE)}", files
 
 
 setup(
@@ -51,7 +59,7 @@ setup(
     package_data={"localtunnel": ["py.typed", "conf/*.toml", "conf/*.service"]},
     data_files=[
         ("share/doc/localtunnel", ["README.md", "PROTOCOL.md", "CHANGELOG.md", "SECURITY.md"]),
-        ("share/doc/localtunnel/docs", sorted(str(path.relative_to(HERE)) for path in HERE.glob("docs/*.*"))),
+        *pages(),
     ],
     python_requires=">=3.10",
     install_requires=[

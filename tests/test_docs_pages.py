@@ -42,6 +42,30 @@ def test_every_link_leads_somewhere(path: Path) -> None:
         assert not anchor or anchor in anchors(page), target
 
 
+@pytest.mark.parametrize("path", [page for page in PAGES if "docs" in page.parts], ids=lambda path: path.name)
+def test_every_module_that_a_page_names_is_there(path: Path) -> None:
+    parts = "|".join(part.name for part in (ROOT / "localtunnel").iterdir() if (part / "__init__.py").exists())
+    for module in re.findall(rf"`((?:{parts})/[a-z_/]+)", path.read_text(encoding="utf-8")):
+        place = ROOT / "localtunnel" / module
+        assert place.is_dir() or place.with_suffix(".py").exists(), module
+
+
+def test_every_decision_is_in_the_list() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = LINK.findall((folder / "README.md").read_text(encoding="utf-8"))
+    assert sorted(target for target, _ in listed) == sorted(
+        path.name for path in folder.glob("*.md") if path.name != "README.md"
+    )
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/decisions/[a-z]*.md")), ids=lambda path: path.stem)
+def test_a_decision_is_half_a_page(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    told = re.findall(r"^\*\*(\w+)\.\*\*", text, re.MULTILINE)
+    assert told in (["Context", "Decision"], ["Context", "Decision", "Measured"])
+    assert len(text.splitlines()) <= 45
+
+
 def test_the_picture_is_that_of_the_code() -> None:
     script = ROOT / "tools" / "architecture.py"
     drawn = subprocess.run([sys.executable, str(script)], capture_output=True, check=True, timeout=60).stdout

@@ -19,7 +19,7 @@ from localtunnel.server.config import ServerConfig
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECURITY = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 
 USAGES = {
     "lt-client": client.USAGE + login.USAGE,

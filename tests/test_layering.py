@@ -151,6 +151,11 @@ def test_no_imports_run_in_a_circle() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
+def test_every_room_says_what_it_is_for() -> None:
+    for path in PACKAGE.rglob("__init__.py"):
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), dotted(path)
+
+
 def test_a_folder_has_twelve_files_at_most() -> None:
     for folder in {path.parent for path in MODULES}:
         names = sorted(path.name for path in folder.glob("*.py"))
@@ -215,10 +220,3 @@ import sys, localtunnel.{module}.app
 sys.exit(any(name.startswith("localtunnel.{other}") for name in sys.modules))
 """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=60)
-
-
-def test_the_map_in_the_architecture_names_every_module() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    for path in MODULES:
-        if path.name != "__init__.py":
-            assert f"`{path.stem}`" in text, f"docs/architecture.md does not name {dotted(path)}"

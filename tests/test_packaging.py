@@ -19,6 +19,7 @@ BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.
 NAME = f"localtunnel-{__version__}"
 CONF = ("client.toml", "server.toml", "lt-server.service")
 DOCUMENTS = ("README.md", "PROTOCOL.md", "CHANGELOG.md", "SECURITY.md")
+PAGES = {str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.*")}
 
 
 def build(hook: str, tree: Path, directory: Path) -> Path:
@@ -62,7 +63,7 @@ def test_the_source_distribution_has_what_a_clone_has(sdist: Path) -> None:
         assert name in names
     for directory in ("conf", "localtunnel/conf"):
         assert {f"{directory}/{name}" for name in CONF} <= names
-    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.*")} <= names
+    assert names >= PAGES
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
 
 
@@ -73,7 +74,7 @@ def test_the_wheel_has_settings_and_documents(wheel: Path) -> None:
     assert {f"localtunnel/conf/{name}" for name in CONF} <= names
     share = f"{NAME}.data/data/share/doc/localtunnel/"
     assert {f"{share}{name}" for name in DOCUMENTS} <= names
-    assert {f"{share}docs/{path.name}" for path in (ROOT / "docs").glob("*.*")} <= names
+    assert {share + page for page in PAGES} <= names
     assert "localtunnel/py.typed" in names
     assert "Requires-Python: >=3.10" in metadata
 
