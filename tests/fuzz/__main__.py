@@ -4,8 +4,8 @@ usage: python -m fuzz [TARGET]...        in tests/
 
 FUZZ_SECONDS is how long each target runs (30), FUZZ_JOBS how many run at a time (as many as there are processors). What
 a search has learned is kept in .fuzz/TARGET, where the next one goes on. A finding is written beside it, as
-.fuzz/TARGET-crash-…, -timeout-… or -oom-…; once it is mended, it goes to tests/corpus/fuzz/TARGET/ under a name that
-says what it was.
+.fuzz/TARGET-crash-…, -timeout-… or -oom-…; once it is mended, it goes to tests/data/corpus/fuzz/TARGET/ under a
+name that says what it was.
 
 Exit codes: 0 nothing was found, 1 something was, 2 atheris is missing or the command line is wrong.
 """

@@ -29,7 +29,7 @@ BINDING = bytes.fromhex("0e7bdcee757f34b392873cfa9bb5a2b73528ca5868221cdfdbbb5e7
 CLIENT_NONCE = "fyko+d2lbbFgONRv9qkxdawL"
 SERVER_NONCE = "3rfcNHYJY1ZVvWVs7j!%hvYD"
 CREDENTIALS = scram.credentials(SECRET, bytes.fromhex("5b6d99689d12358eeca04b141236fa81"))
-"""The login of tests/vectors/login.json, which is a seed."""
+"""The login of tests/data/vectors/login.json, which is a seed."""
 
 
 def from_client(data: bytes) -> None:

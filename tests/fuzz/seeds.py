@@ -8,7 +8,7 @@ from harness.vector_items import to_bytes
 
 
 def kept(target: str) -> Iterator[bytes]:
-    """What was found before, or was written for ``target`` alone: ``tests/corpus/fuzz/TARGET/``."""
+    """What was found before, or was written for ``target`` alone: ``tests/data/corpus/fuzz/TARGET/``."""
     for path in sorted((CORPUS / "fuzz" / target).glob("*")):
         yield path.read_bytes()
 

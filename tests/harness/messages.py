@@ -1,4 +1,4 @@
-"""Reads tests/corpus/: HTTP messages as bytes, each with what must come of it. The schema is in tests/corpus/README.md.
+"""Reads tests/data/corpus/: HTTP messages as bytes, each with what must come of it. Its README.md has the schema.
 
 Imported by itself: the modules that need no corpus read no files.
 """

@@ -4,7 +4,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
-CORPUS = TESTS / "corpus"
-VECTORS = TESTS / "vectors"
-PROGRAMS = TESTS
+CORPUS = TESTS / "data" / "corpus"
+VECTORS = TESTS / "data" / "vectors"
+PROGRAMS = TESTS / "programs"
 """Programs that tests run beside themselves, and the upstreams among them."""

@@ -1,4 +1,4 @@
-"""Reads tests/vectors/: cases, and the bytes that their items stand for. The schema is in tests/vectors/README.md."""
+"""Reads tests/data/vectors/: cases, and the bytes that their items stand for. Their README.md has the schema."""
 
 import json
 from typing import Any

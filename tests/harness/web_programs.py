@@ -1,7 +1,8 @@
 """Web servers as people run them behind a tunnel: Flask, gunicorn, Node, Python's own, and one for WebSocket.
 
 Each is a context manager, listens on a port of its own, which it yields, and writes its log to the directory given.
-What they serve is in tests/upstreams; ``/echo/NAME`` says in all of them what was asked for and gives the body back.
+What they serve is in tests/programs/upstreams; ``/echo/NAME`` says in all of them what was asked for and gives the
+body back.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Writes leases, is killed with SIGKILL at a random moment, and looks what is left; again and again. A program.
 
-    python tests/crash_leases.py DIRECTORY ROUNDS
+    python tests/programs/crash_leases.py DIRECTORY ROUNDS
 
 Each round is a process of its own that writes with the server's code and says what was acknowledged. It fails when the
 file is not whole, or when something is missing that was acknowledged.

@@ -1,7 +1,7 @@
 """Runs ``lt-client`` as on a system that is not Linux: what only Linux has is taken away before anything is imported.
 
-Called as ``python without_linux.py ARGUMENT…``; a child of tests/test_e2e_elsewhere.py. What is hidden is what macOS
-lacks, as far as Python would show it there.
+Called as ``python without_linux.py ARGUMENT…``; a child of tests/end_to_end/test_elsewhere.py. What is hidden is what
+macOS lacks, as far as Python would show it there.
 """
 
 import _socket
@@ -58,7 +58,7 @@ if __name__ == "__main__":
     missed = set(MEANT) - hide()
     if missed:
         sys.exit(f"not hidden: {missed}")
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
     from localtunnel.cli.client import main
 
     sys.exit(main())

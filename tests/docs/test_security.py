@@ -7,11 +7,11 @@ import pytest
 from harness.places import ROOT, TESTS
 
 TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-ROWS = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| (`test_[^|]+`) \|$", TEXT, re.MULTILINE)
-WAYS = re.findall(r"^\| ([^|]+) \| ([^|]+) \| (`test_[^|]+`) \|$", TEXT, re.MULTILINE)
+ROWS = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| (`[a-z_/]+/test_[^|]+`) \|$", TEXT, re.MULTILINE)
+WAYS = re.findall(r"^\| ([^|]+) \| ([^|]+) \| (`[a-z_/]+/test_[^|]+`) \|$", TEXT, re.MULTILINE)
 """The ways on which a connection changes visitors."""
 
-CURED = re.findall(r"`(test_[^`]+)`", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+CURED = re.findall(r"`([a-z_/]+/test_[^`]+)`", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
 
 NAMED = sorted({name for *_, cell in ROWS + WAYS for name in re.findall(r"`([^`]+)`", cell)} | set(CURED))
 

@@ -1,6 +1,6 @@
-"""Runs tests/vectors/ against this project's server and client over real sockets, as another implementation would.
+"""Runs tests/data/vectors/ against this project's server and client over real sockets, as another implementation would.
 
-Server and client run in this thread's hub, so every socket here is gevent's. The schema is in tests/vectors/README.md.
+Server and client run in this thread's hub, so every socket here is gevent's. The schema is in README.md beside them.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Makes and revokes tokens, is killed with SIGKILL at a random moment, and looks what is left; again and again.
 
-    python tests/crash_tokens.py DIRECTORY ROUNDS
+    python tests/programs/crash_tokens.py DIRECTORY ROUNDS
 
 Each round is two processes that edit the same file with the server's code and say what was acknowledged. It fails when
 the file is not whole, when a token is missing that was acknowledged, or when one is there that was taken back.

@@ -1,6 +1,7 @@
 """LTP/0.3 handshakes at the server: requests and replies lost, late, twice, out of order, and cut at every byte.
 
-``test_server_assigning`` has the assignment and its answers, ``test_v3_client`` the client's side.
+``unit/server/tunnels/test_assigning`` has the assignment and its answers, ``faults/test_client_handshakes`` the
+client's side.
 """
 
 import gevent

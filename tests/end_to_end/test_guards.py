@@ -1,7 +1,8 @@
 """Settings that guard something, on a running server: with each the guard holds, and without it nothing is held back.
 
-Those that are not here have such a test beside the rest of what is known of them: ``test_server_auth`` (tokens),
-``test_e2e_owners`` (quotas), ``test_e2e_options`` (tunnels), ``test_server_frontend_limits`` and ``…_proxies``.
+Those that are not here have such a test beside the rest of what is known of them: ``unit/server/access/test_auth``
+(tokens), ``end_to_end/test_owners`` (quotas), ``end_to_end/test_options`` (tunnels),
+``unit/server/visitors/test_frontend_limits`` and ``…_proxies``.
 """
 
 from pathlib import Path

@@ -1,9 +1,9 @@
 """tests/fuzz: every target takes its seeds, which hold what was found before; and a target does find what is wrong."""
 
 import pytest
+
 from fuzz import protocol_targets
 from fuzz.targets import TARGETS
-
 from localtunnel.protocol.login.scram import ServerLogin
 from localtunnel.protocol.wire import codec
 

@@ -1,4 +1,4 @@
-"""localtunnel.server.names.ports: which public port is whose; ``test_v3_tcp`` has the connections."""
+"""localtunnel.server.names.ports: which public port is whose; ``end_to_end/test_tcp`` has the connections."""
 
 import pytest
 from harness.tunnels import make_tunnel

@@ -1,4 +1,4 @@
-"""localtunnel.server.visitors.tcp_edge: listeners of TCP tunnels; ``test_v3_tcp`` has the connections."""
+"""localtunnel.server.visitors.tcp_edge: listeners of TCP tunnels; ``end_to_end/test_tcp`` has the connections."""
 
 import itertools
 import socket
