@@ -1,5 +1,6 @@
 """What both commands share: one way from an exception to a sentence on stderr and an exit code."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,8 @@ def run(name: str, command: Callable[[list[str]], int], argv: list[str] | None) 
     except Exception as error:
         _internal_error(name, error)
         return exit_codes.INTERNAL_ERROR
+    finally:
+        _drop_unwritten()
 
 
 def sample(name: str) -> str:
@@ -43,6 +46,19 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):
         return
+
+
+def _drop_unwritten() -> None:
+    """Drop what stderr did not take, as on a terminal that was closed.
+
+    The interpreter would try again when it exits, and end with 120 whatever the exit code was.
+    """
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def show(text: str) -> None:

@@ -1,9 +1,7 @@
 """Sockets for tests, all of gevent's kind but those that are given to the code under test."""
 
-import ctypes
 import random
 import socket as plain_socket
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,9 +13,9 @@ LOOPBACK = "127.0.0.1"
 
 Address = tuple[str, int]
 
-_SO_ATTACH_FILTER = 26
-_BPF_RETURN = 0x06
-"""From asm-generic/socket.h and linux/bpf_common.h: Python has no names for them."""
+_IP_MINTTL = 21
+_IPV6_MINHOPCOUNT = 73
+"""From linux/in.h and linux/in6.h: Python has no names for them."""
 
 
 def connect(address: Address, source: str | None = None, cap: float = CAP) -> socket.socket:
@@ -57,12 +55,14 @@ def silent_listener() -> Iterator[Address]:
 def deafen(sock: plain_socket.socket) -> None:
     """Have the kernel drop every packet that comes for ``sock``, unanswered, as a network does that has lost the flow.
 
-    What the peer sends stays unacknowledged, and neither side is told. A packet filter that passes nothing needs no
-    rights (socket(7), SO_ATTACH_FILTER).
+    What the peer sends stays unacknowledged, and neither side is told. The socket takes only packets that no router can
+    have passed on, and those of this machine set out with fewer hops left than that (ip(7), IP_MINTTL). It needs no
+    rights, as a packet filter does on some machines.
     """
-    nothing = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 0))
-    program = struct.pack("HP", 1, ctypes.addressof(nothing))
-    sock.setsockopt(plain_socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    if sock.family == plain_socket.AF_INET6:
+        sock.setsockopt(plain_socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, 255)
+    else:
+        sock.setsockopt(plain_socket.IPPROTO_IP, _IP_MINTTL, 255)
 
 
 def unused_port(host: str = LOOPBACK) -> int:
