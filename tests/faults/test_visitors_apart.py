@@ -18,7 +18,7 @@ from harness.sockets import Address, connect
 from harness.upstreams import Asked
 from harness.v3 import end
 
-from localtunnel.server.tunnels import lending
+from localtunnel.http import lending
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -15,7 +15,7 @@ from harness.exchanges import Stream
 from harness.sockets import LOOPBACK, Address
 from harness.v3 import end
 
-from localtunnel.server.tunnels import lending
+from localtunnel.http import lending
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_leaks")]
 

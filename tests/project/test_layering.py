@@ -50,7 +50,8 @@ INSIDE = {
         "store": set(),
     },
     "http": {
-        "conversation": {"forwarding", "options", "message"},
+        "conversation": {"lending", "forwarding", "options", "message"},
+        "lending": {"message"},
         "observer": {"message"},
         "forwarding": {"options", "message"},
         "options": {"message"},

@@ -1,8 +1,8 @@
 """Joined proxy connections between two exchanges: kept for a moment, and used again for the same tunnel.
 
 A visitor who comes while one is kept needs no assignment and no new connection at the upstream. Which exchange may use
-one is ``exchange``'s to say, and which may leave one behind ``lending``'s; how long they are kept, and when they go, is
-said here.
+one is ``exchange``'s to say, and which may leave one behind ``http.lending``'s; how long they are kept, and when they
+go, is said here.
 """
 
 from collections.abc import Callable, Hashable
@@ -13,7 +13,6 @@ from localtunnel.net.flow.ends import End
 from localtunnel.net.flow.pump import Side
 from localtunnel.net.sockets import is_acknowledged, smoothed_round_trip
 from localtunnel.protocol.limits import GOT_ROUND_TRIPS, GOT_TIMEOUT
-from localtunnel.server.tunnels import lending
 
 KEPT_IDLE = 1.0
 """Seconds that a joined connection is kept idle: gunicorn closes one after 2, and Node after 5 (a request that meets
@@ -41,6 +40,15 @@ class KeptConnection(Side):
         self._kept = kept
         self.personal = False
         """Whether a visitor has logged in on it: then it is that visitor's until it is closed."""
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether nothing has come since its exchange ended, not a byte and not the end: to be asked before each use.
+
+        The watcher of a kept connection tells of the same, but only in the next turn of
+        the hub. Nobody can see what is still in flight.
+        """
+        return self.end.is_quiet
 
     def is_lost(self, seconds: float) -> bool | None:
         """Say whether what was sent ``seconds`` ago never arrived, None where it is too early to tell.
@@ -94,7 +102,7 @@ class KeptConnections:
         while self._kept:
             carrier, _ = self._kept.popitem()
             self._idle.discard(carrier)
-            if lending.may_go_on(carrier):
+            if carrier.may_go_on:
                 return carrier
             carrier.close(reset=False)
         return None

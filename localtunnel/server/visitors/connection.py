@@ -17,7 +17,6 @@ from localtunnel.net.flow.hangups import HangUps
 from localtunnel.net.flow.pump import FIRST_PIECE, Side, buffer, view
 from localtunnel.net.sockets import Socket, keep_asking
 from localtunnel.server.config import ServerConfig
-from localtunnel.server.tunnels import lending
 from localtunnel.server.tunnels.kept import KeptConnection, KeptConnections
 from localtunnel.server.visitors.admission import Place
 
@@ -247,7 +246,7 @@ class Connection:
         if self._pinned is None or self._pinned[0] is not kept:
             return None
         carrier = self._pinned[1]
-        if request.has_intermediary or not lending.may_go_on(carrier):
+        if request.has_intermediary or not carrier.may_go_on:
             self._unpin()
             return None
         self._pinned = None

@@ -19,6 +19,7 @@ from localtunnel.errors import (
 )
 from localtunnel.http.conversation import Conversation
 from localtunnel.http.forwarding import forward
+from localtunnel.http.lending import CLOSED, PINNED
 from localtunnel.http.message.request import RequestHead
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.ends import End
@@ -26,10 +27,8 @@ from localtunnel.net.flow.metered import MeteredEnd
 from localtunnel.net.flow.pump import Side, buffer, view
 from localtunnel.net.flow.relay import Relay
 from localtunnel.protocol.messages import Assignment
-from localtunnel.server.tunnels import lending
 from localtunnel.server.tunnels.join import Join
 from localtunnel.server.tunnels.kept import KeptConnection, KeptConnections
-from localtunnel.server.tunnels.lending import Fate
 from localtunnel.server.tunnels.tunnel import Tunnel
 from localtunnel.server.visitors.connection import Connection
 from localtunnel.server.visitors.progress import Progress
@@ -70,7 +69,6 @@ class Exchange(Join):
         "_relay",
         "_retried",
         "_tunnel",
-        "repeatable",
     )
 
     def __init__(
@@ -89,12 +87,11 @@ class Exchange(Join):
         conversation = self._conversation = Conversation(request, connection.forwarding, tunnel.rules, rest)
         if conversation.used < len(rest):
             connection.hold(rest[conversation.used :])
-        super().__init__(conversation.first(rest))
+        super().__init__(conversation.first)
+        conversation.first = b""
         self._assign = assign
         self._assignment: Assignment | None = None
         self._first_size = len(self.first)
-        self.repeatable = conversation.is_repeatable(self._first_size)
-        """Whether it may go out on a kept connection, and be sent again when that turns out to be closed."""
         self._connection = connection
         self._tunnel = tunnel
         self._deadline = deadline
@@ -184,7 +181,7 @@ class Exchange(Join):
         if self._connection.held > MAX_PIPELINED:
             visitor.reading = False
             self.listen()
-        if not self.repeatable or self._is_known():
+        if not self._conversation.is_repeatable or self._is_known():
             self.first = b""
             self._conversation.slim()
         carrier.bind(self, visitor, filtered=True)
@@ -199,9 +196,9 @@ class Exchange(Join):
         """End before it began: the visitor is answered with ``error``, unless another tunnel may have the request."""
         if not self.pending:
             return
-        may_go_on = (
-            self._tunnel.ended and self._conversation.request.is_whole and (self.repeatable or not self.assigned)
-        )
+        conversation = self._conversation
+        may_repeat = conversation.is_repeatable or not self.assigned
+        may_go_on = self._tunnel.ended and conversation.request.is_whole and may_repeat
         if may_go_on and isinstance(error, PoolExhausted) and self._deadline.remaining():
             self._await_tunnel()
         else:
@@ -273,16 +270,14 @@ class Exchange(Join):
             self._unanswered()
         else:
             side.backlog = b""
-            self._answer.is_early = True
-            self._conversation.close = True
+            self._conversation.refused_early()
             self._connection.side.discarding = True
             self._connection.side.watch()
 
     # The two directions.
 
-    def _from_visitor(self, data: memoryview) -> bytes | memoryview:
-        body = self._conversation.body
-        used = 0 if body.done else body.feed(data)
+    def _from_visitor(self, data: memoryview) -> memoryview:
+        used = self._conversation.from_visitor(data)
         if used < len(data):
             self._connection.hold(data[used:])
             if self._connection.held > MAX_PIPELINED:
@@ -292,29 +287,23 @@ class Exchange(Join):
         return data[:used]
 
     def _from_upstream(self, carrier: KeptConnection, data: memoryview) -> bytes | memoryview:
-        answer = self._answer
-        if answer.body is not None:
-            passed = answer.scan(answer.body, data)
-            if answer.body.done:
-                carrier.reading = False
-                if not passed:
-                    # The last chunk was taken out, so that no write will tell of the end.
-                    self._finish()
-            return passed
-        return self._heads(carrier, data)
-
-    def _heads(self, carrier: KeptConnection, data: memoryview) -> bytes:
         conversation, answer = self._conversation, self._answer
-        if not answer.has_begun:
-            answer.is_early = bool(carrier.backlog) or not conversation.body.done
-        out = conversation.heads(data, buffer, self._timing)
+        had_begun = answer.body is not None
+        passed = conversation.from_upstream(data, buffer, sent=not carrier.backlog, timing=self._timing)
         if conversation.switched is not None:
-            self._switch(carrier, out + conversation.switched)
+            self._switch(carrier, bytes(passed) + conversation.switched)
             return b""
-        if answer.body is not None:
+        body = answer.body
+        if body is None:
+            return passed
+        if not had_begun:
             self._tunnel.kept.answered(self)
-            carrier.reading = not answer.body.done
-        return out
+        if body.done:
+            carrier.reading = False
+            if not passed:
+                # The last chunk was taken out, so that no write will tell of the end.
+                self._finish()
+        return passed
 
     def _timing(self) -> bytes:
         """Say how long the parts took: until a connection was joined, on the way to the client, and at the upstream."""
@@ -341,7 +330,7 @@ class Exchange(Join):
     def take_kept(self, kept: KeptConnections) -> KeptConnection | None:
         """Return a connection that is already joined, where this exchange may use one."""
         carrier = self._connection.take_pinned(kept, self._conversation.request)
-        if carrier is None and self.repeatable:
+        if carrier is None and self._conversation.is_repeatable:
             carrier = kept.take()
         return carrier
 
@@ -383,7 +372,7 @@ class Exchange(Join):
 
         ``error`` is what the visitor is told if not; without one, what has come of the answer tells.
         """
-        if self._is_known() or self._retried or not self.repeatable or self._answer.has_begun:
+        if self._is_known() or self._retried or not self._conversation.is_repeatable or self._answer.has_begun:
             self._refuse(error or self._answer.cut_short())
             return
         self._go_again(reset=False)
@@ -400,7 +389,7 @@ class Exchange(Join):
         lost = carrier.is_lost(time.monotonic() - self._joined_at)
         if lost:
             self._tunnel.suspect()
-            if self.repeatable and not self._retried:
+            if self._conversation.is_repeatable and not self._retried:
                 self._go_again(reset=True)
         return lost
 
@@ -462,26 +451,20 @@ class Exchange(Join):
         carrier = self._carrier
         if carrier is None:
             return
-        is_whole = self._conversation.body.done and not carrier.backlog
-        connection = self._connection
-        fate = lending.fate(
-            self._conversation.request,
-            self._answer,
-            sent=is_whole,
-            pinned=carrier.personal,
-            shared=connection.is_shared,
-        )
+        connection, conversation = self._connection, self._conversation
+        is_whole = conversation.body.done and not carrier.backlog
+        fate = conversation.fate(sent=is_whole, pinned=carrier.personal, shared=connection.is_shared)
         self._ended("answered")
         self._carrier = None
-        if fate is Fate.CLOSED:
+        if fate is CLOSED:
             carrier.close(reset=not is_whole)
         else:
             carrier.unbind()
-            if fate is Fate.PINNED:
+            if fate is PINNED:
                 connection.pin(self._tunnel.kept, carrier)
             else:
                 self._tunnel.kept.keep(carrier)
-        connection.exchange_ended(close=self._conversation.close, whole=is_whole)
+        connection.exchange_ended(close=conversation.close, whole=is_whole)
 
     def _relay_ended(self, reason: str) -> None:
         self._connection.gone()

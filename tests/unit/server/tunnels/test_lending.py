@@ -1,4 +1,4 @@
-"""localtunnel.server.tunnels.lending: which joined connections another visitor may
+"""localtunnel.http.lending: which joined connections another visitor may
 have, and the look before one gets it.
 """
 

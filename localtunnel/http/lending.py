@@ -1,0 +1,75 @@
+"""Who may have a joined connection next: the one rule by which it goes from one visitor to another.
+
+An upstream that gets HTTP wrong leaves something behind on its connection: a part of a
+request that it has not read, and takes for the next one, or a part of an answer that the
+visitor did not get, which the next visitor then gets. No peer can see what an upstream
+has read. So a connection changes visitors only after an exchange that can have left
+nothing behind, whatever the upstream does, and is closed after any other.
+
+A connection that is kept by this rule is looked at once more before it is used
+(``server.tunnels.kept``). docs/security.md lists every other way in which a connection
+has more than one visitor.
+"""
+
+from enum import Enum
+
+from localtunnel.http.message.answer import Answer
+from localtunnel.http.message.request import RequestHead
+from localtunnel.http.message.response import ResponseHead
+
+_WITHOUT_CONTENT = frozenset({"DELETE", "GET", "OPTIONS", "TRACE"})
+"""Methods whose requests have no body for any reader unless a field announces one. After
+a POST without a length, for example, some upstreams wait for a body. HEAD is not among
+them: some upstreams send a body in answer to it."""
+
+_DOUBTFUL = frozenset(
+    {
+        # No body may follow these, and some upstreams send one.
+        *(204, 205, 304),
+        # These say that the request was not understood, or not read to its end.
+        *(400, 408, 411, 413, 414, 417, 431, 501, 505),
+    }
+)
+"""Statuses after which something may be left at the upstream, or in flight from it."""
+
+
+class Fate(Enum):
+    """What becomes of a joined connection when its exchange has ended."""
+
+    LENT = "lent"
+    """It is kept for a moment, for the next visitor of the tunnel."""
+    PINNED = "pinned"
+    """It is kept for the same connection of the same visitor, and ends with that."""
+    CLOSED = "closed"
+
+
+# Python 3.11 makes two calls of each access to a member of an Enum, and every request asks.
+LENT, PINNED, CLOSED = Fate
+
+
+def fate(request: RequestHead, answer: Answer, *, sent: bool, pinned: bool, shared: bool) -> Fate:
+    """Return what becomes of the connection that has carried ``request`` and all of ``answer``.
+
+    ``sent``: all of the request has gone out. ``pinned``: the connection was the visitor's
+    own before. ``shared``: the visitor's connection is that of a proxy, which carries
+    several visitors.
+    """
+    head = answer.head
+    if head is None or not (sent and answer.is_reusable):
+        return CLOSED
+    if pinned or request.logs_in or head.logs_in:
+        return CLOSED if shared or request.has_intermediary else PINNED
+    return LENT if leaves_nothing(request, answer, head) else CLOSED
+
+
+def leaves_nothing(request: RequestHead, answer: Answer, head: ResponseHead) -> bool:
+    """Say whether neither ``request`` nor ``answer``, with its final ``head``, can have left anything behind."""
+    return (
+        request.method in _WITHOUT_CONTENT
+        and not (request.length or request.chunked)
+        and not (request.expects or request.upgrade)
+        and head.status not in _DOUBTFUL
+        and not (answer.is_early or answer.interim)
+        and answer.body is not None
+        and answer.body.is_plain
+    )
