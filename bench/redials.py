@@ -23,7 +23,7 @@ from localtunnel.net.deadline import Deadline
 from localtunnel.net.dial import Address, Dialler, Done
 from localtunnel.net.sockets import Socket
 from localtunnel.protocol.messages import PING, ControlRequest, FromServer, Pong, ProxyRequest
-from localtunnel.protocol.wire.framing import LTP_0_3
+from localtunnel.protocol.version import LTP_0_3
 
 PLAIN, FULL, RESUMED = "without encryption", "TLS, each handshake from nothing", "TLS, resumed by a ticket"
 """The three ways in which a pool can be dialled; PLAIN is what the handshakes are compared with."""

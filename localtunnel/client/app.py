@@ -50,7 +50,7 @@ from localtunnel.protocol import names
 from localtunnel.protocol.login.token import Token
 from localtunnel.protocol.messages import ControlReply, ControlRequest
 from localtunnel.protocol.options import to_wire
-from localtunnel.protocol.wire.framing import LTP_0_2
+from localtunnel.protocol.version import Version
 
 log = logging.getLogger("localtunnel.client")
 
@@ -178,7 +178,7 @@ class Client:
                 continue
             self._wait_to_retry(session, failure)
 
-    def _new_session(self, version: bytes) -> Session:
+    def _new_session(self, version: Version) -> Session:
         request = self._request(version)
         return Session(
             self._config, version, request, self._link, self._visits, self._report, self._token, self._round_trip
@@ -195,9 +195,9 @@ class Client:
         self._token, self._key = token, None
         return True
 
-    def _request(self, version: bytes) -> ControlRequest:
+    def _request(self, version: Version) -> ControlRequest:
         config = self._config
-        if version == LTP_0_2:
+        if not version.has_sessions:
             if not self._chosen:
                 # Servers of 2013 take a hyphen for the end of a name.
                 self._name = self._name.replace("-", "")
@@ -227,13 +227,13 @@ class Client:
             )
             return None
 
-    def _may_be_own_ghost(self, version: bytes) -> bool:
+    def _may_be_own_ghost(self, version: Version) -> bool:
         """Say whether to go back to LTP/0.3 once, for the name that a fallback was refused may be our own.
 
         A link that is cut between an LTP/0.3 opening and its reply looks like an old server, and leaves a lease behind
         that no LTP/0.2 request can take up.
         """
-        if version != LTP_0_2 or self._was_refused_at_0_2:
+        if version.leases or self._was_refused_at_0_2:
             return False
         self._was_refused_at_0_2 = True
         return True

@@ -20,7 +20,7 @@ from localtunnel.net.channel import client_channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.protocol.messages import ProxyRequest
 from localtunnel.protocol.options import Options
-from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3
 
 log = logging.getLogger("localtunnel.client")
 
@@ -52,7 +52,7 @@ class Fallback:
         Blocks the greenlet where the server has to be asked.
         """
         unanswered = isinstance(error, ConnectionClosed) and session.connected and not session.answered
-        if session.version == LTP_0_2:
+        if session.version is LTP_0_2:
             if unanswered and self._speaks_0_2(backend):
                 return NameUnavailable(
                     "The server closed the connection without an answer, as one of 2013 does when another client has "
@@ -120,7 +120,7 @@ class Fallback:
         channel = client_channel(sock, LTP_0_2, f"the server at {backend}")
         try:
             # Nobody has a tunnel of that name, so that a server that understands it says so.
-            channel.send(ProxyRequest(secrets.token_hex(8), secrets.token_hex(8)), header=LTP_0_2)
+            channel.send(ProxyRequest(secrets.token_hex(8), secrets.token_hex(8)), header=LTP_0_2.header)
             channel.receive(Deadline(timeouts.reply))
         except LocaltunnelError as error:
             log.debug("server does not answer in LTP/0.2 either", extra={"error": error.code})

@@ -12,8 +12,9 @@ from localtunnel.protocol import limits, states
 from localtunnel.protocol.messages import ControlRequest, FromClient, FromServer, Message, ProxyRequest
 from localtunnel.protocol.pace import Pace
 from localtunnel.protocol.states import State
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3, Version
 from localtunnel.protocol.wire import codec
-from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3, Decoder
+from localtunnel.protocol.wire.framing import Decoder
 
 READ_SIZE = 16 * 1024
 """Bytes of one read: the messages of an opening and the beginning of a stream, which all has to be looked at in one go.
@@ -26,7 +27,7 @@ MESSAGES_AT_A_TIME = 8
 """Messages that a greenlet takes without having waited for one before the hub has a turn."""
 
 Received = TypeVar("Received", FromClient, FromServer)
-Decode = Callable[[bytes, bytes], Received]
+Decode = Callable[[bytes, Version], Received]
 
 
 class Channel(Generic[Received]):
@@ -45,8 +46,8 @@ class Channel(Generic[Received]):
         """Messages that were returned since the hub had a turn."""
 
     @property
-    def version(self) -> bytes:
-        """The header that this side or the peer sent; before it has come, the oldest, in which errors are answered."""
+    def version(self) -> Version:
+        """The version that is spoken; until the peer's header has come, the oldest, in which errors are answered."""
         return self._decoder.version or LTP_0_2
 
     @property
@@ -139,7 +140,7 @@ def server_channel(sock: Socket, peer: str) -> Channel[FromClient]:
     return Channel(sock, Decoder(header=True), codec.decode_from_client, peer)
 
 
-def client_channel(sock: Socket, version: bytes, peer: str) -> Channel[FromServer]:
+def client_channel(sock: Socket, version: Version, peer: str) -> Channel[FromServer]:
     """Return the client's end of a new backend connection, spoken in ``version``: the server sends no header."""
     decoder = Decoder(header=False)
     decoder.version = version

@@ -1,5 +1,6 @@
 """The Localtunnel Protocol as pure code: bytes in, typed values out. No socket, no gevent, no clock.
 
+version     which versions there are, and what each of them has
 messages    the typed messages
 states      which message may come when, on both connection types, as tables
 names       which names a tunnel may have, and how a memorable one is made

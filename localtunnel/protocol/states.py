@@ -28,7 +28,7 @@ from localtunnel.protocol.messages import (
     Release,
     Replaced,
 )
-from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3, Version
 
 
 class State(enum.Enum):
@@ -94,13 +94,13 @@ PROXY_0_3: Table = {
 }
 """The proxy connection: the visitor's stream follows the assignment at once, the upstream's follows ``ready``."""
 
-TABLES: dict[bytes, Table] = {
+TABLES: dict[Version, Table] = {
     LTP_0_2: {**START, **CONTROL_0_2, **PROXY_0_2},
     LTP_0_3: {**START, **CONTROL_0_3, **PROXY_0_3},
 }
 
 
-def advance(version: bytes, state: State, message: Message) -> State:
+def advance(version: Version, state: State, message: Message) -> State:
     """Return the state after ``message``. Raises MessageError when it may not come in ``state``."""
     following = TABLES[version][state].get(type(message))
     if following is None:

@@ -18,8 +18,8 @@ from localtunnel.protocol import limits, messages, options
 from localtunnel.protocol.login import scram, token
 from localtunnel.protocol.messages import Message
 from localtunnel.protocol.states import TABLES, State
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3, VERSIONS, Version
 from localtunnel.protocol.wire import codec, stream
-from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3, VERSIONS
 from localtunnel.server.tunnels import demand
 
 TEXT = (ROOT / "PROTOCOL.md").read_text(encoding="utf-8")
@@ -213,8 +213,8 @@ def test_numbers_in_the_prose(title: str, sentence: str, value: float) -> None:
 STATE_ROWS = rows(TEXT, "LTP", "State", "Message", "Sent by", "Next state")
 
 
-@pytest.mark.parametrize("version", VERSIONS, ids=bytes.decode)
-def test_state_tables(version: bytes) -> None:
+@pytest.mark.parametrize("version", VERSIONS, ids=str)
+def test_state_tables(version: Version) -> None:
     found = [row for row in STATE_ROWS if version in SPOKEN_IN[row[0]]]
     in_document = {(State(code(state)), TITLES[title], State(code(after))) for _, state, title, _, after in found}
     in_code = {(state, kind, after) for state, row in TABLES[version].items() for kind, after in row.items()}
@@ -283,7 +283,7 @@ def test_fields(title: str) -> None:
 
 
 @pytest.mark.parametrize(("version", "lacking"), [(LTP_0_2, "client"), (LTP_0_3, "session"), (LTP_0_3, "instance")])
-def test_what_a_version_demands(version: bytes, lacking: str) -> None:
+def test_what_a_version_demands(version: Version, lacking: str) -> None:
     complete = (
         messages.ControlRequest("demo", "c", instance="i"),
         messages.ProxyRequest("demo", "c", SESSION),
@@ -383,4 +383,4 @@ def test_words_of_failed() -> None:
 
 def test_versions() -> None:
     table = rows(section("Versions"), "Header", "Status", "What it has")
-    assert {code(row[0]).encode() for row in table if row[1] == "spoken"} == set(VERSIONS)
+    assert [code(row[0]) for row in table if row[1] == "spoken"] == [str(version) for version in VERSIONS]

@@ -10,8 +10,9 @@ from localtunnel.errors import MessageError, VersionError
 from localtunnel.protocol import messages, options
 from localtunnel.protocol.messages import Message
 from localtunnel.protocol.states import State, advance
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3, VERSIONS, Version
 from localtunnel.protocol.wire import codec
-from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3, VERSIONS, Decoder
+from localtunnel.protocol.wire.framing import Decoder
 from localtunnel.protocol.wire.stream import Unchunker
 
 TEXT = (ROOT / "PROTOCOL.md").read_text(encoding="utf-8")
@@ -87,7 +88,7 @@ def decoded(session: str) -> tuple[list[Message], dict[str, bytes]]:
     return found, streams
 
 
-def version_of(session: str) -> bytes:
+def version_of(session: str) -> Version:
     return LTP_0_3 if session.endswith("_0_3") else LTP_0_2
 
 
@@ -125,7 +126,7 @@ def test_the_unknown_version_byte_by_byte() -> None:
     reply = codec.decode_from_server(payload)
     assert isinstance(reply, messages.ErrorReply)
     assert reply.error == messages.VERSION
-    assert all(version.decode() in reply.message for version in VERSIONS)
+    assert all(str(version) in reply.message for version in VERSIONS)
     assert end_state([reply], LTP_0_2) is State.CLOSED
 
 
@@ -228,7 +229,7 @@ def test_the_request_that_is_none_byte_by_byte() -> None:
     assert codec.decode_from_server(answer) == messages.ErrorReply(messages.INVALID_REQUEST, str(raised.value))
 
 
-def end_state(found: list[Message], version: bytes) -> State:
+def end_state(found: list[Message], version: Version) -> State:
     state = State.START
     for message in found:
         state = advance(version, state, message)

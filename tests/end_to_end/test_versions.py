@@ -154,7 +154,7 @@ def web():
 def test_the_pair_speaks_the_version_that_it_should(pair, web):
     with pair(web) as (server, client):
         (tunnel,) = server.registry.tunnels()
-        assert tunnel.version == (HEADER_0_3 if pair.name == "both 0.3" else HEADER_0_2)
+        assert tunnel.version.header == (HEADER_0_3 if pair.name == "both 0.3" else HEADER_0_2)
         if pair.name == "our client, 0.2 server":
             assert ["falling back to LTP/0.2" in notice.text for notice in client.seen(ServerNotice)] == [True]
 

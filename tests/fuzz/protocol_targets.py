@@ -19,8 +19,9 @@ from localtunnel.protocol.messages import (
     ProxyRequest,
 )
 from localtunnel.protocol.states import State
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3, Version
 from localtunnel.protocol.wire import codec
-from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3, Decoder
+from localtunnel.protocol.wire.framing import Decoder
 from localtunnel.protocol.wire.stream import LENGTH_SIZE, Unchunker, chunked
 
 USER = "u2fhw6eu"
@@ -73,7 +74,7 @@ def _conversation(pieces: list[bytes], *, header: bool) -> list[object]:
     return seen
 
 
-def _answered(version: bytes, state: State, message: FromClient) -> State:
+def _answered(version: Version, state: State, message: FromClient) -> State:
     """Return the state after the server's answer to ``message``, so that more of the table is reached."""
     if isinstance(message, ControlRequest | ProxyRequest):
         codec.check_fields(message, version)

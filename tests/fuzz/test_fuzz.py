@@ -5,6 +5,7 @@ import pytest
 from fuzz import protocol_targets
 from fuzz.targets import TARGETS
 from localtunnel.protocol.login.scram import ServerLogin
+from localtunnel.protocol.version import Version
 from localtunnel.protocol.wire import codec
 
 
@@ -27,7 +28,7 @@ def test_nearly_the_seeds(name: str) -> None:
 
 
 def test_an_error_that_nobody_promised_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(payload: bytes, version: bytes) -> None:
+    def broken(payload: bytes, version: Version) -> None:
         raise KeyError(payload)
 
     monkeypatch.setattr(codec, "decode_from_client", broken)

@@ -28,7 +28,7 @@ from localtunnel.protocol.messages import (
     Replaced,
 )
 from localtunnel.protocol.states import TABLES, State
-from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3, Version
 
 SESSION = "0123456789abcdef0123456789abcdef"
 CONTROL = ControlRequest("demo", "c", instance="i")
@@ -40,7 +40,7 @@ CHALLENGE = Challenge("r=x")
 PROOF = Proof("c=x")
 NEWS = [Concurrency(9), Drain(3), Notice("n"), Replaced("r")]
 
-VOCABULARY: dict[tuple[bytes, str], list[Message]] = {
+VOCABULARY: dict[tuple[Version, str], list[Message]] = {
     (LTP_0_2, "client"): [CONTROL, PROXY, PONG],
     (LTP_0_2, "server"): [REPLY, ASSIGNED, PING, ERROR],
     (LTP_0_3, "client"): [CONTROL, PROOF, PROXY, PING, PONG, Got(7), Ready(7), Failed(7, "refused"), RELEASE],
@@ -95,7 +95,7 @@ class Line:
 class Pair:
     """The two ends of a connection. A side is ``over`` when it has left the protocol, for the error in ``errors``."""
 
-    def __init__(self, version: bytes) -> None:
+    def __init__(self, version: Version) -> None:
         self.version = version
         to_server, to_client = Stream(), Stream()
         self.streams = {"client": to_server, "server": to_client}
@@ -123,7 +123,7 @@ class Pair:
 
     def say(self, side: str, message: Message) -> None:
         first = side == "client" and self.state("client") is State.START
-        self.channels[side].send(message, header=self.version if first else b"")
+        self.channels[side].send(message, header=self.version.header if first else b"")
 
     def listen(self, side: str) -> None:
         """Let ``side`` read what has arrived. Anything but an error of ours comes through."""

@@ -2,7 +2,7 @@
 
 from localtunnel.errors import RefusedError
 from localtunnel.protocol.messages import Kind
-from localtunnel.protocol.wire.framing import LTP_0_3
+from localtunnel.protocol.version import LTP_0_3, Version
 from localtunnel.server.tunnels.demand import Shares
 from localtunnel.server.tunnels.join import Joins
 from localtunnel.server.tunnels.pool import Pool
@@ -43,7 +43,7 @@ class SilentOwner(Owner):
 def make_tunnel(
     name: str = "demo",
     kind: Kind = "http",
-    version: bytes = LTP_0_3,
+    version: Version = LTP_0_3,
     *,
     owner: Owner | None = None,
     joins: Joins | None = None,

@@ -35,8 +35,9 @@ from localtunnel.protocol import names, options
 from localtunnel.protocol.login import scram, token
 from localtunnel.protocol.messages import ControlRequest
 from localtunnel.protocol.reserved import Reserved
+from localtunnel.protocol.version import VERSIONS
 from localtunnel.protocol.wire import codec
-from localtunnel.protocol.wire.framing import VERSIONS, Decoder
+from localtunnel.protocol.wire.framing import Decoder
 from localtunnel.protocol.wire.stream import Unchunker, chunked
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]

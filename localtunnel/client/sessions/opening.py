@@ -42,7 +42,7 @@ from localtunnel.protocol.messages import (
     FromServer,
     Proof,
 )
-from localtunnel.protocol.wire.framing import LTP_0_2
+from localtunnel.protocol.version import Version
 
 log = logging.getLogger("localtunnel.client")
 
@@ -50,7 +50,7 @@ log = logging.getLogger("localtunnel.client")
 class Opening:
     """Asks for one tunnel, in ``version``. ``timeout`` is how many seconds each answer of the server may take."""
 
-    def __init__(self, version: bytes, request: ControlRequest, token: Token | None, timeout: float) -> None:
+    def __init__(self, version: Version, request: ControlRequest, token: Token | None, timeout: float) -> None:
         self._version = version
         self._request = request
         self._token = token
@@ -69,7 +69,7 @@ class Opening:
         if request.owner is not None and channel_binding(channel.sock) is None:
             # Whoever reads along would own what this key owns.
             request = msgspec.structs.replace(request, owner=None)
-        channel.send(request, header=self._version)
+        channel.send(request, header=self._version.header)
         message = self._answer(channel)
         if isinstance(message, Challenge) and login is not None:
             channel.send(Proof(login.final(message.text)))
@@ -78,7 +78,7 @@ class Opening:
             raise MessageError("The server answered the control request with a message of another kind.")
         if login is not None:
             login.verify(message.auth)
-        if self._version != LTP_0_2 and message.session is None:
+        if self._version.has_sessions and message.session is None:
             raise MessageError("The server's reply lacks the field 'session', which LTP/0.3 requires.")
         self._check_options(channel, message)
         return message
@@ -106,8 +106,6 @@ class Opening:
 
     def _check_options(self, channel: Channel[FromServer], reply: ControlReply) -> None:
         """A server that does not know an option ignores it: rather no tunnel than one without its guard."""
-        if self._version == LTP_0_2:
-            return
         missing = options.missing(options.of_request(self._request), reply)
         if missing:
             say_goodbye(channel)

@@ -17,6 +17,7 @@ from localtunnel.net.dial import Address, Dial, Dialler
 from localtunnel.net.sockets import Socket
 from localtunnel.protocol.limits import MAX_CONCURRENCY
 from localtunnel.protocol.messages import Assigned, Assignment, ErrorReply, FromServer, ProxyRequest
+from localtunnel.protocol.version import Version
 
 log = logging.getLogger("localtunnel.client")
 
@@ -47,7 +48,7 @@ class Proxies:
     def __init__(
         self,
         backend: Address,
-        version: bytes,
+        version: Version,
         request: ProxyRequest,
         size: int,
         timeout: float,
@@ -189,7 +190,7 @@ class _Proxy:
             return
         self._channel = client_channel(sock, self._proxies.version, "the server")
         try:
-            self._channel.send(self._proxies.request, header=self._proxies.version)
+            self._channel.send(self._proxies.request, header=self._proxies.version.header)
         except NetworkError as failure:
             self._lose(failure)
             return

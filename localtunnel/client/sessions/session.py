@@ -45,7 +45,7 @@ from localtunnel.protocol.messages import (
     ProxyRequest,
     Replaced,
 )
-from localtunnel.protocol.wire.framing import LTP_0_2
+from localtunnel.protocol.version import Version
 
 log = logging.getLogger("localtunnel.client")
 
@@ -62,7 +62,7 @@ class Session:
     def __init__(
         self,
         config: ClientConfig,
-        version: bytes,
+        version: Version,
         request: ControlRequest,
         link: Link,
         visits: Visits,
@@ -114,7 +114,7 @@ class Session:
         """
         deadline = Deadline(self._config.timeouts.connect)
         try:
-            encrypted = self.version != LTP_0_2 and not self._config.insecure
+            encrypted = self.version.speaks_tls and not self._config.insecure
             sock, address = self._link.connect(backend, deadline, encrypted=encrypted)
         except ConnectionClosed:
             self.connected = True
@@ -175,7 +175,7 @@ class Session:
             self._link.keep_session(sock)
             self._take(channel, sock, assignment, first, real_ip=reply.real_ip is True)
 
-        client = self._request.client if self.version == LTP_0_2 else None
+        client = None if self.version.has_sessions else self._request.client
         request = ProxyRequest(self._request.name, client, reply.session)
         timeout = self._config.timeouts.connect
         dial = self._link.dialler(channel.sock)
@@ -231,7 +231,7 @@ class Session:
         return bool(seconds)
 
     def _converse(self, channel: Channel[FromServer], proxies: Proxies, reply: ControlReply) -> NoReturn:
-        if self.version == LTP_0_2:
+        if not self.version.speaks_freely:
             channel.limit_pace(limits.HEARTBEAT_INTERVAL)
             self._answer_pings(channel)
         shortest, longest = limits.HEARTBEAT_BOUNDS
@@ -268,5 +268,5 @@ class Session:
             self._report(RoundTripMeasured(told))
 
     def _release(self, channel: Channel[FromServer]) -> None:
-        if self.version != LTP_0_2 and self.opened:
+        if self.version.leases and self.opened:
             say_goodbye(channel)

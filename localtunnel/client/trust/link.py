@@ -12,7 +12,7 @@ from localtunnel.net.dial import Address, Dial, Dialler, Done, dial, resolve, wa
 from localtunnel.net.sockets import Socket
 from localtunnel.net.tls.connect import SecureDial
 from localtunnel.net.tls.context import Context, Ticket, certificate_of, client_context, is_tls, session_of
-from localtunnel.protocol.wire.framing import LTP_0_2
+from localtunnel.protocol.version import LTP_0_2, Version
 
 TICKET_AGE = 600.0
 """Seconds after which a fresh ticket is kept instead of the last one: a server forgets its keys when it is restarted,
@@ -80,13 +80,13 @@ class Link:
             check=lambda sock: self.trust.check(certificate_of(sock), by_roots=by_roots),
         )
 
-    def accepted(self, control: Socket, version: bytes) -> str | None:
+    def accepted(self, control: Socket, version: Version) -> str | None:
         """The server has opened the tunnel in ``version``. Remember it, and that it speaks LTP/0.3.
 
         Returns its fingerprint if it is known by that from now on.
         """
         if not is_tls(control):
-            if version != LTP_0_2:
+            if version is not LTP_0_2:
                 self.trust.remember_plain()
             return None
         self.keep_session(control)

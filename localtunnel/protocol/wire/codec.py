@@ -44,7 +44,8 @@ from localtunnel.protocol.messages import (
     Scram,
     Text,
 )
-from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3, check_depth, encode_frame
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3, Version
+from localtunnel.protocol.wire.framing import check_depth, encode_frame
 
 
 class _ClientEnvelope(Struct):
@@ -114,7 +115,7 @@ _server_decoders = {
 _HEARTBEATS: dict[object, Ping | Pong] = {"ping": PING, "pong": PONG}
 
 
-def decode_from_client(payload: bytes, version: bytes = LTP_0_3) -> FromClient:
+def decode_from_client(payload: bytes, version: Version = LTP_0_3) -> FromClient:
     """Return the message that a client sent in ``version``.
 
     Raises FrameError for bad JSON, MessageError for what is no message.
@@ -143,7 +144,7 @@ def decode_from_client(payload: bytes, version: bytes = LTP_0_3) -> FromClient:
     raise MessageError("The object is not a message that a client may send.")
 
 
-def decode_from_server(payload: bytes, version: bytes = LTP_0_3) -> FromServer:
+def decode_from_server(payload: bytes, version: Version = LTP_0_3) -> FromServer:
     """Return the message that a server sent in ``version``.
 
     Raises FrameError for bad JSON, MessageError for what is no message.
@@ -178,18 +179,16 @@ _PLAIN: dict[str, Callable[[Any], FromServer]] = {
 }
 
 
-def check_fields(message: ControlRequest | ProxyRequest, version: bytes) -> None:
+def check_fields(message: ControlRequest | ProxyRequest, version: Version) -> None:
     """Raise MessageError when ``message`` lacks a field that ``version`` demands."""
     if isinstance(message, ControlRequest):
-        missing = "instance" if version != LTP_0_2 and message.instance is None else None
-    elif version == LTP_0_2:
-        missing = "client" if message.client is None else None
-    else:
+        missing = "instance" if version.has_sessions and message.instance is None else None
+    elif version.has_sessions:
         missing = "session" if message.session is None else None
+    else:
+        missing = "client" if message.client is None else None
     if missing:
-        raise MessageError(
-            f"The {type(message).__name__} lacks the field {missing!r}, which {version.decode()} demands."
-        )
+        raise MessageError(f"The {type(message).__name__} lacks the field {missing!r}, which {version} demands.")
 
 
 def encode(message: Message) -> bytes:

@@ -8,13 +8,12 @@ import re
 
 from localtunnel.errors import FrameError, HeaderError, VersionError
 from localtunnel.protocol.limits import MAX_DEPTH, MAX_MESSAGE
+from localtunnel.protocol.version import VERSIONS, Version
 
-LTP_0_2 = b"LTP/0.2"
-LTP_0_3 = b"LTP/0.3"
-VERSIONS = (LTP_0_2, LTP_0_3)
 HEADER_SIZE = 7
 LENGTH_SIZE = 4
 
+_VERSION_OF = {version.header: version for version in VERSIONS}
 _PREFIX = b"LTP/"
 _HEADER = re.compile(rb"LTP/[0-9]\.[0-9]\Z")
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
@@ -42,7 +41,7 @@ class Decoder:
         self._buffer = bytearray()
         self._expects_header = header
         self.limit = limit
-        self.version: bytes | None = None
+        self.version: Version | None = None
 
     def feed(self, data: bytes) -> None:
         """Take ``data`` as the next bytes of the stream."""
@@ -86,12 +85,13 @@ class Decoder:
             raise HeaderError(f"The connection began with {start!r}, which is not the header of LTP.")
         if len(start) < HEADER_SIZE:
             return False
-        if start not in VERSIONS:
+        version = _VERSION_OF.get(start)
+        if version is None:
             if _HEADER.match(start):
-                spoken = ", ".join(version.decode() for version in VERSIONS)
+                spoken = ", ".join(str(each) for each in VERSIONS)
                 raise VersionError(f"The peer speaks {start.decode()}; spoken here: {spoken}.")
             raise HeaderError(f"The connection began with {start!r}, which is not the header of LTP.")
-        self.version = start
+        self.version = version
         del self._buffer[:HEADER_SIZE]
         self._expects_header = False
         return True

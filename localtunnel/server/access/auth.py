@@ -28,6 +28,7 @@ from localtunnel.net.tls.context import channel_binding
 from localtunnel.networks import network_of
 from localtunnel.protocol.login.scram import NONCE_SIZE, ServerLogin
 from localtunnel.protocol.messages import Challenge, ControlRequest, FromClient, Proof
+from localtunnel.protocol.version import Version
 from localtunnel.server.access.tokens import TokenRecord, TokenStore
 
 log = logging.getLogger("localtunnel.server")
@@ -67,16 +68,15 @@ class Gate:
         self._meters: WeakValueDictionary[str, Allowance] = WeakValueDictionary()
         """By the id of their token; each is held by the tunnels and the visitors that it counts."""
 
-    def admit(self, channel: Channel[FromClient], request: ControlRequest, address: str, *, old: bool) -> Grant:
+    def admit(self, channel: Channel[FromClient], request: ControlRequest, address: str) -> Grant:
         """Return who asks for a tunnel; with a token blocks the greenlet for a round trip, at most ``timeout`` seconds.
 
-        ``old`` is whether the client speaks LTP/0.2. Raises AuthError, MessageError, or what the channel does; the
-        caller answers and closes.
+        Raises AuthError, MessageError, or what the channel does; the caller answers and closes.
         """
         # A token that was made a moment ago has to work, and one that was just taken back must not.
         self._tokens.refresh()
-        if request.auth is None or old:
-            self._check_anybody(old=old)
+        if request.auth is None:
+            self._check_anybody(channel.version)
             return ANYBODY
         binding = channel_binding(channel.sock)
         if binding is None:
@@ -89,13 +89,13 @@ class Gate:
             log.warning("login failed", extra={"peer": address})
             raise
 
-    def check(self, grant: Grant, request: ControlRequest, *, old: bool) -> None:
+    def check(self, grant: Grant, request: ControlRequest, version: Version) -> None:
         """Raise what keeps a client from this tunnel, one that is open by now included.
 
         That is an AuthError, NotAllowed, or NameUnavailable for a name that is reserved for somebody else.
         """
         if grant.token is None:
-            self._check_anybody(old=old)
+            self._check_anybody(version)
         else:
             token = self._tokens.current(grant.token.id)
             token.check_allows(request.name, request.kind or "http", request.domain)
@@ -133,8 +133,8 @@ class Gate:
     def _record(self, grant: Grant) -> TokenRecord | None:
         return None if grant.token is None else self._tokens.find(grant.token.id)
 
-    def _check_anybody(self, *, old: bool) -> None:
-        if self._tokens.exist() and not (old and self._legacy):
+    def _check_anybody(self, version: Version) -> None:
+        if self._tokens.exist() and (version.has_tokens or not self._legacy):
             raise AuthRequired(
                 "This server requires a token. Ask its operator for one, and store it with lt-client login."
             )

@@ -25,7 +25,7 @@ from localtunnel.net.sockets import Socket
 from localtunnel.net.tls.context import is_tls
 from localtunnel.protocol import messages
 from localtunnel.protocol.messages import ControlRequest, FromClient, ProxyRequest
-from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3, Version
 from localtunnel.server.access.bans import Bans
 from localtunnel.server.certificates.own import Certificate
 from localtunnel.server.clients.arrival import Arrival
@@ -75,6 +75,7 @@ class Backend:
         self._lingering = lingering
         self._answer_error = control.answer_error
         self._versions = _versions(config)
+        self._speaks_tls = any(version.speaks_tls for version in self._versions)
         self._strangers = Strangers(config.quotas, lambda host: quotas.tunnels.has(host) or quotas.leases.has(host))
         self._arrivals: dict[Arrival, Stranger] = {}
         self._sessions = Group()
@@ -102,7 +103,7 @@ class Backend:
         if self._bans.hold(host) and not self._bans.may_be_told(host):
             closing.close(sock)
             return
-        context = self._certificate.context if LTP_0_3 in self._versions else None
+        context = self._certificate.context if self._speaks_tls else None
         arrival = Arrival(sock, host, context, self._config.timeouts, self._arrived)
         self._arrivals[arrival] = self._strangers.take(host, lambda: self._give_up(arrival))
         arrival.start()
@@ -135,9 +136,9 @@ class Backend:
     def _not_spoken(self, channel: Conversation) -> VersionError | None:
         """Return what is wrong with the version that ``channel`` speaks, if anything is."""
         if channel.version not in self._versions:
-            spoken = ", ".join(sorted(version.decode() for version in self._versions))
+            spoken = ", ".join(sorted(str(version) for version in self._versions))
             return VersionError(f"This server speaks {spoken} only.")
-        if channel.version == LTP_0_2 and is_tls(channel.sock):
+        if is_tls(channel.sock) and not channel.version.speaks_tls:
             return VersionError("Over TLS this server speaks LTP/0.3 only.")
         return None
 
@@ -168,11 +169,11 @@ class Backend:
         A tunnel that was opened over TLS takes no connection without: its client would have shown its session to all.
         """
         tunnel = claim.tunnel
-        if tunnel is None or tunnel.version != channel.version or tunnel.is_encrypted != is_tls(channel.sock):
+        if tunnel is None or tunnel.version is not channel.version or tunnel.is_encrypted != is_tls(channel.sock):
             return False
-        if channel.version == LTP_0_2:
-            return (claim.instance, claim.address) == (request.client, host)
-        return claim.is_session(request.session)
+        if channel.version.has_sessions:
+            return claim.is_session(request.session)
+        return (claim.instance, claim.address) == (request.client, host)
 
     def _refuse_banned(self, channel: Conversation, message: FromClient | None) -> None:
         """Tell a client that asks for a tunnel; others, and what is no client, are told nothing."""
@@ -202,7 +203,7 @@ class Backend:
         self._lingering.send_last(sock, _WRONG_PORT)
 
 
-def _versions(config: ServerConfig) -> frozenset[bytes]:
+def _versions(config: ServerConfig) -> frozenset[Version]:
     """Return the versions that clients may speak; what LTP/0.2 may do while there are tokens, the gate decides."""
     if config.legacy == "only":
         return frozenset((LTP_0_2,))

@@ -17,7 +17,7 @@ from localtunnel.net.address import SCHEME_PORTS
 from localtunnel.net.closing import Lingering
 from localtunnel.protocol import limits, messages
 from localtunnel.protocol.messages import ControlReply, ControlRequest, Drain, ErrorReply
-from localtunnel.protocol.wire.framing import LTP_0_2
+from localtunnel.protocol.version import Version
 from localtunnel.server.clients.opening import Opened, Openings
 from localtunnel.server.clients.session import ControlSession, Conversation, Released
 from localtunnel.server.clients.strangers import Stranger
@@ -117,7 +117,7 @@ class Control:
         below = f"{claim.name}.{self._config.domain}"
         name = claim.host or below
         banner = self._config.banner or f"Tunnel open on {self._config.domain}."
-        if tunnel.version == LTP_0_2:
+        if not tunnel.version.has_sessions:
             return ControlReply(name + self._port, self._config.pool_size, banner)
         if claim.kind == "tcp":
             host = f"{self._config.domain}:{claim.port}"
@@ -142,7 +142,7 @@ class Control:
         )
 
 
-def code_of(error: LocaltunnelError, version: bytes) -> str:
+def code_of(error: LocaltunnelError, version: Version) -> str:
     """Return the code that refuses a connection before its tunnel is open.
 
     Errors have the codes of the wire, with exceptions. ``exception`` makes a client try again, so a request that
@@ -150,8 +150,8 @@ def code_of(error: LocaltunnelError, version: bytes) -> str:
     """
     if isinstance(error, NameInvalid):
         return messages.UNAVAILABLE
-    if isinstance(error, ProtocolError) and version != LTP_0_2:
+    if isinstance(error, ProtocolError) and version.has_final_codes:
         return messages.INVALID_REQUEST
-    if isinstance(error, RefusedError) and not (isinstance(error, OptionRefused) and version == LTP_0_2):
+    if isinstance(error, RefusedError) and (version.has_final_codes or not isinstance(error, OptionRefused)):
         return error.code
     return messages.EXCEPTION

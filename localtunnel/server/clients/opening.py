@@ -24,7 +24,6 @@ from localtunnel.net.tls.context import channel_binding, is_tls
 from localtunnel.protocol import limits
 from localtunnel.protocol.messages import ControlRequest
 from localtunnel.protocol.options import Options
-from localtunnel.protocol.wire.framing import LTP_0_2
 from localtunnel.server.access.auth import Gate, Grant
 from localtunnel.server.clients.session import ControlSession
 from localtunnel.server.clients.strangers import Stranger
@@ -115,7 +114,7 @@ class Openings:
         tunnel, claim = opened.tunnel, opened.claim
         self._opened.pop(tunnel, None)
         tunnel.end(reason)
-        may_return = tunnel.version != LTP_0_2 and reason not in ("released", PortRefused.code, StorageError.code)
+        may_return = tunnel.version.leases and reason not in ("released", PortRefused.code, StorageError.code)
         if may_return and tunnel.verdict is None and tunnel.ended not in ("replaced", "server stopped"):
             longest = self._config.timeouts.lease
             self._registry.lease(claim, longest if claim.owner.kept else min(longest, limits.LEASE))
@@ -132,7 +131,7 @@ class Openings:
         held: Counter[str] = Counter()
         for tunnel, (_, _, grant, request, _) in list(self._opened.items()):
             try:
-                self._gate.check(grant, request, old=tunnel.version == LTP_0_2)
+                self._gate.check(grant, request, tunnel.version)
                 self._gate.check_count(grant, held)
             except RefusedError as error:
                 log.warning("tunnel revoked", extra={"tunnel": tunnel.name, "error": error.code})
@@ -144,8 +143,8 @@ class Openings:
         """Return what the client has proved, which allows it this tunnel."""
         request, host = session.request, session.host
         try:
-            grant = self._gate.admit(session.channel, request, host, old=session.is_old)
-            self._gate.check(grant, request, old=session.is_old)
+            grant = self._gate.admit(session.channel, request, host)
+            self._gate.check(grant, request, session.version)
         except RefusedError as error:
             log.info("client refused", extra={"tunnel": request.name, "peer": host, "error": error.code})
             raise
@@ -157,7 +156,7 @@ class Openings:
         encrypted = is_tls(session.channel.sock)
         wish = Wish(request.name, "http", request.domain, address=host, client=request.client, encrypted=encrypted)
         try:
-            if session.is_old:
+            if not session.version.has_sessions:
                 return self._registry.claim(Owner(host), request.client, wish)
             wish = wish._replace(kind=request.kind or "http", resume=request.resume, takeover=request.takeover is True)
             claim = self._registry.claim(_owner(session, grant), request.instance or "", wish)
@@ -173,7 +172,7 @@ class Openings:
         return Terms(
             claim.name,
             claim.kind,
-            session.channel.version,
+            session.version,
             limits_of.waiting_visitors,
             claim.succession,
             is_encrypted=claim.encrypted,

@@ -23,7 +23,6 @@ from localtunnel.protocol.messages import (
     Release,
     Replaced,
 )
-from localtunnel.protocol.wire.framing import LTP_0_2
 from localtunnel.server.config import Timeouts
 from localtunnel.server.tunnels.demand import Announcing
 from localtunnel.server.tunnels.pool import Pool
@@ -53,6 +52,7 @@ class ControlSession:
     def __init__(self, channel: Conversation, request: ControlRequest, host: str, timeouts: Timeouts) -> None:
         """``host`` is the client's address."""
         self.channel = channel
+        self.version = channel.version
         self.request = request
         self.host = host
         self._timeouts = timeouts
@@ -60,17 +60,12 @@ class ControlSession:
         self._announcing: Announcing | None = None
         self._last_notice = self._last_renewal = -math.inf
 
-    @property
-    def is_old(self) -> bool:
-        """Whether the client speaks LTP/0.2."""
-        return self.channel.version == LTP_0_2
-
     def accept(self, reply: ControlReply) -> None:
         """Tell the client that its tunnel is open. Raises what the channel does."""
         self.channel.limit(limits.MAX_HEARTBEAT)
         self.channel.send(reply)
         self._is_open = True
-        if not self.is_old:
+        if self.version.speaks_freely:
             self._announcing = Announcing(reply.concurrency, lambda size: self.tell(Concurrency(size)))
 
     def keep(self, measured: Callable[[float], None]) -> NoReturn:
@@ -78,7 +73,7 @@ class ControlSession:
 
         ``measured(seconds)`` is called with each round trip to an LTP/0.3 client.
         """
-        if self.is_old:
+        if not self.version.speaks_freely:
             self._ping_and_wait()
         keep_alive(self.channel, self._timeouts.heartbeat, _handle, measured)
 
@@ -94,7 +89,7 @@ class ControlSession:
 
         Where that fails, the greenlet in ``keep`` wakes and ends the connection.
         """
-        if not self._is_open or (self.is_old and not isinstance(message, ErrorReply)):
+        if not self._is_open or not (self.version.speaks_freely or isinstance(message, ErrorReply)):
             return
         try:
             self.channel.send(message)
@@ -123,7 +118,7 @@ class ControlSession:
     def turned_away(self, refusals: Refusals) -> None:
         """Tell the client of ``refusals``, unless it had a notice a moment ago: then the next notice has them."""
         now = time.monotonic()
-        if self._is_open and not self.is_old and now - self._last_notice >= NOTICE_INTERVAL:
+        if self._is_open and self.version.speaks_freely and now - self._last_notice >= NOTICE_INTERVAL:
             self._last_notice = now
             self.tell(Notice(refusals.take()))
 

@@ -12,7 +12,7 @@ from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.flow.metered import Allowance
 from localtunnel.net.listen import Listener
 from localtunnel.protocol.messages import Kind
-from localtunnel.protocol.wire.framing import LTP_0_2
+from localtunnel.protocol.version import Version
 from localtunnel.server.limits.quotas import Place
 from localtunnel.server.limits.rates import Bucket
 from localtunnel.server.limits.turns import TunnelTurn
@@ -36,7 +36,7 @@ class Terms(NamedTuple):
 
     name: str
     kind: Kind
-    version: bytes
+    version: Version
     max_waiting: int
     """Visitors that may wait for a proxy connection at a time."""
     succession: Succession
@@ -103,7 +103,7 @@ class Tunnel:
         self._pool = Pool(terms.max_waiting)
         self._pool.on_suspect = self._suspected
         self._all_joins = joins
-        self._demand = Demand(shares, owner.resize) if terms.version != LTP_0_2 else None
+        self._demand = Demand(shares, owner.resize) if terms.version.speaks_freely else None
 
     def __repr__(self) -> str:
         return f"<Tunnel {self.name} {self._pool!r} joins={len(self.joins)} {self.ended or 'open'}>"
@@ -112,11 +112,6 @@ class Tunnel:
     def size(self) -> int:
         """How many connections an LTP/0.3 client is asked to park."""
         return self._demand.size if self._demand is not None else 0
-
-    @property
-    def acknowledges(self) -> bool:
-        """Whether the client says that it has an assignment, so that a connection that ends after it is no dead one."""
-        return self.version != LTP_0_2
 
     @property
     def kept(self) -> KeptConnections:

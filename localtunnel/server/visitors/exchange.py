@@ -156,7 +156,7 @@ class Exchange(Join):
 
     def _is_known(self) -> bool:
         """Whether the client has the request for certain: it has acknowledged the assignment that brought it."""
-        return self._fresh and self._tunnel.acknowledges
+        return self._fresh and self._tunnel.version.acknowledges
 
     def listen(self) -> None:
         """Hear of it when the visitor is gone, though nothing is read from it."""
@@ -319,7 +319,7 @@ class Exchange(Join):
         carrier.unbind()
         visitor.unbind()
         self._carrier = None
-        hold_eof = not self._tunnel.acknowledges
+        hold_eof = not self._tunnel.version.acknowledges
         relay = self._relay = Relay(
             visitor.end, carrier.end, self._relay_ended, hold_eof=hold_eof, half_closed=self.half_closed
         )

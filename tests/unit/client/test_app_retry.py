@@ -25,6 +25,7 @@ from localtunnel.errors import (
     VersionError,
 )
 from localtunnel.protocol.limits import FLOODED_PAUSE
+from localtunnel.protocol.version import LTP_0_2
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -220,7 +221,7 @@ def test_a_server_that_was_told_to_speak_0_2_only_is_met_there():
     ):
         assert [type(event) for event in client.events] == [ServerNotice, TunnelOpened]
         assert "falling back to LTP/0.2" in client.events[0].text
-        assert server.registry.find("foo").tunnel.version == b"LTP/0.2"
+        assert server.registry.find("foo").tunnel.version is LTP_0_2
 
 
 # Without retrying.

@@ -13,7 +13,7 @@ from localtunnel.net.deadline import Deadline
 from localtunnel.protocol import limits, messages
 from localtunnel.protocol.messages import Assigned, ControlReply, ControlRequest, ErrorReply, ProxyRequest
 from localtunnel.protocol.states import State
-from localtunnel.protocol.wire.framing import LTP_0_2
+from localtunnel.protocol.version import LTP_0_2
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

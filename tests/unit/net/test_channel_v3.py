@@ -10,7 +10,7 @@ from localtunnel.net.channel import assigned_channel, client_channel, server_cha
 from localtunnel.net.deadline import Deadline
 from localtunnel.protocol import limits, messages
 from localtunnel.protocol.messages import Assignment, ControlReply, ControlRequest, Failed, Got, ProxyRequest, Ready
-from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -95,7 +95,7 @@ ASSIGNED_STREAM = assignment(7) + b"GET / HTTP/1.1\r\n"
 @pytest.mark.parametrize("cut", range(1, len(ASSIGNED_STREAM)))
 def test_the_hand_over_of_0_3_loses_no_byte_wherever_it_is_cut(client_end, cut):
     channel, ours = client_end
-    channel.send(ProxyRequest("foo", session=SESSION), header=LTP_0_3)
+    channel.send(ProxyRequest("foo", session=SESSION), header=LTP_0_3.header)
     assert ours.recv(len(HEADER_0_3)) == HEADER_0_3
     assert read_message(ours) == {"proxy": {"name": "foo", "session": SESSION}}
     ours.sendall(ASSIGNED_STREAM[:cut])

@@ -23,13 +23,13 @@ from localtunnel.protocol.messages import (
     Replaced,
 )
 from localtunnel.protocol.states import State
-from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3, Version
 
 Walk = list[tuple[str, Message]]
 OPENING: Walk = [("client", CONTROL), ("server", REPLY), ("server", PING), ("client", PONG)]
 PARKED: Walk = [("client", PROXY), ("server", ASSIGNMENT)]
 
-WALKS: dict[str, tuple[bytes, Walk]] = {
+WALKS: dict[str, tuple[Version, Walk]] = {
     "control-0.2": (LTP_0_2, [*OPENING, ("server", PING), ("client", PONG), ("server", ERROR)]),
     "proxy-0.2": (LTP_0_2, [("client", PROXY), ("server", ASSIGNED)]),
     "control-0.3": (LTP_0_3, [*OPENING, ("client", PING), ("server", PONG), ("server", Concurrency(9))]),
@@ -55,7 +55,7 @@ def play(pair: Pair, walk: Walk) -> None:
 
 
 @every_walk
-def test_every_walk_in_order(version: bytes, walk: Walk) -> None:
+def test_every_walk_in_order(version: Version, walk: Walk) -> None:
     pair = Pair(version)
     play(pair, walk)
     assert not pair.errors
@@ -64,7 +64,7 @@ def test_every_walk_in_order(version: bytes, walk: Walk) -> None:
 
 @every_walk
 @pytest.mark.parametrize("end", ["closed", "reset"])
-def test_every_walk_cut_at_every_byte(version: bytes, walk: Walk, end: str) -> None:
+def test_every_walk_cut_at_every_byte(version: Version, walk: Walk, end: str) -> None:
     for step, (side, message) in enumerate(walk):
         size = 1
         while True:
@@ -127,7 +127,7 @@ def test_every_message_twice(name: str, step: int) -> None:
 
 
 @every_walk
-def test_every_two_messages_in_the_wrong_order(version: bytes, walk: Walk) -> None:
+def test_every_two_messages_in_the_wrong_order(version: Version, walk: Walk) -> None:
     for step in range(len(walk) - 1):
         (side, first), (next_side, second) = walk[step : step + 2]
         if side != next_side:

@@ -33,8 +33,9 @@ from localtunnel.protocol.messages import (
     Release,
     Replaced,
 )
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3, Version
 from localtunnel.protocol.wire.codec import check_fields, decode_from_client, decode_from_server, encode
-from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3, Decoder
+from localtunnel.protocol.wire.framing import Decoder
 
 TYPES: dict[str, type[msgspec.Struct]] = {
     "control_request": ControlRequest,
@@ -154,7 +155,7 @@ def decode(message: Message, payload: bytes) -> Message:
     return decode_from_client(payload) if isinstance(message, FROM_CLIENT) else decode_from_server(payload)
 
 
-def check(message: Message, version: bytes) -> Message:
+def check(message: Message, version: Version) -> Message:
     """Refuse a request that lacks what ``version`` demands."""
     if isinstance(message, ControlRequest | ProxyRequest):
         check_fields(message, version)
@@ -244,8 +245,8 @@ def test_error_codes() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS.values())
-def test_what_each_version_demands(version: bytes) -> None:
-    complete: dict[bytes, list[Message]] = {
+def test_what_each_version_demands(version: Version) -> None:
+    complete: dict[Version, list[Message]] = {
         LTP_0_2: [ControlRequest("demo", "c"), ProxyRequest("demo", "c")],
         LTP_0_3: [ControlRequest("demo", "c", instance="i"), ProxyRequest("demo", session=SESSION)],
     }
@@ -253,9 +254,7 @@ def test_what_each_version_demands(version: bytes) -> None:
         check(message, version)
     lacking = {LTP_0_2: [ProxyRequest("demo", session=SESSION)], LTP_0_3: complete[LTP_0_2]}
     for message in lacking[version]:
-        with pytest.raises(
-            MessageError, match=f"lacks the field '(client|instance|session)', which {version.decode()}"
-        ):
+        with pytest.raises(MessageError, match=f"lacks the field '(client|instance|session)', which {version}"):
             check(message, version)
 
 

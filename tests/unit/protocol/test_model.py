@@ -32,8 +32,8 @@ from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.protocol import limits
 from localtunnel.protocol.messages import Assignment, ControlRequest, Failed, Got, Ready
 from localtunnel.protocol.states import State
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3, Version
 from localtunnel.protocol.wire.codec import encode
-from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
 from localtunnel.server.tunnels.assigning import Assigning03
 from localtunnel.server.tunnels.pool import Pool
 from localtunnel.server.visitors.stream_join import StreamJoin
@@ -45,7 +45,7 @@ class Conversation(RuleBasedStateMachine):
     """Two sides that say whatever they may, over a network that does whatever it likes."""
 
     @initialize(version=st.sampled_from([LTP_0_2, LTP_0_3]))
-    def begin(self, version: bytes) -> None:
+    def begin(self, version: Version) -> None:
         self.pair = Pair(version)
         self.faulty = False
 

@@ -27,7 +27,7 @@ from localtunnel.protocol.messages import (
     Replaced,
 )
 from localtunnel.protocol.states import TABLES, State, advance
-from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3, VERSIONS
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3, VERSIONS, Version
 
 EXAMPLES: list[Message] = [
     ControlRequest("demo", "c"),
@@ -100,7 +100,7 @@ STATES = {
 PAIRS = [
     pair for version in VERSIONS for pair in itertools.product([version], State, BY_TYPE) if pair[1] in STATES[version]
 ]
-every_version = pytest.mark.parametrize("version", VERSIONS, ids=bytes.decode)
+every_version = pytest.mark.parametrize("version", VERSIONS, ids=str)
 
 
 def test_every_type_of_message_has_its_example() -> None:
@@ -108,7 +108,7 @@ def test_every_type_of_message_has_its_example() -> None:
 
 
 @pytest.mark.parametrize(("version", "state", "name"), PAIRS, ids=lambda value: str(value))
-def test_every_version_state_and_message(version: bytes, state: State, name: str) -> None:
+def test_every_version_state_and_message(version: Version, state: State, name: str) -> None:
     following = EXPECTED[version].get((state.name, name))
     if following is None:
         with pytest.raises(MessageError, match=f"{name} may not come while the connection is {state.value}"):
@@ -118,12 +118,12 @@ def test_every_version_state_and_message(version: bytes, state: State, name: str
 
 
 @every_version
-def test_every_state_of_a_version_has_its_row_and_no_other(version: bytes) -> None:
+def test_every_state_of_a_version_has_its_row_and_no_other(version: Version) -> None:
     assert TABLES[version].keys() == STATES[version]
 
 
 @every_version
-def test_every_state_can_be_reached(version: bytes) -> None:
+def test_every_state_can_be_reached(version: Version) -> None:
     reached = {State.START}
     for _ in State:
         reached |= {following for state in reached for following in TABLES[version][state].values()}
@@ -131,7 +131,7 @@ def test_every_state_can_be_reached(version: bytes) -> None:
 
 
 @every_version
-def test_every_state_can_come_to_an_end(version: bytes) -> None:
+def test_every_state_can_come_to_an_end(version: Version) -> None:
     ending = {State.JOINED, State.CLOSED}
     for _ in State:
         ending |= {state for state, row in TABLES[version].items() if ending & set(row.values())}
@@ -150,14 +150,14 @@ def test_an_error_may_come_until_the_connection_is_assigned() -> None:
 
 @every_version
 @pytest.mark.parametrize("state", [State.JOINED, State.CLOSED])
-def test_nothing_follows_a_last_state(version: bytes, state: State) -> None:
+def test_nothing_follows_a_last_state(version: Version, state: State) -> None:
     assert not TABLES[version][state]
 
 
 OPENING: list[Message] = [ControlRequest("demo", "c"), ControlReply("h")]
 PARKING: list[Message] = [ProxyRequest("demo", "c"), Assignment(1, "203.0.113.7:51234")]
 
-WALKS: list[tuple[bytes, list[Message], State]] = [
+WALKS: list[tuple[Version, list[Message], State]] = [
     (LTP_0_2, [*OPENING, PING, PONG, PING, PONG, PING, ErrorReply("exception")], State.CLOSED),
     (LTP_0_2, [ProxyRequest("demo", "c"), ASSIGNED], State.JOINED),
     (LTP_0_3, [*OPENING, PING, PING, PONG, PONG, Concurrency(9), Notice("n"), Drain(3), Concurrency(4)], State.OPEN),
@@ -172,7 +172,7 @@ WALKS: list[tuple[bytes, list[Message], State]] = [
 
 
 @pytest.mark.parametrize(("version", "walk", "end"), WALKS)
-def test_whole_connections(version: bytes, walk: list[Message], end: State) -> None:
+def test_whole_connections(version: Version, walk: list[Message], end: State) -> None:
     state = State.START
     for message in walk:
         state = advance(version, state, message)

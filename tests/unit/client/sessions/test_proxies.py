@@ -13,7 +13,7 @@ from localtunnel.net import closing
 from localtunnel.net.dial import Address
 from localtunnel.protocol.limits import MAX_CONCURRENCY
 from localtunnel.protocol.messages import Assignment, ProxyRequest
-from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

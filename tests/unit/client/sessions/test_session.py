@@ -41,7 +41,7 @@ from localtunnel.net import closing
 from localtunnel.net.address import HostPort, parse_target
 from localtunnel.protocol import limits
 from localtunnel.protocol.messages import ControlReply, ControlRequest, ErrorReply
-from localtunnel.protocol.wire.framing import LTP_0_2
+from localtunnel.protocol.version import LTP_0_2
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

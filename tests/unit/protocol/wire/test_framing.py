@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from localtunnel.errors import FrameError, HeaderError, ProtocolError, VersionError
 from localtunnel.protocol.limits import MAX_DEPTH, MAX_HEARTBEAT, MAX_MESSAGE
-from localtunnel.protocol.wire.framing import LTP_0_2, VERSIONS, Decoder, check_depth, encode_frame
+from localtunnel.protocol.version import LTP_0_2, VERSIONS
+from localtunnel.protocol.wire.framing import HEADER_SIZE, Decoder, check_depth, encode_frame
 
 ERRORS = {"frame": FrameError, "header": HeaderError, "version": VersionError}
 
@@ -62,7 +63,7 @@ def test_refused_streams_are_refused_whatever_follows(case: dict[str, Any]) -> N
 @pytest.mark.parametrize("trailing", [b"", b"\0", b"\0\0\0\0", b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100])
 def test_trailing_bytes_are_kept_for_the_stream(trailing: bytes) -> None:
     decoder = Decoder(header=True)
-    decoder.feed(LTP_0_2 + frame(b"{}") + trailing)
+    decoder.feed(LTP_0_2.header + frame(b"{}") + trailing)
     assert decoder.next_payload() == b"{}"
     assert decoder.take_rest() == trailing
     assert decoder.take_rest() == b""
@@ -70,17 +71,17 @@ def test_trailing_bytes_are_kept_for_the_stream(trailing: bytes) -> None:
 
 def test_version_is_known_once_the_header_is_whole() -> None:
     decoder = Decoder(header=True)
-    decoder.feed(LTP_0_2[:-1])
+    decoder.feed(LTP_0_2.header[:-1])
     assert decoder.next_payload() is None
     assert decoder.version is None
-    decoder.feed(LTP_0_2[-1:])
+    decoder.feed(LTP_0_2.header[-1:])
     assert decoder.next_payload() is None
     assert decoder.version == LTP_0_2
 
 
 @pytest.mark.parametrize("size", range(1, 8))
 def test_header_is_refused_at_its_first_wrong_byte(size: int) -> None:
-    wrong = LTP_0_2[: size - 1] + b"~"
+    wrong = LTP_0_2.header[: size - 1] + b"~"
     decoder = Decoder(header=True)
     decoder.feed(wrong)
     # Behind "LTP/" any byte may begin a version; what it is shows once all seven have come.
@@ -95,7 +96,7 @@ def test_header_is_refused_at_its_first_wrong_byte(size: int) -> None:
 def test_every_version_is_spoken_or_refused_as_a_version(version: bytes) -> None:
     decoder = Decoder(header=True)
     decoder.feed(version)
-    if version in VERSIONS:
+    if version in {each.header for each in VERSIONS}:
         assert decoder.next_payload() is None
     else:
         with pytest.raises(VersionError, match=r"spoken here: LTP/0\.2"):
@@ -125,7 +126,7 @@ def test_encode_frame_refuses_what_no_receiver_takes() -> None:
 
 @given(st.lists(st.binary(max_size=300), max_size=6), st.booleans(), st.data())
 def test_cuts_make_no_difference(payloads: list[bytes], header: bool, data: st.DataObject) -> None:
-    stream = (LTP_0_2 if header else b"") + b"".join(frame(payload) for payload in payloads)
+    stream = (LTP_0_2.header if header else b"") + b"".join(frame(payload) for payload in payloads)
     places = data.draw(st.lists(st.integers(0, len(stream)), max_size=20))
     assert decode(cut(stream, places), header=header) == (payloads, b"")
 
@@ -137,7 +138,7 @@ def test_random_bytes_raise_nothing_but_protocol_errors(pieces: list[bytes], hea
     except ProtocolError:
         return
     stream = b"".join(pieces)
-    start = len(LTP_0_2) if header and stream.startswith(LTP_0_2) else 0
+    start = HEADER_SIZE if header and stream.startswith(LTP_0_2.header) else 0
     assert b"".join(frame(payload) for payload in payloads) + rest == stream[start:]
 
 

@@ -4,7 +4,7 @@ import pytest
 from harness.tunnels import make_tunnel
 
 from localtunnel.errors import NameInvalid, NameUnavailable
-from localtunnel.protocol.wire.framing import LTP_0_2
+from localtunnel.protocol.version import LTP_0_2
 from localtunnel.server.names.claims import Owner, Wish
 from localtunnel.server.names.registry import Registry
 

@@ -15,7 +15,7 @@ from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.protocol.limits import PARKED_AGE
 from localtunnel.protocol.messages import Assignment
-from localtunnel.protocol.wire.framing import LTP_0_2, LTP_0_3
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3
 from localtunnel.server.tunnels.join import Joins
 from localtunnel.server.visitors.stream_join import StreamJoin
 

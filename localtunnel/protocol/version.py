@@ -1,0 +1,64 @@
+"""The versions of LTP that are spoken here, and what each of them has.
+
+Other code asks a version for what it has, by name. Only the client's fallback compares
+versions, so that a third one changes nothing but this module.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Version:
+    """One version of the protocol; there is one object for each, so that identity is equality."""
+
+    header: bytes
+    """The first bytes of a connection that speaks it."""
+
+    acknowledges: bool
+    """Whether a client answers an assignment, so that a connection that ends after that was not a dead one."""
+
+    has_sessions: bool
+    """Whether a session proves that a connection belongs to a tunnel; else client string and address have to."""
+
+    has_tokens: bool
+    """Whether a client can log in by token."""
+
+    has_final_codes: bool
+    """Whether errors have codes for what another try cannot mend; any other code makes a client try again."""
+
+    leases: bool
+    """Whether a name is kept for a while after its client has gone, unless the client gives it up."""
+
+    speaks_freely: bool
+    """Whether both sides say on an open control connection what they like and when; else it has pings and pongs."""
+
+    speaks_tls: bool
+    """Whether it may be spoken over TLS."""
+
+    def __str__(self) -> str:
+        return self.header.decode()
+
+
+LTP_0_2 = Version(
+    header=b"LTP/0.2",
+    acknowledges=False,
+    has_sessions=False,
+    has_tokens=False,
+    has_final_codes=False,
+    leases=False,
+    speaks_freely=False,
+    speaks_tls=False,
+)
+LTP_0_3 = Version(
+    header=b"LTP/0.3",
+    acknowledges=True,
+    has_sessions=True,
+    has_tokens=True,
+    has_final_codes=True,
+    leases=True,
+    speaks_freely=True,
+    speaks_tls=True,
+)
+
+VERSIONS = (LTP_0_2, LTP_0_3)
+"""The oldest first."""
