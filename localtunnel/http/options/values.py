@@ -79,7 +79,10 @@ def host(text: str) -> tuple[bytes, bytes]:
         value = text.encode("ascii")
         name, _ = parse_authority(value, "the host")
     except (UnicodeEncodeError, BadRequest):
-        raise ValueError(f"{text!r} is not a host; write HOST or HOST:PORT.") from None
+        name = ""
+    if not name:
+        # Nor is a lone dot: the final dot of a rooted name does not count.
+        raise ValueError(f"{text!r} is not a host; write HOST or HOST:PORT.")
     return value, name.encode("ascii")
 
 

@@ -208,6 +208,8 @@ def test_without_cors_a_preflight_is_a_request_like_any_other():
         ("protect", "ann:hu\x85sh", "control characters"),
         ("protect", "ann:" + "hush" * 75, "304 characters"),
         ("host_header", "", "not a host"),
+        ("host_header", ".", "not a host"),
+        ("host_header", ".:80", "not a host"),
         ("host_header", "rewrite", "for lt-client"),
         ("host_header", "preserve", "for lt-client"),
         ("host_header", "http://localhost:3000", "not a host"),
