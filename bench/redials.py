@@ -20,7 +20,7 @@ from localtunnel.net import closing
 from localtunnel.net.address import HostPort
 from localtunnel.net.channel import Channel, client_channel
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.dial import Address, Dialler, Done
+from localtunnel.net.dial import Address, Dialler
 from localtunnel.net.sockets import Socket
 from localtunnel.protocol.messages import PING, ControlRequest, FromServer, Pong, ProxyRequest
 from localtunnel.protocol.version import LTP_0_3
@@ -66,14 +66,18 @@ def redial(link: Link, way: str, backend: HostPort, server: int, size: int) -> d
         name = f"redial{next(_numbers)}"
         reply = Opening(LTP_0_3, ControlRequest(name, "bench@bench;Linux", instance=name), None, TIMEOUT).run(channel)
         if way == RESUMED:
-            link.accepted(sock)
-        counter = _Counter(link.dialler(sock), size, resumed=way == RESUMED)
+            link.accepted(sock, LTP_0_3)
+        secure = link.dialler(sock)
+        counter = _Counter(secure, size, resumed=way == RESUMED) if secure is not None else None
         request = ProxyRequest(name, session=reply.session)
-        proxies = Proxies(address, LTP_0_3, request, size, TIMEOUT, _taken, counter.refused, counter.dial)
+        refused, dialler = (_refused, None) if counter is None else (counter.refused, counter.dial)
+        proxies = Proxies(address, LTP_0_3, request, size, TIMEOUT, _taken, refused, dialler)
         try:
             started, cpu = time.monotonic(), (cpu_seconds(server), time.process_time())
             proxies.fill()
-            counter.wait()
+            # Without encryption all have sent their request by now: on this machine none had to be waited for.
+            if counter is not None:
+                counter.wait()
             _wait_for_answer(channel)
             seconds = time.monotonic() - started
             taken = [cpu_seconds(server) - cpu[0], time.process_time() - cpu[1]]
@@ -96,19 +100,19 @@ class _Counter:
         self._fault: str | None = None
         self._over = Event()
 
-    def dial(self, addresses: Sequence[Address], seconds: float, done: Done) -> object:
-        def dialled(sock: Socket | None, address: Address | None, error: LocaltunnelError | None) -> None:
-            # The request is sent in here.
-            done(sock, address, error)
-            if sock is None:
-                self._end(str(error))
-            elif getattr(sock, "session_reused", False) != self._resumed:
-                self._end("a handshake was resumed that should not be, or the other way round")
-            self._left -= 1
-            if not self._left:
-                self._over.set()
-
-        return self._dial(addresses, seconds, dialled)
+    def dial(self, addresses: Sequence[Address], deadline: Deadline) -> tuple[Socket, Address]:
+        try:
+            sock, address = self._dial(addresses, deadline)
+        except LocaltunnelError as error:
+            self._end(str(error))
+            raise
+        if getattr(sock, "session_reused", False) != self._resumed:
+            self._end("a handshake was resumed that should not be, or the other way round")
+        self._left -= 1
+        if not self._left:
+            # The request is sent before the greenlet that waits for this has its turn.
+            self._over.set()
+        return sock, address
 
     def refused(self, reply: object) -> None:
         self._end(f"the server answered {reply}")
@@ -131,6 +135,10 @@ def _wait_for_answer(channel: Channel[FromServer]) -> None:
     deadline = Deadline(TIMEOUT)
     while not isinstance(channel.receive(deadline), Pong):
         pass
+
+
+def _refused(reply: object) -> None:
+    raise BenchError(f"A pool was not opened: the server answered {reply}.")
 
 
 def _taken(sock: Socket, assignment: object, first: bytes) -> None:

@@ -17,9 +17,9 @@ from localtunnel.errors import (
 from localtunnel.net import closing
 from localtunnel.net.address import MAX_PORT, HostPort, ServerAddress, parse_server
 from localtunnel.net.deadline import Deadline, wait_readable
-from localtunnel.net.dial import dial, resolve, wait_for
+from localtunnel.net.dial import dial, resolve
 from localtunnel.net.sockets import Socket, translate
-from localtunnel.net.tls.connect import SecureDial
+from localtunnel.net.tls.connect import connect
 from localtunnel.net.tls.context import client_context
 
 MAX_ANSWER = 64 * 1024
@@ -72,18 +72,8 @@ def _connect(server: ServerAddress, deadline: Deadline) -> Socket:
     addresses = resolve([server.host], server.port, deadline)
     if server.scheme == "http":
         return dial(addresses, deadline)[0]
-    seconds = deadline.check() or 0.0
-    context = client_context(roots=True)
-
-    def verified(sock: Socket) -> None:
-        """The handshake has verified the certificate and the name, and there is nothing else to look at."""
-
     try:
-        return wait_for(
-            lambda done: SecureDial(
-                addresses, seconds, done, context=context, host=server.host, session=None, check=verified
-            )
-        )[0]
+        return connect(addresses, deadline, client_context(roots=True), server.host)[0]
     except CertificateUntrusted as error:
         raise CertificateUntrusted(
             f"{server}: {error} The proxy there has to show a certificate for {server.host} from an authority that "

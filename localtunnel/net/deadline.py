@@ -117,8 +117,17 @@ def take_turn() -> None:
 
 def wait_readable(sock: socket.socket, deadline: Deadline) -> None:
     """Block the greenlet until ``sock`` can be read, has ended or has failed. Raises DeadlineExceeded."""
+    _wait(gevent.socket.wait_read, sock, deadline)
+
+
+def wait_writable(sock: socket.socket, deadline: Deadline) -> None:
+    """Block the greenlet until ``sock`` has room or has failed. Raises DeadlineExceeded."""
+    _wait(gevent.socket.wait_write, sock, deadline)
+
+
+def _wait(wait: Callable[..., None], sock: socket.socket, deadline: Deadline) -> None:
     try:
-        gevent.socket.wait_read(sock.fileno(), timeout=deadline.check())
+        wait(sock.fileno(), timeout=deadline.check())
     except TimeoutError:
         deadline.check()
         raise DeadlineExceeded(f"Nothing was received within {deadline.seconds:g} seconds.") from None

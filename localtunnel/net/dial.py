@@ -1,28 +1,25 @@
 """Dialling: resolve a name once and keep the whole list, then connect to the first address that answers.
 
 Addresses are tried one after the other, the next one already when the first has been silent for a moment (RFC 8305 5).
-``Dial`` works in the hub; ``dial`` is the same for a greenlet that wants to block.
 """
 
 import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import gevent
-from gevent.event import AsyncResult
+import gevent.select
 
-from localtunnel.errors import ConnectionRefused, DeadlineExceeded, LocaltunnelError, NetworkError, Unreachable
+from localtunnel.errors import ConnectionRefused, DeadlineExceeded, NetworkError, Unreachable
 from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.sockets import format_address, prepare, translate
 
 NEXT_ATTEMPT = 0.25
 """Seconds that one address may be silent before the next one is tried beside it (RFC 8305 8: 250 ms)."""
-
-_READ, _WRITE = 1, 2
 
 
 class Address(NamedTuple):
@@ -41,8 +38,8 @@ class Address(NamedTuple):
         return format_address(self.sockaddr)
 
 
-Done = Callable[[socket.socket | None, Address | None, LocaltunnelError | None], None]
-"""Who is told how an attempt to connect has ended: ``(sock, address, None)``, or ``(None, None, error)``."""
+Dialler = Callable[[Sequence[Address], Deadline], tuple[socket.socket, Address]]
+"""Connects to one of some addresses, blocking the greenlet: ``dial`` is one."""
 
 
 def resolve(hosts: Sequence[str], port: int, deadline: Deadline) -> list[Address]:
@@ -84,112 +81,100 @@ def _look_up(host: str, port: int, deadline: Deadline) -> list[Address]:
     return [Address(family, sockaddr) for family, _, _, _, sockaddr in answers]
 
 
-class Dial:
-    """One attempt to reach any of ``addresses`` within ``seconds``, driven by the hub.
+def dial_at_once(address: Address) -> socket.socket | None:
+    """Return a connection to ``address`` where none has to be waited for, on this machine; the caller closes it.
 
-    ``start`` tries at once and calls ``done(sock, address, None)`` or ``done(None, None, error)`` exactly once, perhaps
-    before it returns. The socket is connected, prepared, and the receiver's to close. ``cancel`` makes sure that
-    ``done`` is never called.
+    None everywhere else, and where nothing listens: ``dial`` tells why.
     """
+    if not address.is_loopback:
+        return None
+    try:
+        sock, is_connected = _begin(address)
+    except NetworkError:
+        return None
+    if is_connected:
+        return sock
+    closing.close(sock)
+    return None
 
-    __slots__ = ("_attempts", "_deadline", "_done", "_error", "_left", "_timer")
 
-    def __init__(
-        self,
-        addresses: Sequence[Address],
-        seconds: float,
-        done: Callable[[socket.socket | None, Address | None, NetworkError | None], None],
-    ) -> None:
-        self._left = list(addresses)
-        self._deadline = Deadline(seconds)
-        self._done: Callable[..., None] | None = done
-        self._attempts: dict[socket.socket, Any] = {}
-        self._error: NetworkError | None = None
-        self._timer: Any = None
+def dial(addresses: Sequence[Address], deadline: Deadline) -> tuple[socket.socket, Address]:
+    """Block the greenlet until one of ``addresses`` is connected; the caller closes the socket, which is prepared.
 
-    def start(self) -> None:
-        """Try the first address now, the next one when it fails or stays silent."""
-        self._next()
+    Raises the NetworkError of the first address that failed, or DeadlineExceeded.
+    """
+    deadline.check()
+    left = list(addresses)
+    in_flight: dict[int, tuple[socket.socket, Address]] = {}
+    failures: list[NetworkError] = []
+    try:
+        while left or in_flight:
+            if left:
+                address = left.pop(0)
+                try:
+                    sock, is_connected = _begin(address)
+                except NetworkError as error:
+                    failures.append(error)
+                    continue
+                if is_connected:
+                    return sock, address
+                in_flight[sock.fileno()] = sock, address
+            for descriptor in _writable(in_flight, deadline, NEXT_ATTEMPT if left else None):
+                sock, address = in_flight.pop(descriptor)
+                try:
+                    _settle(sock, address, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+                except NetworkError as error:
+                    failures.append(error)
+                else:
+                    return sock, address
+        raise failures[0] if failures else Unreachable("There is no address to connect to.")
+    finally:
+        for sock, _ in in_flight.values():
+            closing.close(sock)
+        # The traceback of what is raised holds this frame: together they would wait for the cyclic collector.
+        failures.clear()
 
-    def cancel(self) -> None:
-        """Give up silently, and close what was begun. May be called twice."""
-        self._done = None
-        self._clean_up()
 
-    def _next(self) -> None:
-        while self._done is not None and self._left:
-            address = self._left.pop(0)
-            if self._attempt(address):
-                return
-        if self._done is not None and not self._attempts:
-            self._finish(None, None, self._error or Unreachable("There is no address to connect to."))
-        elif self._done is not None:
-            self._arm(self._deadline.remaining() or 0.0, self._expire)
-
-    def _attempt(self, address: Address) -> bool:
-        """Begin to connect. Return whether it is under way or done; False when it has failed already."""
-        try:
-            sock = socket.socket(address.family, socket.SOCK_STREAM)
-        except OSError as error:
-            self._error = self._error or translate(error, f"connecting to {address}")
-            return False
-        try:
-            prepare(sock, loopback=address.is_loopback)
+def _begin(address: Address) -> tuple[socket.socket, bool]:
+    """Return a socket that connects to ``address``, and whether it is connected. Raises NetworkError."""
+    try:
+        sock = socket.socket(address.family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise translate(error, f"connecting to {address}") from error
+    try:
+        prepare(sock, loopback=address.is_loopback)
+        code = sock.connect_ex(address.sockaddr)
+        if code == errno.EINPROGRESS:
+            # On loopback the connection stands by now, and asking again is cheaper than waiting.
             code = sock.connect_ex(address.sockaddr)
-            if code == errno.EINPROGRESS:
-                code = sock.connect_ex(address.sockaddr)
-        except OSError as error:
-            code = error.errno or errno.EINVAL
-        if code in (0, errno.EISCONN) and not _is_self_connected(sock, address):
-            self._finish(sock, address, None)
-            return True
-        if code != errno.EALREADY:
-            closing.close(sock)
-            self._error = self._error or _connect_error(address, code)
-            return False
-        watcher = self._attempts[sock] = gevent.get_hub().loop.io(sock.fileno(), _WRITE)
-        watcher.start(self._settled, sock, address)
-        remaining = self._deadline.remaining() or 0.0
-        if self._left:
-            self._arm(min(NEXT_ATTEMPT, remaining), self._next)
-        else:
-            self._arm(remaining, self._expire)
-        return True
+    except OSError as error:
+        code = error.errno or errno.EINVAL
+    if code == errno.EALREADY:
+        return sock, False
+    _settle(sock, address, code)
+    return sock, True
 
-    def _settled(self, sock: socket.socket, address: Address) -> None:
-        self._attempts.pop(sock).close()
-        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code == 0 and not _is_self_connected(sock, address):
-            self._finish(sock, address, None)
-            return
+
+def _settle(sock: socket.socket, address: Address, code: int) -> None:
+    """Close ``sock`` and raise NetworkError unless ``code`` says that it is connected."""
+    if code not in (0, errno.EISCONN) or _is_self_connected(sock, address):
         closing.close(sock)
-        self._error = self._error or _connect_error(address, code)
-        self._next()
+        raise _connect_error(address, code)
 
-    def _expire(self) -> None:
-        self._finish(None, None, DeadlineExceeded(f"There was no answer within {self._deadline.seconds:.3g} seconds."))
 
-    def _finish(self, sock: socket.socket | None, address: Address | None, error: NetworkError | None) -> None:
-        done, self._done = self._done, None
-        self._clean_up()
-        if done is not None:
-            done(sock, address, error)
+def _writable(descriptors: Iterable[int], deadline: Deadline, seconds: float | None) -> list[int]:
+    """Block the greenlet until some of ``descriptors`` are connected or have failed: none of them after ``seconds``.
 
-    def _arm(self, seconds: float, callback: Callable[[], None]) -> None:
-        if self._timer is not None:
-            self._timer.close()
-        self._timer = gevent.get_hub().loop.timer(seconds)
-        self._timer.start(callback)
-
-    def _clean_up(self) -> None:
-        if self._timer is not None:
-            self._timer.close()
-            self._timer = None
-        for sock, watcher in self._attempts.items():
-            watcher.close()
-            closing.close(sock)
-        self._attempts.clear()
-        self._left.clear()
+    Raises DeadlineExceeded.
+    """
+    remaining = deadline.remaining()
+    if remaining == 0.0:
+        raise DeadlineExceeded(f"There was no answer within {deadline.seconds:.3g} seconds.")
+    waits = [each for each in (remaining, seconds) if each is not None]
+    poll = gevent.select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, gevent.select.POLLOUT)
+    return [descriptor for descriptor, _ in poll.poll(min(waits) * 1000 if waits else None)]
 
 
 def _is_self_connected(sock: socket.socket, address: Address) -> bool:
@@ -204,57 +189,3 @@ def _connect_error(address: Address, code: int) -> NetworkError:
     if code in (errno.ECONNREFUSED, 0, errno.EISCONN):
         return ConnectionRefused(f"Nothing listens on {address} (connection refused).")
     return Unreachable(f"Connecting to {address} failed: {os.strerror(code)}.")
-
-
-class Attempt(Protocol):
-    """What tries to connect: ``Dial``, or what does more once the connection stands."""
-
-    def start(self) -> None:
-        """Begin; ``done`` is called exactly once, perhaps before this returns."""
-
-    def cancel(self) -> None:
-        """Give up silently; ``done`` is never called. May be called twice."""
-
-
-Dialler = Callable[[Sequence[Address], float, Done], Attempt]
-"""What makes an attempt to reach any of some addresses within some seconds: ``Dial`` is one."""
-
-
-def dial(addresses: Sequence[Address], deadline: Deadline) -> tuple[socket.socket, Address]:
-    """Block the greenlet until one of ``addresses`` is connected; the caller closes the socket.
-
-    Raises Unreachable with the last failure, or DeadlineExceeded.
-    """
-    seconds = deadline.check() or 0.0
-    return wait_for(lambda done: Dial(addresses, seconds, done))
-
-
-def wait_for(attempt: Callable[[Done], Attempt]) -> tuple[socket.socket, Address]:
-    """Block the greenlet until the attempt that ``attempt(done)`` makes is over; the caller closes the socket.
-
-    Raises the error with which it ended.
-    """
-    result = AsyncResult()
-    made = attempt(_setter(result))
-    made.start()
-    try:
-        sock, address, error = result.get()
-    except BaseException:
-        made.cancel()
-        if result.ready() and result.value[0] is not None:
-            closing.close(result.value[0])
-        raise
-    try:
-        if error is not None:
-            raise error
-    finally:
-        # Its traceback holds this frame, and what holds each other waits for the cyclic collector.
-        del result, error
-    return sock, address
-
-
-def _setter(result: AsyncResult) -> Done:
-    def done(sock: socket.socket | None, address: Address | None, error: LocaltunnelError | None) -> None:
-        result.set((sock, address, error))
-
-    return done

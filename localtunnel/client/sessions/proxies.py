@@ -12,8 +12,11 @@ from typing import Any
 import gevent
 
 from localtunnel.errors import LocaltunnelError, NetworkError
+from localtunnel.net import closing
 from localtunnel.net.channel import Channel, client_channel
-from localtunnel.net.dial import Address, Dial, Dialler
+from localtunnel.net.deadline import Deadline
+from localtunnel.net.dial import Address, Dialler, dial, dial_at_once
+from localtunnel.net.flow.ends import READ
 from localtunnel.net.sockets import Socket
 from localtunnel.protocol.limits import MAX_CONCURRENCY
 from localtunnel.protocol.messages import Assigned, Assignment, ErrorReply, FromServer, ProxyRequest
@@ -33,16 +36,15 @@ dialling takes CPU."""
 SETTLED = 5.0
 """A connection that was parked for this many seconds counts as a success when it ends."""
 
-_READ = 1
-
 Taken = Callable[[Socket, Assignment | None, bytes], None]
 
 
 class Proxies:
     """Keeps ``size`` proxy connections parked at ``backend``, in the session's ``version`` of the protocol.
 
-    ``dial`` makes the connections. ``taken(sock, assignment, first)`` takes over each one that the server assigned to a
-    visitor; ``refused(reply)`` is told when the server answers an error instead.
+    ``secure`` dials them where they are more than TCP. ``taken(sock, assignment, first)`` takes
+    ownership of each one that the server assigned to a visitor; ``refused(reply)`` is told when the
+    server answers an error instead.
     """
 
     def __init__(
@@ -54,13 +56,13 @@ class Proxies:
         timeout: float,
         taken: Taken,
         refused: Callable[[ErrorReply], None],
-        dial: Dialler = Dial,
+        secure: Dialler | None = None,
     ) -> None:
         self.backend = backend
         self.version = version
         self.request = request
         self.timeout = timeout
-        self.dial = dial
+        self.secure = secure
         self._size = max(1, _bounded(size))
         self._taken = taken
         self._refused = refused
@@ -132,9 +134,10 @@ class Proxies:
         log.debug("proxy connection lost", extra={"error": error.code, "detail": str(error)})
         if proxy.parked_for() >= SETTLED:
             self._failures = 0
-        self._failures += 1
         if self._closed or self._timer is not None:
             return
+        # Those that are lost together, such as a whole pool, are one failure.
+        self._failures += 1
         longest = min(RETRY_LONGEST, RETRY_FIRST * 2 ** min(self._failures, 16))
         self._timer = gevent.get_hub().loop.timer(random.uniform(longest / 2, longest))
         self._timer.start(self.fill)
@@ -160,42 +163,61 @@ def _bounded(size: int) -> int:
 
 
 class _Proxy:
-    """One proxy connection from dialling to its assignment."""
+    """One proxy connection until its assignment: a greenlet where it has to be waited for, then a watcher."""
 
-    __slots__ = ("_channel", "_dial", "_parked_at", "_proxies", "_watcher")
+    __slots__ = ("_channel", "_dialling", "_parked_at", "_proxies", "_watcher")
 
     def __init__(self, proxies: Proxies) -> None:
         self._proxies = proxies
         self._channel: Channel[FromServer] | None = None
         self._watcher: Any = None
         self._parked_at: float | None = None
-        self._dial = proxies.dial([proxies.backend], proxies.timeout, self._dialled)
+        self._dialling: gevent.Greenlet | None = None
 
     def start(self) -> None:
-        self._dial.start()
+        sock = dial_at_once(self._proxies.backend) if self._proxies.secure is None else None
+        if sock is None:
+            self._dialling = gevent.spawn(self._wait_for_backend)
+        else:
+            self._park(sock)
 
     def parked_for(self) -> float:
         return 0.0 if self._parked_at is None else time.monotonic() - self._parked_at
 
     def close(self) -> None:
-        self._dial.cancel()
+        dialling, self._dialling = self._dialling, None
+        if dialling is not None:
+            dialling.kill(block=False)
         if self._watcher is not None:
             self._watcher.close()
         if self._channel is not None:
             self._channel.close()
 
-    def _dialled(self, sock: Socket | None, _: object, error: LocaltunnelError | None) -> None:
-        if sock is None:
-            self._proxies.lost(self, error or NetworkError("The backend could not be reached."))
-            return
+    def _wait_for_backend(self) -> None:
+        dialler = self._proxies.secure or dial
+        try:
+            sock, _ = dialler([self._proxies.backend], Deadline(self._proxies.timeout))
+        except LocaltunnelError as error:
+            if self._dialling is not None:
+                self._dialling = None
+                self._lose(error)
+        else:
+            if self._dialling is not None:
+                self._dialling = None
+                self._park(sock)
+            else:
+                # Closed in the very turn of the hub in which it was connected.
+                closing.close(sock)
+
+    def _park(self, sock: Socket) -> None:
         self._channel = client_channel(sock, self._proxies.version, "the server")
         try:
             self._channel.send(self._proxies.request, header=self._proxies.version.header)
-        except NetworkError as failure:
-            self._lose(failure)
+        except NetworkError as error:
+            self._lose(error)
             return
         self._parked_at = time.monotonic()
-        self._watcher = gevent.get_hub().loop.io(sock.fileno(), _READ)
+        self._watcher = gevent.get_hub().loop.io(sock.fileno(), READ)
         self._watcher.start(self._readable, self._channel)
 
     def _readable(self, channel: Channel[FromServer]) -> None:

@@ -178,8 +178,8 @@ class Session:
         client = None if self.version.has_sessions else self._request.client
         request = ProxyRequest(self._request.name, client, reply.session)
         timeout = self._config.timeouts.connect
-        dial = self._link.dialler(channel.sock)
-        proxies = Proxies(address, self.version, request, reply.concurrency, timeout, taken, refused, dial)
+        secure = self._link.dialler(channel.sock)
+        proxies = Proxies(address, self.version, request, reply.concurrency, timeout, taken, refused, secure)
         return proxies
 
     def _take(

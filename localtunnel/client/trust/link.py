@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from localtunnel.client.trust.trust import Trust
-from localtunnel.errors import CertificateUnknown, CertificateUntrusted
+from localtunnel.errors import CertificateUnknown, CertificateUntrusted, LocaltunnelError
+from localtunnel.net import closing
 from localtunnel.net.address import HostPort
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.dial import Address, Dial, Dialler, Done, dial, resolve, wait_for
+from localtunnel.net.dial import Address, Dialler, dial, resolve
 from localtunnel.net.sockets import Socket
-from localtunnel.net.tls.connect import SecureDial
+from localtunnel.net.tls.connect import connect
 from localtunnel.net.tls.context import Context, Ticket, certificate_of, client_context, is_tls, session_of
 from localtunnel.protocol.version import LTP_0_2, Version
 
@@ -55,30 +56,30 @@ class Link:
         self._host = backend.host
         self._use(by_roots=self.trust.by_roots)
         try:
-            return self._connect(addresses, deadline)
+            return self.dial(addresses, deadline)
         except CertificateUntrusted as error:
             self.trust.fall_back(error, unknown_authority=isinstance(error, CertificateUnknown))
         self._use(by_roots=False)
-        return self._connect(addresses, deadline)
+        return self.dial(addresses, deadline)
 
-    def dialler(self, control: Socket) -> Dialler:
-        """Return what dials further connections in the way in which ``control`` was made."""
-        if not is_tls(control):
-            return Dial
-        return self.dial
+    def dialler(self, control: Socket) -> Dialler | None:
+        """Return what dials further connections as ``control`` was made: None where plain TCP is enough."""
+        return self.dial if is_tls(control) else None
 
-    def dial(self, addresses: Sequence[Address], seconds: float, done: Done) -> SecureDial:
-        """Return an attempt to connect as ``connect`` did last, not yet started."""
+    def dial(self, addresses: Sequence[Address], deadline: Deadline) -> tuple[Socket, Address]:
+        """Connect as ``connect`` did last: to the right server, to which nothing was sent yet.
+
+        Raises a NetworkError or a TrustError, and the connection is closed then.
+        """
+        # Another attempt may change the way of verifying while this one waits.
         by_roots = self._by_roots
-        return SecureDial(
-            addresses,
-            seconds,
-            done,
-            context=self._context(by_roots=by_roots),
-            host=self._host,
-            session=self._session,
-            check=lambda sock: self.trust.check(certificate_of(sock), by_roots=by_roots),
-        )
+        sock, address = connect(addresses, deadline, self._context(by_roots=by_roots), self._host, self._session)
+        try:
+            self.trust.check(certificate_of(sock), by_roots=by_roots)
+        except LocaltunnelError:
+            closing.close(sock)
+            raise
+        return sock, address
 
     def accepted(self, control: Socket, version: Version) -> str | None:
         """The server has opened the tunnel in ``version``. Remember it, and that it speaks LTP/0.3.
@@ -99,10 +100,6 @@ class Link:
             session = session_of(sock)
             if session is not None and session.has_ticket:
                 self._session, self._session_since = session, now
-
-    def _connect(self, addresses: Sequence[Address], deadline: Deadline) -> tuple[Socket, Address]:
-        seconds = deadline.check() or 0.0
-        return wait_for(lambda done: self.dial(addresses, seconds, done))
 
     def _use(self, *, by_roots: bool) -> None:
         """Go on in one of the two ways; a session of the other one is of no use there."""

@@ -1,16 +1,12 @@
 """The local server that visitors are connected to: where it is, and dialling it."""
 
-from collections.abc import Callable
-from typing import Any
-
 import gevent
 
 from localtunnel.errors import NetworkError
 from localtunnel.net.address import Target
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.dial import Address, Dial, resolve
-
-Connected = Callable[[Any, Address | None, NetworkError | None], None]
+from localtunnel.net.dial import Address, dial, dial_at_once, resolve
+from localtunnel.net.sockets import Socket
 
 
 class Upstream:
@@ -29,20 +25,22 @@ class Upstream:
         """Resolve the target's name, blocking the greenlet. Raises a NetworkError; ``dial`` then fails in its turn."""
         self._addresses = resolve(self._target.hosts, self._target.port, Deadline(self._timeout))
 
-    def dial(self, done: Connected) -> Dial:
-        """Connect in the background; ``done`` is ``net.dial.Dial``'s, whose socket is the receiver's to close."""
+    def dial_at_once(self) -> Socket | None:
+        """Return a connection to the target where none has to be waited for; None says that ``dial`` has to."""
+        return dial_at_once(self._addresses[0]) if self._addresses else None
 
-        def settled(sock: Any, address: Address | None, error: NetworkError | None) -> None:
-            if address is not None and address != self._addresses[0]:
-                self._addresses = [address, *(other for other in self._addresses if other != address)]
-            elif error is not None and not self._resolving:
+    def dial(self) -> Socket:
+        """Block the greenlet until the target is connected; the caller closes the socket. Raises a NetworkError."""
+        try:
+            sock, address = dial(self._addresses, Deadline(self._timeout))
+        except NetworkError:
+            if not self._resolving:
                 self._resolving = True
                 gevent.spawn(self._resolve_again)
-            done(sock, address, error)
-
-        attempt = Dial(self._addresses, self._timeout, settled)
-        attempt.start()
-        return attempt
+            raise
+        if address != self._addresses[0]:
+            self._addresses = [address, *(other for other in self._addresses if other != address)]
+        return sock
 
     def _resolve_again(self) -> None:
         """A name may have moved: look it up anew after a failure, for the visitors to come."""

@@ -1,7 +1,9 @@
 """One visitor on its way to the upstream: dialled on the assignment, not before, then bytes only."""
 
 import time
-from typing import Any, Protocol
+from typing import Protocol
+
+import gevent
 
 from localtunnel.client.visits.requests import RequestTap
 from localtunnel.client.visits.upstream import Upstream
@@ -82,7 +84,7 @@ class Visit:
         self._watcher = watcher
         self._relay: Relay | None = None
         self._stream: Unchunker | None = None
-        self._dial: Any = None
+        self._dialling: gevent.Greenlet | None = None
         self._answer = b"" if assignment is None else encode(Got(assignment.id))
 
     @property
@@ -120,41 +122,57 @@ class Visit:
     def start(self) -> None:
         """Dial the upstream and relay; whatever happens, the watcher is told.
 
-        ``got`` goes out at once, in one piece with ``ready`` where the upstream is connected at once.
+        ``got`` goes out at once, in one piece with ``ready`` where the upstream is connected at
+        once, as nearly all are. Only one that is not costs a greenlet.
         """
         try:
             self._stream, self.first = begin_stream(self._sock, self.first)
         except FrameError:
-            self.abort("server failed")
+            self._give_up("server failed")
             return
-        self._dial = self._upstream.dial(self._dialled)
-        if self._relay is None and self.reason is None and not self._send(b""):
-            self.abort("server gone")
+        upstream = self._upstream.dial_at_once()
+        if upstream is not None:
+            self._join(upstream)
+        elif self._send(b""):
+            self._dialling = gevent.spawn(self._wait_for_upstream)
+        else:
+            self._give_up("server gone")
 
     def abort(self, reason: str) -> None:
-        """Reset both connections now. May be called twice."""
+        """Reset both connections now. Idempotent."""
         if self._relay is not None:
             self._relay.abort(reason)
         elif self.reason is None:
-            if self._dial is not None:
-                self._dial.cancel()
-            closing.reset(self._sock)
-            self._ended(reason)
+            if self._dialling is not None:
+                self._dialling.kill(block=False)
+            self._give_up(reason)
 
-    def _dialled(self, sock: Socket | None, _: object, error: NetworkError | None) -> None:
-        if sock is None:
-            self._fail(error or NetworkError("The upstream could not be reached."))
-            return
+    def _wait_for_upstream(self) -> None:
+        try:
+            upstream = self._upstream.dial()
+        except NetworkError as error:
+            if self.reason is None:
+                self._fail(error)
+        else:
+            if self.reason is None:
+                self._join(upstream)
+            else:
+                # Aborted in the very turn of the hub in which it was connected.
+                closing.close(upstream)
+        finally:
+            self._dialling = None
+
+    def _join(self, upstream: Socket) -> None:
         if self.assignment is not None and not self._send(encode(Ready(self.assignment.id))):
-            closing.reset(sock)
-            self.abort("server gone")
+            closing.reset(upstream)
+            self._give_up("server gone")
             return
         server = stream_end(SocketEnd(self._sock, "server"), self._stream)
         self.tap = self._watcher.visit_joined(self)
         # Many servers send the head of an answer by itself, and the body waits until that is acknowledged.
         relay = self._relay = Relay(
             server,
-            SocketEnd(sock, "upstream"),
+            SocketEnd(upstream, "upstream"),
             self._ended,
             tap=self.tap,
             prompt=True,
@@ -181,6 +199,10 @@ class Visit:
             return not data or self._sock.send(data) == len(data)
         except OSError:
             return False
+
+    def _give_up(self, reason: str) -> None:
+        closing.reset(self._sock)
+        self._ended(reason)
 
     def _ended(self, reason: str) -> None:
         self.reason = reason

@@ -1,9 +1,9 @@
-"""TLS handshakes in the hub, each a watcher and a timer, and how a new connection is known to begin with one."""
+"""TLS handshakes, and how a new connection is known to begin with one."""
 
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import gevent
 
@@ -15,9 +15,11 @@ from localtunnel.errors import (
     LocaltunnelError,
     TlsError,
 )
+from localtunnel.net import closing
+from localtunnel.net.deadline import Deadline, wait_readable, wait_writable
 from localtunnel.net.flow.ends import READ, WRITE
 from localtunnel.net.sockets import Socket, translate
-from localtunnel.net.tls.context import Context, ServerContext, Ticket
+from localtunnel.net.tls.context import Context, ServerContext, Ticket, TlsSocket
 
 FIRST_BYTE = b"\x16"
 """What every TLS connection begins with: a record of the type handshake (RFC 8446 5.1). No header of LTP does."""
@@ -118,6 +120,51 @@ class Handshake:
         for watcher in (self._watcher, self._timer):
             if watcher is not None:
                 watcher.close()
+
+
+def wrap(sock: Socket, context: Context, *, host: str | None = None, session: Ticket | None = None) -> TlsSocket:
+    """Return a TLS socket in place of ``sock``, a connected one, before any byte of the handshake.
+
+    A client gives the ``host`` for which the certificate has to be, and the ``session`` that it
+    resumes, if any. Raises a NetworkError, and ``sock`` is closed then.
+    """
+    try:
+        wrapped = context.wrap_socket(
+            sock,
+            server_side=isinstance(context, ServerContext),
+            do_handshake_on_connect=False,
+            server_hostname=host,
+            session=session,
+        )
+    except (OSError, ValueError) as error:
+        closing.close(sock)
+        raise _handshake_error(error) from error
+    return cast(TlsSocket, wrapped)
+
+
+def shake_hands(sock: TlsSocket, deadline: Deadline) -> None:
+    """Block the greenlet until the handshake is done; after an error ``sock`` is closed.
+
+    Raises DeadlineExceeded, or what ``_handshake_error`` makes of OpenSSL's errors.
+    """
+    try:
+        while True:
+            try:
+                sock.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                wait_readable(sock, deadline)
+            except ssl.SSLWantWriteError:
+                wait_writable(sock, deadline)
+    except DeadlineExceeded:
+        closing.close(sock)
+        raise DeadlineExceeded(f"The TLS handshake was not done within {deadline.seconds:g} seconds.") from None
+    except (OSError, ValueError) as error:
+        closing.close(sock)
+        raise _handshake_error(error) from error
+    except BaseException:
+        closing.close(sock)
+        raise
 
 
 def _handshake_error(error: Exception) -> LocaltunnelError:

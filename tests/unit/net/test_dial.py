@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 import gevent
 import pytest
-from harness import LOOPBACK, at_most, listening, pair, silent_listener, unused_port, wait_until
+from harness import LOOPBACK, at_most, listening, pair, silent_listener, unused_port
 
 from localtunnel.errors import DeadlineExceeded, NetworkError, Unreachable
 from localtunnel.net import closing
 from localtunnel.net import dial as dial_module
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.dial import Address, Dial, dial, resolve
+from localtunnel.net.dial import Address, dial, dial_at_once, resolve
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -30,21 +30,6 @@ def silent_address():
     """The harness's silent listener, as an Address."""
     with silent_listener() as (_, port):
         yield v4(port)
-
-
-class Outcome:
-    """What a Dial told, and how often."""
-
-    def __init__(self):
-        self.calls = []
-
-    def __call__(self, sock, address, error):
-        self.calls.append((sock, address, error))
-
-    def wait(self):
-        wait_until(lambda: self.calls)
-        assert len(self.calls) == 1
-        return self.calls[0]
 
 
 def test_connects_and_hands_a_prepared_socket_over():
@@ -101,12 +86,8 @@ def test_a_silent_address_holds_the_next_one_up_for_a_moment_only():
 
 def test_a_silent_address_may_still_win_while_the_next_one_refuses(monkeypatch):
     monkeypatch.setattr(dial_module, "NEXT_ATTEMPT", 0.01)
-    outcome = Outcome()
-    with silent_address() as silent:
-        attempt = Dial([silent, v4(unused_port())], 0.3, outcome)
-        attempt.start()
-        _, _, error = outcome.wait()
-    assert isinstance(error, DeadlineExceeded)
+    with silent_address() as silent, at_most(3), pytest.raises(DeadlineExceeded):
+        dial([silent, v4(unused_port())], Deadline(0.3))
 
 
 def test_silence_ends_with_the_deadline():
@@ -131,27 +112,21 @@ def test_a_deadline_that_is_over_dials_nobody():
         dial([v4(unused_port())], Deadline(0))
 
 
-def test_cancel_silences_the_attempt_and_closes_it():
-    outcome = Outcome()
-    with silent_address() as silent:
-        attempt = Dial([silent], 0.05, outcome)
-        attempt.start()
-        attempt.cancel()
-        attempt.cancel()
-        gevent.sleep(0.1)
-    assert outcome.calls == []
-
-
-def test_cancel_after_the_end_leaves_the_socket_to_its_receiver():
+def test_what_this_machine_answers_at_once_needs_no_wait():
     listener = listening()
-    outcome = Outcome()
-    attempt = Dial([v4(listener.getsockname()[1])], 5, outcome)
-    attempt.start()
-    sock, _, _ = outcome.wait()
-    attempt.cancel()
-    assert sock.fileno() >= 0
+    address = v4(listener.getsockname()[1])
+    sock = dial_at_once(address)
+    assert sock.getpeername() == address.sockaddr
+    assert sock.getblocking() is False
     sock.close()
     listener.close()
+
+
+def test_at_once_nobody_is_waited_for_and_no_failure_is_told():
+    with silent_address() as silent:
+        assert dial_at_once(silent) is None
+    assert dial_at_once(v4(unused_port())) is None
+    assert dial_at_once(v4(80, "192.0.2.1")) is None
 
 
 def test_killing_a_greenlet_that_dials_leaves_nothing_open():

@@ -4,8 +4,7 @@ import socket
 
 import gevent
 import pytest
-from gevent.event import AsyncResult
-from harness import LOOPBACK, answer_hello, running_upstream, unused_port
+from harness import LOOPBACK, answer_hello, at_most, running_upstream, unused_port
 
 from localtunnel.client.visits.upstream import Upstream
 from localtunnel.errors import Unreachable
@@ -22,13 +21,11 @@ def made(target):
 
 def dial(upstream):
     """Return the host that answered; raises the error."""
-    result = AsyncResult()
-    upstream.dial(lambda sock, address, error: result.set((sock, address, error)))
-    sock, address, error = result.get(timeout=10)
-    if error is not None:
-        raise error
+    with at_most(10, "an answer"):
+        sock = upstream.dial()
+    host = sock.getpeername()[0]
     sock.close()
-    return address.sockaddr[0]
+    return host
 
 
 def test_a_bare_port_means_ipv4_first():
@@ -91,6 +88,14 @@ def test_a_name_that_appears_later_is_looked_up_again_after_a_failure(monkeypatc
         gevent.idle()
         assert dial(upstream) == LOOPBACK
     assert resolver.asked == 3
+
+
+def test_one_that_answers_at_once_needs_no_wait():
+    with running_upstream(answer_hello) as port:
+        sock = made(port).dial_at_once()
+        assert sock.getpeername() == (LOOPBACK, port)
+        sock.close()
+    assert made(unused_port()).dial_at_once() is None
 
 
 def test_an_upstream_is_shown_as_its_user_named_it():

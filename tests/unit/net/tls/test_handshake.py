@@ -1,6 +1,4 @@
-"""localtunnel.net.tls.context, handshake and connect: handshakes in the hub, and
-sockets that wait as every other one does.
-"""
+"""localtunnel.net.tls.context, handshake and connect: handshakes, and sockets that wait as every other one does."""
 
 import hashlib
 import socket
@@ -14,6 +12,9 @@ from harness import CAP, at_most, listening, pair, unused_port, wait_until
 from harness.state import server_key
 from harness.tls import authority_of_this_machine, careless_context, write_certificate
 
+from localtunnel.client.trust.known_servers import KnownServers
+from localtunnel.client.trust.link import Link
+from localtunnel.client.trust.trust import Trust
 from localtunnel.errors import (
     CertificateUnknown,
     CertificateUntrusted,
@@ -21,13 +22,16 @@ from localtunnel.errors import (
     ConnectionClosed,
     ConnectionRefused,
     DeadlineExceeded,
+    KeyChanged,
+    LocaltunnelError,
     TlsError,
 )
+from localtunnel.net.address import HostPort
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.dial import resolve, wait_for
+from localtunnel.net.dial import resolve
 from localtunnel.net.tls import context as tls
-from localtunnel.net.tls.connect import SecureDial
-from localtunnel.net.tls.handshake import Handshake
+from localtunnel.net.tls.connect import connect
+from localtunnel.net.tls.handshake import shake_hands, wrap
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -43,15 +47,17 @@ def handshake(sock, context, seconds=CAP, **settings):
     """Begin a handshake, and return what becomes of it."""
     result = AsyncResult()
 
-    def done(sock, error):
-        if error is None:
-            result.set(sock)
-        else:
+    def run():
+        try:
+            made = wrap(sock, context, **settings)
+            shake_hands(made, Deadline(seconds))
+        except LocaltunnelError as error:
             result.set_exception(error)
+        else:
+            result.set(made)
 
-    made = Handshake(sock, context, seconds, done, **settings)
-    made.start()
-    return made, result
+    gevent.spawn(run)
+    return result
 
 
 def connected(own, client=None, **settings):
@@ -59,8 +65,8 @@ def connected(own, client=None, **settings):
     near, far = pair()
     client_sock = socket.socket(fileno=far.detach())
     client_sock.setblocking(False)
-    _, server = handshake(near, own)
-    _, other = handshake(client_sock, client or tls.client_context(roots=False), host="localhost", **settings)
+    server = handshake(near, own)
+    other = handshake(client_sock, client or tls.client_context(roots=False), host="localhost", **settings)
     with at_most(CAP, "the handshake"):
         return server.get(), other.get()
 
@@ -152,7 +158,7 @@ def test_one_ticket_resumes_many_connections_and_the_certificate_is_still_known(
 def test_a_peer_that_speaks_something_else_ends_the_handshake(own):
     near, far = pair()
     with far:
-        _, result = handshake(near, own)
+        result = handshake(near, own)
         far.sendall(b"\x16\x03\x01\x00\x05garbage and more of it")
         with pytest.raises(TlsError, match="handshake failed"), at_most(CAP):
             result.get()
@@ -161,7 +167,7 @@ def test_a_peer_that_speaks_something_else_ends_the_handshake(own):
 @pytest.mark.parametrize("sent", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"])
 def test_a_peer_that_leaves_ends_the_handshake(own, sent):
     near, far = pair()
-    _, result = handshake(near, own)
+    result = handshake(near, own)
     far.sendall(sent)
     far.close()
     with pytest.raises(ConnectionClosed), at_most(CAP):
@@ -172,7 +178,7 @@ def test_a_peer_that_leaves_ends_the_handshake(own, sent):
 def test_a_peer_that_stalls_ends_the_handshake_in_time(own, sent):
     near, far = pair()
     with far:
-        _, result = handshake(near, own, seconds=0.1)
+        result = handshake(near, own, seconds=0.1)
         far.sendall(sent)
         with pytest.raises(DeadlineExceeded, match=r"0\.1 seconds"), at_most(2.0):
             result.get()
@@ -182,7 +188,7 @@ def test_a_peer_that_stalls_ends_the_handshake_in_time(own, sent):
 def test_a_byte_now_and_then_does_not_stretch_the_time(own):
     near, far = pair()
     with far:
-        _, result = handshake(near, own, seconds=0.3)
+        result = handshake(near, own, seconds=0.3)
 
         def drip():
             for byte in b"\x16\x03\x01\x02\x00" + bytes(100):
@@ -195,14 +201,13 @@ def test_a_byte_now_and_then_does_not_stretch_the_time(own):
         dripping.kill()
 
 
-def test_a_handshake_that_is_cancelled_tells_nobody(own):
+def test_a_greenlet_that_is_killed_in_a_handshake_closes_the_connection(own):
     near, far = pair()
     with far:
-        made, result = handshake(near, own)
-        made.cancel()
-        made.cancel()
+        shaking = gevent.spawn(shake_hands, wrap(near, own), Deadline(CAP))
+        gevent.idle()
+        shaking.kill()
         assert far.recv(1000) == b""
-        assert not result.ready()
 
 
 @pytest.mark.parametrize(
@@ -230,12 +235,9 @@ def test_a_key_with_a_password_is_refused_instead_of_asked_for(tmp_path):
 # Dialling.
 
 
-def secure_dial(port, *, roots=False, host="localhost", seconds=CAP, check=lambda sock: None):
+def secure_dial(port, *, roots=False, host="localhost", seconds=CAP):
     addresses = resolve(["127.0.0.1"], port, Deadline(CAP))
-    context = tls.client_context(roots=roots)
-    return wait_for(
-        lambda done: SecureDial(addresses, seconds, done, context=context, host=host, session=None, check=check)
-    )
+    return connect(addresses, Deadline(seconds), tls.client_context(roots=roots), host)
 
 
 class Listening:
@@ -292,15 +294,12 @@ def test_an_authority_that_nobody_knows_is_told_apart(tmp_path):
         sock.close()
 
 
-def test_what_the_check_refuses_is_closed_before_anything_was_sent(tmp_path):
+def test_a_server_with_the_wrong_key_is_left_before_anything_was_sent(tmp_path):
     path = write_certificate(trustme.CA(), tmp_path, "localhost")
-
-    def check(sock):
-        raise CertificateUntrusted("not this one")
-
+    link = Link(Trust("localhost", KnownServers(tmp_path), pinned="SHA256:another"))
     with Listening(path) as server:
-        with pytest.raises(CertificateUntrusted, match="not this one"):
-            secure_dial(server.port, check=check)
+        with pytest.raises(KeyChanged):
+            link.connect(HostPort("127.0.0.1", server.port), Deadline(CAP), encrypted=True)
         wait_until(lambda: server.heard, what="the server has seen it")
         assert server.heard[0] == b"" or isinstance(server.heard[0], str)
 
@@ -312,26 +311,13 @@ def test_a_server_that_is_not_there_and_one_that_says_nothing():
         secure_dial(silent.getsockname()[1], seconds=0.2)
 
 
-def test_an_attempt_can_be_cancelled_in_the_handshake():
+def test_an_attempt_can_be_killed_in_the_handshake():
     with listening() as silent:
-        addresses = resolve(["127.0.0.1"], silent.getsockname()[1], Deadline(CAP))
-        told = []
-        attempt = SecureDial(
-            addresses,
-            CAP,
-            lambda *result: told.append(result),
-            context=tls.client_context(roots=False),
-            host="localhost",
-            session=None,
-            check=lambda sock: None,
-        )
-        attempt.start()
+        dialling = gevent.spawn(secure_dial, silent.getsockname()[1])
         sock, _ = silent.accept()
         with sock:
             sock.settimeout(CAP)
             sock.recv(1)
-            attempt.cancel()
-            attempt.cancel()
+            dialling.kill()
             while sock.recv(65536):
                 pass
-        assert told == []

@@ -8,7 +8,6 @@ import socket
 
 import gevent
 import pytest
-from gevent.event import AsyncResult
 from harness import CAP, at_most, frame, is_reset, pair, read_exactly, read_to_end, wait_until
 from harness.relays import BULK, DIGEST, digest_to_end, send_and_finish
 from harness.state import server_key
@@ -16,10 +15,11 @@ from harness.state import server_key
 from localtunnel.errors import FrameError
 from localtunnel.net import closing
 from localtunnel.net.channel import READS_AT_A_TIME, server_channel
+from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.flow.relay import Relay
 from localtunnel.net.tls import context as tls
-from localtunnel.net.tls.handshake import Handshake
+from localtunnel.net.tls.handshake import shake_hands, wrap
 from localtunnel.net.tls.stream_end import TlsEnd, begin_stream, stream_end, to_stream
 from localtunnel.protocol.wire.stream import END, Unchunker, chunked
 
@@ -41,15 +41,15 @@ def tls_pair(context, bufsize=None):
     for sock in () if bufsize is None else (near, client):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, bufsize)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, bufsize)
-    results = []
-    for sock, its_context, host in ((near, context, None), (client, tls.client_context(roots=False), "localhost")):
-        result = AsyncResult()
-        results.append(result)
-        Handshake(
-            sock, its_context, CAP, lambda sock, error, result=result: result.set(sock or error), host=host
-        ).start()
+    shaking = [gevent.spawn(shaken, near, context), gevent.spawn(shaken, client, tls.client_context(roots=False))]
     with at_most(CAP, "the handshake"):
-        return [result.get() for result in results]
+        return [each.get() for each in shaking]
+
+
+def shaken(sock, context):
+    made = wrap(sock, context, host=None if isinstance(context, tls.ServerContext) else "localhost")
+    shake_hands(made, Deadline(CAP))
+    return made
 
 
 class Chain:
