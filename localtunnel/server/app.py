@@ -33,6 +33,7 @@ from localtunnel.server.names import leases
 from localtunnel.server.names.ports import Ports
 from localtunnel.server.names.registry import Policy, Registry
 from localtunnel.server.operator.admin import Admin
+from localtunnel.server.stats import Stats
 from localtunnel.server.store import Store
 from localtunnel.server.tunnels.join import Join, Joins
 from localtunnel.server.visitors.admission import Admission
@@ -89,7 +90,8 @@ class Server:
         self._backend = Backend(
             config, self._certificate, self.registry, self._control, quotas, self._bans, self._lingering
         )
-        self._meta = Meta(config.domain, self.registry, self._joins)
+        self._meta = Meta(config.domain, self.stats)
+        self._routes = Routes(self.registry, self._meta, warns=config.warning_page)
         self._public = parse_public(config.public_url) if config.public_url else None
         exempt = Networks.parse((*config.limits.exempt, *config.trusted_proxies))
         self._admission = Admission(config.limits, exempt, self._visitors.below)
@@ -114,6 +116,22 @@ class Server:
     def joins(self) -> frozenset[Join]:
         """The visitors that are on their way through a tunnel now."""
         return frozenset(self._joins)
+
+    def stats(self) -> Stats:
+        """Return what the server has at this moment."""
+        tunnels = self.registry.tunnels()
+        return Stats(
+            tunnels=len(tunnels),
+            arriving=self._backend.arriving,
+            parked=sum(tunnel.parked for tunnel in tunnels),
+            waiting=sum(tunnel.waiting for tunnel in tunnels),
+            joins=len(self._joins),
+            kept=sum(tunnel.kept_count for tunnel in tunnels),
+            visitors=self._admission.open,
+            lingering=len(self._lingering),
+            requests=self._routes.requests,
+            repeated=self._joins.repeated,
+        )
 
     def start(self) -> None:
         """Listen and serve, in the background.
@@ -201,8 +219,7 @@ class Server:
             join.tick(TICK)
 
     def _make_edge(self, config: ServerConfig, ids: "itertools.count[int]") -> Edge | PlainEdge:
-        routes = Routes(self.registry, self._meta, warns=config.warning_page)
-        admission = self._admission
+        routes, admission = self._routes, self._admission
         if config.edge == "join":
             return PlainEdge(config, routes, admission, ids, self._lingering)
         proto = self._public.scheme if self._public else "http"

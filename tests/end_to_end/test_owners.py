@@ -226,7 +226,7 @@ def test_caps_on_connections_that_have_said_nothing(key):
         silent = []
         for count in range(1, 6):
             silent.append(connect(backend(server)))
-            wait_until(lambda count=count: server._backend.arriving == min(count, 2))
+            wait_until(lambda count=count: server.stats().arriving == min(count, 2))
         for sock in silent[:3]:
             assert read_to_end(sock) == b""
         with Peer(backend(server)) as peer:

@@ -224,7 +224,7 @@ def test_it_counts_once(trusted: tuple[str, ...]) -> None:
         back = come_back(site)
         back.joined(back.peer.park()).send(OK)
         assert visitor.message().status == 200
-        assert site.server._meta.requests == 1
+        assert site.server.stats().requests == 1
         assert site.visit(asked).message().status == 429
 
 

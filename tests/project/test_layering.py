@@ -28,7 +28,7 @@ BELOW = {
 }
 """What each part may import besides itself, and besides ``__version__`` of the package."""
 
-LOWEST = {"config", "store"}
+LOWEST = {"config", "stats", "store"}
 GUARDS = {"limits", "certificates", *LOWEST}
 TUNNELS = {"access", *GUARDS}
 DOORS = {"names", "tunnels", *TUNNELS}
@@ -47,6 +47,7 @@ INSIDE = {
         "limits": LOWEST,
         "certificates": LOWEST,
         "config": set(),
+        "stats": set(),
         "store": set(),
     },
     "http": {

@@ -114,6 +114,21 @@ class Tunnel:
         return self._demand.size if self._demand is not None else 0
 
     @property
+    def parked(self) -> int:
+        """How many proxy connections wait for a visitor."""
+        return len(self._pool)
+
+    @property
+    def waiting(self) -> int:
+        """How many visitors wait for a proxy connection."""
+        return self._pool.waiting
+
+    @property
+    def kept_count(self) -> int:
+        """How many joined connections are kept idle."""
+        return len(self._kept) if self._kept is not None else 0
+
+    @property
     def kept(self) -> KeptConnections:
         """The joined connections that are kept between two exchanges."""
         if self._kept is None:

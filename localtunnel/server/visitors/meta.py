@@ -12,8 +12,7 @@ from collections.abc import Callable
 from localtunnel import __version__
 from localtunnel.http.message.request import RequestHead
 from localtunnel.http.pages import errors as pages
-from localtunnel.server.names.registry import Registry
-from localtunnel.server.tunnels.join import Joins
+from localtunnel.server.stats import Stats
 
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
@@ -22,13 +21,11 @@ JSON = "application/json"
 class Meta:
     """Answers requests for the server itself."""
 
-    def __init__(self, domain: str, registry: Registry, joins: Joins) -> None:
+    def __init__(self, domain: str, stats: Callable[[], Stats]) -> None:
         self._domain = domain
-        self._registry = registry
-        self._joins = joins
+        self._stats = stats
         self._backend_port = 0
         self._started = time.monotonic()
-        self.requests = 0
 
     def publish_backend(self, port: int) -> None:
         """Name the backend's port to clients that ask."""
@@ -66,12 +63,13 @@ class Meta:
 
     def _metrics(self) -> tuple[str, str]:
         """Counts only: names of tunnels are nobody else's business. The list is what ``localtunnel -m`` prints."""
+        stats = self._stats()
         metrics = {
             "uptime_seconds": round(time.monotonic() - self._started, 3),
-            "tunnels": len(self._registry.tunnels()),
-            "joins": len(self._joins),
-            "requests_total": self.requests,
-            "assignments_repeated_total": self._joins.repeated,
+            "tunnels": stats.tunnels,
+            "joins": stats.joins,
+            "requests_total": stats.requests,
+            "assignments_repeated_total": stats.repeated,
         }
         return json.dumps([{"name": name, "value": value} for name, value in metrics.items()]) + "\n", JSON
 

@@ -19,6 +19,8 @@ class Routes:
     def __init__(self, registry: Registry, meta: Meta, *, warns: bool) -> None:
         self._registry = registry
         self._meta = meta
+        self.requests = 0
+        """Requests of visitors since the start."""
         self._warning = WarningPage(secrets.token_bytes(KEY_BYTES)) if warns else None
 
     def find(self, head: RequestHead, address: str, *, counts: bool = True) -> Tunnel | bytes:
@@ -27,7 +29,7 @@ class Routes:
         ``address`` is the visitor's; a request that was here before ``counts`` no more. Raises TunnelNotFound, and
         ClientOffline for a tunnel whose client is away.
         """
-        self._meta.requests += counts
+        self.requests += counts
         claim = self._registry.route(head.host)
         if claim is not None:
             page = self._warn(head, address)

@@ -29,6 +29,7 @@ from harness import (
 
 from localtunnel import Server, ServerConfig
 from localtunnel.errors import AddressError, ListenError
+from localtunnel.server.stats import Stats
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -45,6 +46,25 @@ def joined(address_of_frontend, address_of_backend, name="foo"):
     assert read_message(proxy) == {"proxy": True}
     assert read_head(proxy) == forwarded(request(f"{name}.localhost"))
     return client, proxy, visitor
+
+
+def test_stats_say_what_there_is_at_this_moment():
+    with running_server() as server:
+        assert server.stats() == Stats()
+        client, proxy, visitor = joined(frontend(server), backend(server))
+        with connect(frontend(server)) as waits, connect(backend(server)):
+            waits.sendall(request("foo.localhost"))
+            wait_until(lambda: server.stats().waiting == server.stats().arriving == 1)
+            assert server.stats() == Stats(tunnels=1, arriving=1, waiting=1, joins=2, visitors=2, requests=2)
+            client.answer_one()
+            read_head(waits)
+        proxy.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        read_head(visitor)
+        visitor.close()
+        client.park()
+        wait_until(lambda: server.stats() == Stats(tunnels=1, parked=1, requests=2))
+        client.close()
+        wait_until(lambda: server.stats() == Stats(requests=2))
 
 
 def test_starting_says_where_it_listens(caplog):

@@ -61,7 +61,7 @@ def test_a_handshake_that_stalls_is_closed_in_time(start):
     with running_server(timeouts=QUICK) as server, connect(backend(server)) as sock:
         sock.sendall(start)
         assert 0.2 < closed_after(sock) < 2.0
-        wait_until(lambda: not server._backend.arriving)
+        wait_until(lambda: not server.stats().arriving)
 
 
 def test_a_byte_now_and_then_buys_no_time():
@@ -198,7 +198,7 @@ def test_beyond_what_one_address_may_the_next_takes_the_place_of_the_oldest():
     with running_server(quotas={"strangers_per_address": 20}) as server:
         socks = [half_open(server, number) for number in range(25)]
         assert max(closed_after(sock) for sock in socks[:5]) < 1.0
-        assert server._backend.arriving == 20
+        assert server.stats().arriving == 20
         for sock in socks:
             sock.close()
 
@@ -217,7 +217,7 @@ def test_two_thousand_half_open_handshakes_delay_nobody_and_are_closed_in_time()
             before = best_of(server)
             socks = [half_open(server, number) for number in range(HALF_OPEN)]
             began = time.monotonic()
-            assert server._backend.arriving > HALF_OPEN * 0.5
+            assert server.stats().arriving > HALF_OPEN * 0.5
             during = best_of(server)
             with RawClient(backend(server), "other") as other:
                 assert "control" in other.reply
@@ -227,7 +227,7 @@ def test_two_thousand_half_open_handshakes_delay_nobody_and_are_closed_in_time()
             for sock in socks:
                 sock.close()
             assert during < before + 0.25
-            wait_until(lambda: not server._backend.arriving)
+            wait_until(lambda: not server.stats().arriving)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

@@ -71,9 +71,8 @@ def test_banner_and_pool_size_are_the_servers_settings():
         assert control["host"].startswith("foo.tunnels.example:")
 
 
-def test_port_80_goes_without_saying(server):
-    server._control.publish("http", 80)
-    with RawClient(backend(server), "foo") as client:
+def test_port_80_goes_without_saying():
+    with running_server(public_url="http://localhost") as server, RawClient(backend(server), "foo") as client:
         assert client.reply["control"]["host"] == "foo.localhost"
 
 
@@ -169,7 +168,7 @@ def test_parked_connections_end_with_their_tunnel(server):
     with RawClient(backend(server), "foo") as client:
         proxies = [client.park() for _ in range(3)]
         tunnel = server.registry.find("foo").tunnel
-        wait_until(lambda: len(tunnel._pool) == 3)
+        wait_until(lambda: tunnel.parked == 3)
         client.control.close()
         assert [proxy.recv(1) for proxy in proxies] == [b"", b"", b""]
 
@@ -189,7 +188,7 @@ def test_the_name_is_free_as_soon_as_the_control_connection_is_gone(server, end)
 def test_the_same_client_replaces_its_tunnel_and_the_old_ends_harm_nothing(server):
     with RawClient(backend(server), "foo", ME) as old:
         old_proxy = old.park()
-        wait_until(lambda: len(server.registry.find("foo").tunnel._pool) == 1)
+        wait_until(lambda: server.stats().parked == 1)
         with RawClient(backend(server), "foo", ME) as new:
             assert "control" in new.reply
             assert old_proxy.recv(1) == b""
@@ -264,7 +263,7 @@ def test_stopping_ends_tunnels_preambles_and_held_errors():
         failed = connect(backend(server))
         failed.sendall(HEADER_0_2 + frame({}))
         assert read_message(failed)["error"] == "exception"
-        wait_until(lambda: len(server.registry.find("foo").tunnel._pool) == 1)
+        wait_until(lambda: server.stats().parked == 1)
     assert proxy.recv(1) == b""
     for sock in (client.control, silent, failed):
         assert is_reset(sock) or sock.recv(1) == b""

@@ -205,7 +205,7 @@ def test_a_client_that_leaves_within_the_preamble_leaves_nothing(server, start, 
     sock.sendall(start)
     gevent.idle()
     end(sock)
-    wait_until(lambda: not server._backend.arriving)
+    wait_until(lambda: not server.stats().arriving)
     nothing_but(server, "other")
 
 

@@ -299,7 +299,7 @@ def test_a_busy_visitor_does_not_keep_a_single_threaded_upstream_for_itself() ->
     ):
         busy = site.visit()
         greenlet = gevent.spawn(go_on)
-        wait_until(lambda: site.server._meta.requests > 5)
+        wait_until(lambda: site.server.stats().requests > 5)
         with at_most(1.0, "serving the other one"):
             other = site.visit(request("single.localhost", method="POST"))
             assert other.message().body == b"ok"

@@ -85,7 +85,7 @@ def test_where_a_response_ends(site: Site, case: str, bytewise: bool) -> None:
     assert told.body == body
     assert told.trailer == (b"X-Sum: 1\r\n" if "trailer" in case else b"")
     assert told.fields.get("connection") == (None if stays else "close")
-    assert len(site.demo.tunnel.kept) == reused
+    assert site.server.stats().kept == reused
     if not stays:
         assert visitor.rest() == b""
         return
@@ -105,7 +105,7 @@ def test_what_stands_behind_a_response_is_nobodys(site: Site, behind: bytes) -> 
     upstream.message()
     upstream.send(OK + behind)
     assert visitor.message().body == b"ok"
-    assert len(site.demo.tunnel.kept) == 0
+    assert site.server.stats().kept == 0
     assert upstream.rest() == b""
 
 
@@ -126,7 +126,7 @@ def test_a_body_that_may_not_be_is_nobodys(site: Site, answer: bytes) -> None:
     told = visitor.message()
     assert told.status in (204, 304)
     assert "transfer-encoding" not in told.fields
-    assert len(site.demo.tunnel.kept) == 0
+    assert site.server.stats().kept == 0
     assert upstream.rest() == b""
     assert visitor.waiting() == b""
 
@@ -175,7 +175,7 @@ def test_a_visitor_of_http_1_0_gets_no_chunks(site: Site, case: str, fields: str
     assert "transfer-encoding" not in told.fields
     assert told.fields["connection"] == "close"
     assert visitor.rest() == (b"" if case == "nothing" else b"hello")
-    assert len(site.demo.tunnel.kept) == (case != "a trailer")
+    assert site.server.stats().kept == (case != "a trailer")
     wait_until(lambda: not site.server.joins)
 
 
@@ -215,7 +215,7 @@ def test_a_visitor_that_asks_to_close_is_closed_and_the_upstream_stays(site: Sit
     upstream.send(OK)
     assert visitor.message().fields["connection"] == "close"
     assert visitor.rest() == b""
-    assert len(site.demo.tunnel.kept) == 1
+    assert site.server.stats().kept == 1
 
 
 # Interim responses.
@@ -241,7 +241,7 @@ def test_a_framed_interim_response_passes_without_its_frame(site: Site, interim:
     told = [visitor.message(), visitor.message()]
     assert [(message.status, message.body) for message in told] == [(interim, b""), (200, b"ok")]
     assert told[0].fields == {"x-kept": "yes"}
-    assert len(site.demo.tunnel.kept) == 0
+    assert site.server.stats().kept == 0
 
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 16], ids=["at once", "after 16"])
@@ -353,21 +353,20 @@ def test_an_upload_that_is_refused_early_hears_why(site: Site) -> None:
 @pytest.mark.parametrize("closes", [True, False], ids=["and closes", "and stays"])
 def test_an_answer_to_an_upload_over_a_slow_link_is_read_behind_its_last_byte(site: Site, closes: bool) -> None:
     """A browser sends all of a request before it reads, and may need many times what a silent peer is given."""
-    lingering = site.server._lingering
-    lingering._idle = 0.5
+    site.server._lingering._idle = 0.5
     fields = "Content-Length: 1000000\r\n"
     visitor, upstream = site.join(request(HOST, method="POST", fields=fields))
     upstream.head()
     upstream.send(OK)
     if closes:
         upstream.close()
-    wait_until(lambda: len(lingering), what="the answer has gone out")
+    wait_until(lambda: site.server.stats().lingering, what="the answer has gone out")
     for _ in range(15):
         visitor.send(bytes(1000))
         gevent.sleep(0.1)
-    assert len(lingering) == 1
+    assert site.server.stats().lingering == 1
     assert visitor.message().body == b"ok"
-    wait_until(lambda: not lingering, what="the visitor was silent for too long")
+    wait_until(lambda: not site.server.stats().lingering, what="the visitor was silent for too long")
 
 
 def test_a_response_may_begin_before_the_request_has_ended(site: Site) -> None:

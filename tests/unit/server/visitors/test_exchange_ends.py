@@ -183,7 +183,7 @@ def test_an_invalid_response_is_502_or_cut_and_its_connection_is_not_used_again(
         else:
             assert told(visitor) == (502, message.expected["error"])
         assert not taken or upstream.was_reset()
-        assert len(site.demo.tunnel.kept) == 0
+        assert site.server.stats().kept == 0
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_visitors_over_the_limit_are_refused_at_once():
         waiting = [connect(frontend(server)) for _ in range(2)]
         for sock in waiting:
             sock.sendall(request("foo.localhost"))
-        wait_until(lambda: server.registry.find("foo").tunnel._pool.waiting == 2)
+        wait_until(lambda: server.stats().waiting == 2)
         with at_most(2):
             assert_refused(fetch(frontend(server), request("foo.localhost")), 503, "pool_exhausted")
         for sock in waiting:
@@ -85,7 +85,7 @@ def test_waiting_visitors_are_served_in_the_order_in_which_they_came(server, cli
         visitor = connect(frontend(server))
         visitor.sendall(request("foo.localhost", f"/{number}"))
         visitors.append(visitor)
-        wait_until(lambda: server.registry.find("foo").tunnel._pool.waiting == len(visitors))
+        wait_until(lambda: server.stats().waiting == len(visitors))
     served = [assigned(client.park()).split()[1] for _ in visitors]
     assert served == [b"/0", b"/1", b"/2", b"/3", b"/4"]
     for visitor in visitors:
@@ -95,7 +95,7 @@ def test_waiting_visitors_are_served_in_the_order_in_which_they_came(server, cli
 def test_waiting_visitors_are_refused_when_the_tunnel_ends(server, client):
     with connect(frontend(server)) as visitor:
         visitor.sendall(request("foo.localhost"))
-        wait_until(lambda: server.registry.find("foo").tunnel._pool.waiting == 1)
+        wait_until(lambda: server.stats().waiting == 1)
         client.control.close()
         assert_refused(parse_response(read_to_end(visitor)), 503, "pool_exhausted")
     assert_refused(fetch(frontend(server), request("foo.localhost")), 404, "tunnel_not_found")
@@ -103,7 +103,7 @@ def test_waiting_visitors_are_refused_when_the_tunnel_ends(server, client):
 
 def test_a_visitor_behind_a_silently_dead_connection_gets_the_next_one(server, client):
     alive, dead = client.park(), client.park()
-    wait_until(lambda: len(server.registry.find("foo").tunnel._pool) == 2)
+    wait_until(lambda: server.stats().parked == 2)
     closing.reset(dead)
     with connect(frontend(server)) as visitor:
         visitor.sendall(request("foo.localhost"))
@@ -113,7 +113,7 @@ def test_a_visitor_behind_a_silently_dead_connection_gets_the_next_one(server, c
 def test_a_visitor_that_leaves_while_it_waits_costs_no_more_than_its_connection(server, client):
     with connect(frontend(server)) as visitor:
         visitor.sendall(request("foo.localhost"))
-        wait_until(lambda: server.registry.find("foo").tunnel._pool.waiting == 1)
+        wait_until(lambda: server.stats().waiting == 1)
         closing.reset(visitor)
     client.park()
     wait_until(lambda: not server.joins)

@@ -219,7 +219,7 @@ def test_a_visitor_that_leaves_while_it_is_held_back_leaves_nothing() -> None:
             visitor.close()
         for _ in range(6):
             site.demo.peer.park()
-        wait_until(lambda: site.server._meta.requests == 6)
+        wait_until(lambda: site.server.stats().requests == 6)
 
 
 def test_with_two_busy_tunnels_nobody_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,9 +98,9 @@ def test_a_head_that_does_not_come_in_time_is_408(site: Site, begun: bytes) -> N
 @pytest.mark.parametrize("how", ["FIN", "RST"])
 def test_a_visitor_that_leaves_before_its_head_is_complete_leaves_nothing(site: Site, begun: bytes, how: str) -> None:
     visitor = site.visit(begun)
-    wait_until(lambda: len(site.edge._greenlets) == 1)
+    wait_until(lambda: site.server.stats().visitors == 1)
     end(visitor.sock, how)
-    wait_until(lambda: len(site.edge._greenlets) == 0 and site.edge._admission.open == 0)
+    wait_until(lambda: site.server.stats().visitors == 0)
 
 
 def test_a_head_that_has_come_whole_takes_no_greenlet(site: Site) -> None:
@@ -117,7 +117,7 @@ def test_a_head_that_has_come_whole_takes_no_greenlet(site: Site) -> None:
 
 def test_stopping_drops_who_has_not_said_what_it_wants(site: Site) -> None:
     visitor = site.visit(b"GET /")
-    wait_until(lambda: len(site.edge._greenlets) == 1)
+    wait_until(lambda: site.server.stats().visitors == 1)
     with at_most(3.0):
         site.server.stop(0.0)
     assert visitor.was_reset() or visitor.waiting() == b""
@@ -126,12 +126,12 @@ def test_stopping_drops_who_has_not_said_what_it_wants(site: Site) -> None:
 def test_a_visitors_place_is_kept_until_it_has_gone(site: Site) -> None:
     visitor, upstream = site.join(GET)
     upstream.head()
-    assert site.edge._admission.open == 1
+    assert site.server.stats().visitors == 1
     upstream.send(b"x")
     assert read_exactly(visitor.sock, 1) == b"x"
     end(visitor.sock, "RST")
     assert is_reset(upstream.sock)
-    wait_until(lambda: site.edge._admission.open == 0)
+    wait_until(lambda: site.server.stats().visitors == 0)
 
 
 def test_websocket_needs_no_help(site: Site) -> None:

@@ -9,7 +9,7 @@ from localtunnel.http.message.request import HeadReader, RequestHead
 from localtunnel.protocol.messages import Kind
 from localtunnel.server.names.claims import Claim, Owner, Wish
 from localtunnel.server.names.registry import Registry
-from localtunnel.server.tunnels.join import Joins
+from localtunnel.server.stats import Stats
 from localtunnel.server.tunnels.tunnel import Tunnel
 from localtunnel.server.visitors.meta import Meta
 from localtunnel.server.visitors.routes import Routes
@@ -22,9 +22,8 @@ class Town:
     """Routes, with a registry to fill."""
 
     def __init__(self) -> None:
-        joins = Joins()
         self.registry = Registry(DOMAIN)
-        self.meta = Meta(DOMAIN, self.registry, joins)
+        self.meta = Meta(DOMAIN, Stats)
         self.routes = Routes(self.registry, self.meta, warns=False)
 
     def claim(self, name: str, kind: Kind = "http", host: str | None = None) -> Claim:
@@ -97,4 +96,4 @@ def test_every_request_is_counted(town: Town) -> None:
     town.find("localhost")
     with pytest.raises(TunnelNotFound):
         town.find("bar.tunnels.example")
-    assert town.meta.requests == 3
+    assert town.routes.requests == 3
