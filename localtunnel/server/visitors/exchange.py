@@ -1,44 +1,25 @@
-"""One request and its response, on their way between a visitor and a joined proxy connection.
+"""One request and its answer, as they move between a visitor and a joined proxy connection.
 
-The heads are rewritten (``http.forward``), the bodies are scanned for their end (``http.body``) and moved untouched by
-the pump. What has begun and cannot be finished is cut with a reset: a truncated body must not look complete.
+``delivery`` finds the connection, ``http.conversation`` says what goes on of the bytes and
+where both messages end, and the pump moves them. An answer that has begun and cannot be
+finished is cut with a reset: a truncated body must not look complete.
 """
 
 import errno
 import time
-from collections.abc import Callable
 
-from localtunnel.errors import (
-    BadRequest,
-    PoolExhausted,
-    RequestTimeout,
-    UpstreamError,
-    UpstreamInvalid,
-    UpstreamTimeout,
-    VisitorError,
-)
-from localtunnel.http.conversation import Conversation
+from localtunnel.errors import BadRequest, RequestTimeout, UpstreamInvalid, UpstreamTimeout
 from localtunnel.http.forwarding import forward
 from localtunnel.http.lending import CLOSED, PINNED
-from localtunnel.http.message.request import RequestHead
-from localtunnel.net.deadline import Deadline
-from localtunnel.net.flow.ends import End
-from localtunnel.net.flow.metered import MeteredEnd
 from localtunnel.net.flow.pump import Side, buffer, view
 from localtunnel.net.flow.relay import Relay
-from localtunnel.protocol.messages import Assignment
-from localtunnel.server.tunnels.join import Join
-from localtunnel.server.tunnels.kept import KeptConnection, KeptConnections
-from localtunnel.server.tunnels.tunnel import Tunnel
-from localtunnel.server.visitors.connection import Connection
-from localtunnel.server.visitors.progress import Progress
+from localtunnel.server.tunnels.kept import KeptConnection
+from localtunnel.server.visitors.delivery import Delivery
 
 MAX_PIPELINED = 8 * 1024
-"""Bytes of further requests that are held while one is answered: then the visitor is not read any more, and no read
-brings more than that. Together with ``conversation.MAX_HELD_HEAD`` it bounds what a visitor can hold by waiting."""
-
-_UNKNOWN_TO_THE_CLIENT = (UpstreamInvalid, RequestTimeout, BadRequest)
-"""Why the server ends an exchange that was begun. What the client finds out at its upstream it reports by itself."""
+"""Bytes of further requests that are held while one is answered: a visitor who has sent
+more is not read for the time being, and no read brings more than that. Together with
+``conversation.MAX_HELD_HEAD`` it bounds what a visitor can have the server hold."""
 
 STALLED = 60.0
 """Seconds in which a visitor has to send a byte of its body, or take one of its answer: nginx allows the same."""
@@ -48,72 +29,32 @@ _LINK_LOST = "The connection to the tunnel's client was lost before an answer ca
 _ahead = view[:MAX_PIPELINED]
 
 
-class Exchange(Join):
-    """One request on its way. The visitor's connection lends its side, and gets it back with ``exchange_ended``.
+class Progress:
+    """How long nothing has moved, by a look now and then; ``patience`` is how many seconds that may last."""
 
-    ``first`` is the request as it goes out: the rewritten head, and what has come of the body.
+    __slots__ = ("_count", "_patience", "_still")
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._count = -1
+        self._still = 0.0
+
+    def has_stalled(self, count: int, seconds: float) -> bool:
+        """Note that ``count`` bytes have moved, ``seconds`` after the last look; say whether it has been too long."""
+        if count != self._count:
+            self._count, self._still = count, 0.0
+        else:
+            self._still += seconds
+        return self._still >= self._patience
+
+
+class Exchange(Delivery):
+    """The owner of both sides of the pump, from the first byte that goes out to the last one of the answer.
+
+    The visitor's connection lends its side, and gets it back with ``exchange_ended``.
     """
 
-    __slots__ = (
-        "_answer",
-        "_assign",
-        "_assignment",
-        "_carrier",
-        "_connection",
-        "_conversation",
-        "_deadline",
-        "_first_size",
-        "_fresh",
-        "_joined_at",
-        "_progress",
-        "_relay",
-        "_retried",
-        "_tunnel",
-    )
-
-    def __init__(
-        self,
-        connection: Connection,
-        tunnel: Tunnel,
-        request: RequestHead,
-        rest: memoryview,
-        assign: Callable[[], Assignment],
-        deadline: Deadline,
-    ) -> None:
-        """``rest`` is what has come behind the head; ``assign`` makes the assignment, which few exchanges need.
-
-        Raises BadRequest for what is no body.
-        """
-        conversation = self._conversation = Conversation(request, connection.forwarding, tunnel.rules, rest)
-        if conversation.used < len(rest):
-            connection.hold(rest[conversation.used :])
-        super().__init__(conversation.first)
-        conversation.first = b""
-        self._assign = assign
-        self._assignment: Assignment | None = None
-        self._first_size = len(self.first)
-        self._connection = connection
-        self._tunnel = tunnel
-        self._deadline = deadline
-        self._carrier: KeptConnection | None = None
-        self._fresh = True
-        self._retried = False
-        self._relay: Relay | None = None
-        self._answer = conversation.answer
-        self._joined_at = self.started
-        self._progress: Progress | None = None
-
-    @property
-    def assignment(self) -> Assignment:
-        """What the client is told about the visitor, when the exchange goes out on a fresh connection."""
-        if self._assignment is None:
-            self._assignment = self._assign()
-        return self._assignment
-
-    @property
-    def pending(self) -> bool:
-        """Whether it still waits for a proxy connection."""
-        return self._carrier is None and self._relay is None and self.reason is None
+    __slots__ = ("_progress",)
 
     @property
     def received(self) -> int:
@@ -127,53 +68,12 @@ class Exchange(Join):
             return self._relay.from_b
         return self._carrier.count if self._carrier is not None else 0
 
-    # Beginning.
-
-    def start(self) -> None:
-        """Begin, unless the visitor has gone while the exchange waited for its turn."""
-        if self.reason is None:
-            self._tunnel.open(self, self._deadline)
-
-    def joined(self, end: End, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
-        """Begin on the fresh connection ``end``; the bytes given are already read, or not yet written."""
-        if self.meter is not None:
-            end = MeteredEnd(end, self.meter)
-        kept = self._tunnel.kept
-        carrier = kept.carry(end)
-        kept.await_answer(self)
-        self._fresh = True
-        self._begin(carrier, to_upstream)
-        if to_visitor and self._carrier is carrier:
-            carrier.count += len(to_visitor)
-            carrier.take_in(memoryview(to_visitor))
-
-    def carried(self, carrier: KeptConnection) -> None:
-        """Begin on a connection that has carried others before."""
-        self._fresh = False
-        self._begin(carrier, self.first)
-        if self._carrier is carrier:
-            self._tunnel.kept.await_acknowledgement(self)
-
-    def _is_known(self) -> bool:
-        """Whether the client has the request for certain: it has acknowledged the assignment that brought it."""
-        return self._fresh and self._tunnel.version.acknowledges
-
-    def listen(self) -> None:
-        """Hear of it when the visitor is gone, though nothing is read from it."""
-        self._connection.listen(self._visitor_gone)
-
-    def _visitor_gone(self) -> None:
-        self.abort("visitor gone")
-
-    def _make_room(self) -> None:
-        if self._answer.body is None:
-            self.abort("made room")
-
     def _begin(self, carrier: KeptConnection, to_upstream: bytes) -> None:
         visitor = self._connection.side
         self.cancel = None
         self._carrier = carrier
         self._joined_at = time.monotonic()
+        self._progress: Progress | None = None
         self._connection.waits_no_more(self)
         visitor.bind(self, carrier, filtered=True)
         if self._conversation.body.done:
@@ -191,18 +91,6 @@ class Exchange(Join):
                 return
         carrier.watch()
         visitor.watch()
-
-    def refuse(self, error: VisitorError) -> None:
-        """End before it began: the visitor is answered with ``error``, unless another tunnel may have the request."""
-        if not self.pending:
-            return
-        conversation = self._conversation
-        may_repeat = conversation.is_repeatable or not self.assigned
-        may_go_on = self._tunnel.ended and conversation.request.is_whole and may_repeat
-        if may_go_on and isinstance(error, PoolExhausted) and self._deadline.remaining():
-            self._await_tunnel()
-        else:
-            self._refuse(error)
 
     # What the pump tells.
 
@@ -327,13 +215,6 @@ class Exchange(Join):
 
     # Ends.
 
-    def take_kept(self, kept: KeptConnections) -> KeptConnection | None:
-        """Return a connection that is already joined, where this exchange may use one."""
-        carrier = self._connection.take_pinned(kept, self._conversation.request)
-        if carrier is None and self._conversation.is_repeatable:
-            carrier = kept.take()
-        return carrier
-
     def tick(self, seconds: float) -> None:
         """Give up a visitor who has moved nothing for too long; to be called every ``seconds``."""
         carrier, visitor = self._carrier, self._connection.side
@@ -358,6 +239,10 @@ class Exchange(Join):
         else:
             self.abort("visitor stalled")
 
+    def _make_room(self) -> None:
+        if self._answer.body is None:
+            self.abort("made room")
+
     def abort(self, reason: str) -> None:
         """Reset both connections now. May be called twice."""
         if self._relay is not None:
@@ -367,84 +252,11 @@ class Exchange(Join):
             self._let_go(reset=True)
             self._connection.reset()
 
-    def _unanswered(self, error: UpstreamError | None = None) -> None:
-        """The connection ended before the answer: a kept one may just have been closed, and then a fresh one serves.
-
-        ``error`` is what the visitor is told if not; without one, what has come of the answer tells.
-        """
-        if self._is_known() or self._retried or not self._conversation.is_repeatable or self._answer.has_begun:
-            self._refuse(error or self._answer.cut_short())
-            return
-        self._go_again(reset=False)
-
-    def is_lost(self) -> bool | None:
-        """Say whether the request has not reached the client, None where it is too early to tell.
-
-        What was sent on a kept connection and never acknowledged goes out again, where
-        it may be repeated: the acknowledgement alone may have been lost.
-        """
-        carrier = self._carrier
-        if carrier is None or self._answer.has_begun:
-            return False
-        lost = carrier.is_lost(time.monotonic() - self._joined_at)
-        if lost:
-            self._tunnel.suspect()
-            if self._conversation.is_repeatable and not self._retried:
-                self._go_again(reset=True)
-        return lost
-
-    def _go_again(self, *, reset: bool) -> None:
-        """Go out on a fresh connection, and have all the time for that: how long the old one took is nobody's fault."""
-        self._retried = True
-        self._deadline = Deadline(self._deadline.seconds)
-        self._let_go(reset=reset)
-        self._connection.side.unbind()
-        self._tunnel.assign(self, self._deadline)
-        if self.pending:
-            self.listen()
-
-    def _await_tunnel(self) -> None:
-        """Wait for the tunnel that takes this one's place.
-
-        It may have other rules, so that the request begins anew there.
-        """
-
-        def in_vain() -> None:
-            self._refuse(PoolExhausted("The tunnel's client has gone; try again in a moment."))
-
-        waiting = self._tunnel.succession.wait(self._deadline, self._move, in_vain)
-        self.cancel = None if waiting is None else waiting.cancel
-
-    def _move(self) -> None:
-        arrived = self.first[self._conversation.head_size :]
-        self._ended("moved")
-        self._let_go(reset=True)
-        self._connection.begin_again(self._conversation.request, arrived, self._deadline)
-
     def _invalid(self, error: BadRequest | UpstreamInvalid, whose: str) -> None:
         if self._answer.body is None:
             self._refuse(error)
         else:
             self.abort(f"{whose} sent an invalid body")
-
-    def _refuse(self, error: VisitorError) -> None:
-        """Answer the visitor ourselves; what was begun at the upstream is cut."""
-        if isinstance(error, _UNKNOWN_TO_THE_CLIENT):
-            self._tunnel.refused(error)
-        self._ended(error.code)
-        self._let_go(reset=True)
-        self._connection.answer(error, self._conversation.request)
-
-    def _let_go(self, *, reset: bool) -> None:
-        """End the attempt to be assigned, or the connection that was."""
-        if self.cancel is not None:
-            self.cancel()
-            self.cancel = None
-        self._connection.waits_no_more(self)
-        self._tunnel.kept.answered(self)
-        if self._carrier is not None:
-            self._carrier.close(reset=reset)
-            self._carrier = None
 
     def _finish(self) -> None:
         """The response is whole: keep both connections where that is safe."""

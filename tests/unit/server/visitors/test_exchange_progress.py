@@ -1,6 +1,6 @@
-"""localtunnel.server.visitors.progress: somebody who moves nothing for too long, and nobody else."""
+"""localtunnel.server.visitors.exchange: a visitor who moves nothing for too long, and nobody else."""
 
-from localtunnel.server.visitors.progress import Progress
+from localtunnel.server.visitors.exchange import Progress
 
 
 def test_it_has_stalled_when_nothing_has_moved_for_as_long_as_allowed() -> None:

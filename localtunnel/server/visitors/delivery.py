@@ -1,0 +1,221 @@
+"""How a visitor's request comes by a connection: a kept one or a fresh one, once or twice, or the next tunnel's.
+
+A request may go out again only where nothing can have come of it, or where its method
+allows it to come twice (``http.conversation.REPEATABLE``). What has not begun at any
+upstream follows its name to the next tunnel.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from localtunnel.errors import BadRequest, PoolExhausted, RequestTimeout, UpstreamError, UpstreamInvalid, VisitorError
+from localtunnel.http.conversation import Conversation
+from localtunnel.http.message.request import RequestHead
+from localtunnel.net.deadline import Deadline
+from localtunnel.net.flow.ends import End
+from localtunnel.net.flow.metered import MeteredEnd
+from localtunnel.net.flow.relay import Relay
+from localtunnel.protocol.messages import Assignment
+from localtunnel.server.tunnels.join import Join
+from localtunnel.server.tunnels.kept import KeptConnection, KeptConnections
+from localtunnel.server.tunnels.tunnel import Tunnel
+from localtunnel.server.visitors.connection import Connection
+
+_UNKNOWN_TO_THE_CLIENT = (UpstreamInvalid, RequestTimeout, BadRequest)
+"""Why the server ends an exchange that was begun. What the client finds out at its upstream it reports by itself."""
+
+
+class Delivery(Join):
+    """One request until a connection carries it, and again when that fails. ``exchange`` has what comes after.
+
+    ``first`` is the request as it goes out: the rewritten head, and what has come of the
+    body. It is held for as long as it may be needed again.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_assign",
+        "_assignment",
+        "_carrier",
+        "_connection",
+        "_conversation",
+        "_deadline",
+        "_first_size",
+        "_fresh",
+        "_joined_at",
+        "_relay",
+        "_retried",
+        "_tunnel",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        tunnel: Tunnel,
+        request: RequestHead,
+        rest: memoryview,
+        assign: Callable[[], Assignment],
+        deadline: Deadline,
+    ) -> None:
+        """``rest`` is what has come behind the head; ``assign`` makes the assignment, which few requests need.
+
+        Raises BadRequest where ``rest`` is not a valid body.
+        """
+        conversation = self._conversation = Conversation(request, connection.forwarding, tunnel.rules, rest)
+        if conversation.used < len(rest):
+            connection.hold(rest[conversation.used :])
+        super().__init__(conversation.first)
+        conversation.first = b""
+        self._answer = conversation.answer
+        self._assign = assign
+        self._assignment: Assignment | None = None
+        self._first_size = len(self.first)
+        self._connection = connection
+        self._tunnel = tunnel
+        self._deadline = deadline
+        self._carrier: KeptConnection | None = None
+        self._fresh = True
+        """Whether the connection was assigned for this request, and has carried no other."""
+        self._retried = False
+        self._joined_at = self.started
+        self._relay: Relay | None = None
+        """What has taken both connections over since the upstream has changed the protocol."""
+
+    @property
+    def assignment(self) -> Assignment:
+        """What the client is told about the visitor, when the request goes out on a fresh connection."""
+        if self._assignment is None:
+            self._assignment = self._assign()
+        return self._assignment
+
+    @property
+    def pending(self) -> bool:
+        """Whether it still waits for a proxy connection."""
+        return self._carrier is None and self._relay is None and self.reason is None
+
+    def start(self) -> None:
+        """Ask the tunnel for a connection, unless the visitor has gone while the request waited for its turn."""
+        if self.reason is None:
+            self._tunnel.open(self, self._deadline)
+
+    def take_kept(self, kept: KeptConnections) -> KeptConnection | None:
+        """Return a connection that is already joined, where this request may use one."""
+        carrier = self._connection.take_pinned(kept, self._conversation.request)
+        if carrier is None and self._conversation.is_repeatable:
+            carrier = kept.take()
+        return carrier
+
+    def joined(self, end: End, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
+        """Begin on the fresh connection ``end``; the bytes given are already read, or not yet written."""
+        if self.meter is not None:
+            end = MeteredEnd(end, self.meter)
+        kept = self._tunnel.kept
+        carrier = kept.carry(end)
+        kept.await_answer(self)
+        self._fresh = True
+        self._begin(carrier, to_upstream)
+        if to_visitor and self._carrier is carrier:
+            carrier.count += len(to_visitor)
+            carrier.take_in(memoryview(to_visitor))
+
+    def carried(self, carrier: KeptConnection) -> None:
+        """Begin on a connection that has carried others before."""
+        self._fresh = False
+        self._begin(carrier, self.first)
+        if self._carrier is carrier:
+            self._tunnel.kept.await_acknowledgement(self)
+
+    def listen(self) -> None:
+        """Notice when the visitor is gone, though nothing is read from it."""
+        self._connection.listen(partial(self.abort, "visitor gone"))
+
+    def refuse(self, error: VisitorError) -> None:
+        """Answer the visitor with ``error``, unless the next tunnel of the name may have the request."""
+        if not self.pending:
+            return
+        conversation = self._conversation
+        may_repeat = conversation.is_repeatable or not self.assigned
+        may_go_on = self._tunnel.ended and conversation.request.is_whole and may_repeat
+        if may_go_on and isinstance(error, PoolExhausted) and self._deadline.remaining():
+            self._await_tunnel()
+        else:
+            self._refuse(error)
+
+    def is_lost(self) -> bool | None:
+        """Say whether the request has not reached the client, None where it is too early to tell.
+
+        What was sent on a kept connection and never acknowledged goes out again, where
+        it may be repeated: the acknowledgement alone may have been lost.
+        """
+        carrier = self._carrier
+        if carrier is None or self._answer.has_begun:
+            return False
+        lost = carrier.is_lost(time.monotonic() - self._joined_at)
+        if lost:
+            self._tunnel.suspect()
+            if self._conversation.is_repeatable and not self._retried:
+                self._go_again(reset=True)
+        return lost
+
+    def _begin(self, carrier: KeptConnection, to_upstream: bytes) -> None:
+        """Move bytes between the visitor and ``carrier``, ``to_upstream`` being the first."""
+        raise NotImplementedError
+
+    def _is_known(self) -> bool:
+        """Whether the client has the request for certain: it has acknowledged the assignment that brought it."""
+        return self._fresh and self._tunnel.version.acknowledges
+
+    def _unanswered(self, error: UpstreamError | None = None) -> None:
+        """The connection has ended before an answer came: try a fresh one if this one may just have been closed.
+
+        Otherwise the visitor gets ``error``, or what the part of the answer that has come tells.
+        """
+        if self._is_known() or self._retried or not self._conversation.is_repeatable or self._answer.has_begun:
+            self._refuse(error or self._answer.cut_short())
+        else:
+            self._go_again(reset=False)
+
+    def _go_again(self, *, reset: bool) -> None:
+        """Send the request on a fresh connection, with a deadline of its own: it has not used up the first one."""
+        self._retried = True
+        self._deadline = Deadline(self._deadline.seconds)
+        self._let_go(reset=reset)
+        self._connection.side.unbind()
+        self._tunnel.assign(self, self._deadline)
+        if self.pending:
+            self.listen()
+
+    def _await_tunnel(self) -> None:
+        """Wait for the tunnel that takes this one's place. Its rules may differ, so that the request begins anew."""
+
+        def in_vain() -> None:
+            self._refuse(PoolExhausted("The tunnel's client has gone; try again in a moment."))
+
+        waiting = self._tunnel.succession.wait(self._deadline, self._move, in_vain)
+        self.cancel = None if waiting is None else waiting.cancel
+
+    def _move(self) -> None:
+        arrived = self.first[self._conversation.head_size :]
+        self._ended("moved")
+        self._let_go(reset=True)
+        self._connection.begin_again(self._conversation.request, arrived, self._deadline)
+
+    def _refuse(self, error: VisitorError) -> None:
+        """Answer the visitor with ``error``, and cut what was begun at the upstream."""
+        if isinstance(error, _UNKNOWN_TO_THE_CLIENT):
+            self._tunnel.refused(error)
+        self._ended(error.code)
+        self._let_go(reset=True)
+        self._connection.answer(error, self._conversation.request)
+
+    def _let_go(self, *, reset: bool) -> None:
+        """End the attempt to be assigned, or the connection that came of it."""
+        if self.cancel is not None:
+            self.cancel()
+            self.cancel = None
+        self._connection.waits_no_more(self)
+        self._tunnel.kept.answered(self)
+        if self._carrier is not None:
+            self._carrier.close(reset=reset)
+            self._carrier = None
