@@ -132,6 +132,7 @@ SERVER: Mapping[str, Mapping[str, str]] = {
         "--allow-ports": "--tcp-ports=FIRST-LAST",
         "--token": "lt-server token create, which makes one for each user",
         "--max-ports-per-client": "[quotas] in the settings file",
+        "-t": "lt-server check",
         "-v": "--version",
         "-c": "--config=FILE",
     },
@@ -165,6 +166,7 @@ CLIENT_WORDS: Mapping[str, str] = {
 SERVER_WORDS: Mapping[str, str] = {
     **dict.fromkeys(("start", "serve", "run", "server"), "lt-server alone starts the server"),
     **dict.fromkeys(("http", "tcp", "login"), "it is one of lt-client, which opens tunnels"),
+    **dict.fromkeys(("verify", "validate"), "it is lt-server check"),
     "help": "it is lt-server --help",
     "version": "it is lt-server --version",
 }

@@ -19,7 +19,7 @@ def run(name: str, command: Callable[[list[str]], int], argv: list[str] | None) 
     try:
         return command(sys.argv[1:] if argv is None else argv)
     except LocaltunnelError as error:
-        say(f"{name}: {_sentence(error)}")
+        complain(name, error)
         return exit_codes.exit_code(error)
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
@@ -61,6 +61,16 @@ def _drop_unwritten() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
+def complain(name: str, error: LocaltunnelError) -> None:
+    """Say on stderr what ``error`` is about, as the program ``name``: one line, since another machine may have a part.
+
+    What is wrong about a command line comes from its user, with the usage below it.
+    """
+    from localtunnel.cli.clean import MAX_ERROR, clean, clean_lines
+
+    say(f"{name}: {clean_lines(str(error)) if isinstance(error, UsageError) else clean(str(error), MAX_ERROR)}")
+
+
 def show(text: str) -> None:
     """Write text that was asked for to stdout, whoever reads it and for however long.
 
@@ -77,16 +87,6 @@ def show(text: str) -> None:
 def unwritable(failure: OSError) -> OutputError:
     """Return the error for output that could not be written, as to a disk that is full."""
     return OutputError(f"The output cannot be written: {failure.strerror}.")
-
-
-def _sentence(error: LocaltunnelError) -> str:
-    """Return what is said of ``error``: one line, for part of it may come from another machine.
-
-    What is wrong about a command line comes from its user, with the usage below it.
-    """
-    from localtunnel.cli.clean import MAX_ERROR, clean, clean_lines
-
-    return clean_lines(str(error)) if isinstance(error, UsageError) else clean(str(error), MAX_ERROR)
 
 
 def _internal_error(name: str, error: Exception) -> None:

@@ -17,6 +17,7 @@ Commands, each with its own --help:
   lt-server token        Make and revoke tokens, with which clients open tunnels: create, list, update, revoke.
   lt-server fingerprint  Print the fingerprint of the server's key, for lt-client --fingerprint.
   lt-server tunnels      Show and end tunnels, and ban addresses: list, kick, ban, unban, bans.
+  lt-server check        Check a settings file without starting a server.
 
 Options:
   --domain=NAME        The domain below which tunnels get their hosts. With localhost, and no host in an ADDR,
@@ -50,6 +51,7 @@ FIRST_WORDS = {
     "token": "lt-server token COMMAND",
     "fingerprint": "lt-server fingerprint",
     "tunnels": "lt-server tunnels COMMAND",
+    "check": "lt-server check",
 }
 """The commands with a usage of their own, each with a line as it is to be written."""
 
@@ -72,6 +74,10 @@ def _command(argv: list[str]) -> int:
         from localtunnel.cli.commands import tunnels
 
         return tunnels.command(argv)
+    if argv[:1] == ["check"]:
+        from localtunnel.cli.commands import check
+
+        return check.command(argv)
     arguments = usage.parse(USAGE, argv, first_words=FIRST_WORDS)
     if arguments["--help"]:
         program.show(USAGE)

@@ -12,7 +12,7 @@ from typing import Any
 from localtunnel.errors import UsageError
 
 _OPTION_LINE = re.compile(r"^ +(?:(-\w)[ ,]+)?(--[\w-]+)(?:=(\S+))?", re.MULTILINE)
-_PROGRAM = re.compile(r"lt-[a-z]+(?: (?:token|tunnels|fingerprint|login|logout)\b)?")
+_PROGRAM = re.compile(r"lt-[a-z]+(?: (?:token|tunnels|fingerprint|check|login|logout)\b)?")
 _REPEATED = re.compile(r"^ +(--[\w-]+=\S+) .*\bMay be repeated\.", re.MULTILINE)
 NOT_UNDERSTOOD = "The command line was not understood."
 

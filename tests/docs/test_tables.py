@@ -10,7 +10,7 @@ from harness import ROOT
 
 from localtunnel import errors
 from localtunnel.cli import client, exit_codes, server
-from localtunnel.cli.commands import fingerprint, login, tokens, tunnels
+from localtunnel.cli.commands import check, fingerprint, login, tokens, tunnels
 from localtunnel.cli.settings.config import FILE_VARIABLE
 from localtunnel.cli.settings.schema import CLIENT, SERVER
 from localtunnel.client.config import ClientConfig
@@ -23,7 +23,7 @@ DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 
 USAGES = {
     "lt-client": client.USAGE + login.USAGE,
-    "lt-server": server.USAGE + tokens.USAGE + tunnels.USAGE + fingerprint.USAGE,
+    "lt-server": server.USAGE + tokens.USAGE + tunnels.USAGE + fingerprint.USAGE + check.USAGE,
 }
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*\b")
 OTHERS = {"--basic-auth", "--port", "--preferred-challenges", "--user"}

@@ -37,13 +37,24 @@ class Fault(NamedTuple):
     text: str
 
 
-def first_fault(struct: type[msgspec.Struct], values: Mapping[str, Any]) -> Fault | None:
-    """Return the first key of ``values`` that ``struct`` does not take as it is, or None."""
-    return next(_faults(struct, values, ()), None)
+def faults(struct: type[msgspec.Struct], values: Mapping[str, Any], table: tuple[str, ...] = ()) -> Iterator[Fault]:
+    """Yield each key of ``values``, the content of ``table``, that ``struct`` does not take as it is."""
+    fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
+    for key, value in values.items():
+        path = (*table, key)
+        if key not in fields:
+            yield Fault(path, f"unknown key{nearest(key, list(fields))}")
+        elif not _is_table(fields[key]):
+            if not _fits(value, fields[key]):
+                yield Fault(path, _wanted(fields[key], value))
+        elif isinstance(value, Mapping):
+            yield from faults(fields[key], value, path)
+        else:
+            yield Fault(path, f"expected table, got {_kind_of(value)}; write [{key}] on a line of its own.")
 
 
 def from_text(struct: type[msgspec.Struct], key: str, text: str) -> int | float | str:
-    """Return ``text`` as the number that the field ``key`` wants, or as it is: a wrong one is for ``first_fault``."""
+    """Return ``text`` as the number that the field ``key`` wants, or as it is: a wrong one is for ``faults``."""
     annotation = next(field.type for field in msgspec.structs.fields(struct) if field.name == key)
     kinds = _kinds(inspect.type_info(annotation))
     if "string" in kinds:
@@ -55,21 +66,6 @@ def from_text(struct: type[msgspec.Struct], key: str, text: str) -> int | float 
             except ValueError:
                 return text
     return text
-
-
-def _faults(struct: type[msgspec.Struct], values: Mapping[str, Any], table: tuple[str, ...]) -> Iterator[Fault]:
-    fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
-    for key, value in values.items():
-        path = (*table, key)
-        if key not in fields:
-            yield Fault(path, f"unknown key{nearest(key, list(fields))}")
-        elif not _is_table(fields[key]):
-            if not _fits(value, fields[key]):
-                yield Fault(path, _wanted(fields[key], value))
-        elif isinstance(value, Mapping):
-            yield from _faults(fields[key], value, path)
-        else:
-            yield Fault(path, f"expected table, got {_kind_of(value)}.")
 
 
 def _fits(value: Any, annotation: Any) -> bool:
@@ -107,7 +103,8 @@ def _wanted(annotation: Any, value: Any) -> str:
 
 def _wanted_array(item: Any, value: Any) -> str:
     if not isinstance(value, list):
-        return f"expected array, got {_kind_of(value)}."
+        remedy = f"; write it in brackets, as in [{_shown(value)}]" if _fits(value, item) else ""
+        return f"expected array, got {_kind_of(value)}{remedy}."
     wrong = next(each for each in value if not _fits(each, item))
     return f"in the array, {_wanted(item, wrong)}"
 

@@ -5,7 +5,7 @@ is a ``ConfigError`` that names the variable, or the file, the table and the key
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,16 +42,20 @@ def server_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> S
     Raises ``UsageError`` and ``ConfigError``.
     """
     layers = _layers(SERVER, arguments, environ, default_file=None)
+    _raise_first(_faults(SERVER, layers))
     config = _merged(SERVER, layers)
-    domain = parse_domain(config.domain)
-    _refuse_shared_address(config, layers)
-    if config.proxy_protocol and not config.trusted_proxies:
-        text = "no visitor could connect, since trusted_proxies names no proxy that may send the header."
-        raise _origin_of("proxy_protocol", layers).complain(("proxy_protocol",), text)
-    if config.public_url and (host := parse_public(config.public_url).host) != domain:
-        text = f"its host is {host}, but tunnels get their hosts below {domain}; set domain to the same name."
-        raise _origin_of("public_url", layers).complain(("public_url",), text)
-    return msgspec.structs.replace(config, domain=domain)
+    _raise_first(_conflicts(config, layers))
+    return msgspec.structs.replace(config, domain=parse_domain(config.domain))
+
+
+def server_faults(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> list[LocaltunnelError]:
+    """Return everything that is wrong with the server's settings, where ``server_config`` raises the first of it.
+
+    Values that contradict each other are looked for once each is right by itself. Raises
+    ``ConfigError`` for a file that cannot be read as TOML.
+    """
+    layers = _layers(SERVER, arguments, environ, default_file=None)
+    return list(_faults(SERVER, layers)) or list(_conflicts(_merged(SERVER, layers), layers))
 
 
 def client_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> ClientConfig:
@@ -62,6 +66,7 @@ def client_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> C
     is that of the last login, if there was one.
     """
     layers = _layers(CLIENT, arguments, environ, default_file=_client_file(environ))
+    _raise_first(_faults(CLIENT, layers))
     config = _merged(CLIENT, layers)
     flags = layers[-1]
     if not config.insecure and not any("server" in layer.values for layer in layers):
@@ -87,15 +92,29 @@ def _last_login(config: ClientConfig, environ: Mapping[str, str]) -> str | None:
     return Credentials(files.data_directory(config.data_dir, environ)).latest()
 
 
-def _refuse_shared_address(config: ServerConfig, layers: Sequence[_Layer]) -> None:
-    """Refuse one address for visitors and clients. Port 0 is any free port, another one for each."""
-    address = parse_bind(config.frontend)
-    if address != parse_bind(config.backend) or address.port == 0:
-        return
-    layer, key = next(
-        (layer, key) for layer in reversed(layers) for key in ("backend", "frontend") if key in layer.values
-    )
-    raise layer.complain((key,), "frontend and backend are the same address; give them different ports.")
+def _raise_first(faults: Iterator[LocaltunnelError]) -> None:
+    for fault in faults:
+        raise fault
+
+
+def _conflicts(config: ServerConfig, layers: Sequence[_Layer]) -> Iterator[LocaltunnelError]:
+    """Yield an error for each value of the server's that contradicts another one."""
+    frontend = parse_bind(config.frontend)
+    # Port 0 is any free port, another one for each.
+    if frontend == parse_bind(config.backend) and frontend.port != 0:
+        layer, key = next(
+            (layer, key) for layer in reversed(layers) for key in ("backend", "frontend") if key in layer.values
+        )
+        yield layer.complain((key,), "frontend and backend are the same address; give them different ports.")
+    if config.proxy_protocol and not config.trusted_proxies:
+        text = "no visitor could connect, since trusted_proxies names no proxy that may send the header."
+        yield _origin_of("proxy_protocol", layers).complain(("proxy_protocol",), text)
+    domain = parse_domain(config.domain)
+    if config.public_url and (host := parse_public(config.public_url).host) != domain:
+        text = f"its host is {host}, but tunnels get their hosts below {domain}; set domain to the same name."
+        yield _origin_of("public_url", layers).complain(("public_url",), text)
+    if config.tls_key and not config.tls_certificate:
+        yield _origin_of("tls_key", layers).complain(("tls_key",), "it is set without tls_certificate; set both.")
 
 
 def _origin_of(key: str, layers: Sequence[_Layer]) -> _Layer:
@@ -131,9 +150,9 @@ def _client_file(environ: Mapping[str, str]) -> str | None:
 def _layers(
     schema: Schema[Config], arguments: Mapping[str, Any], environ: Mapping[str, str], default_file: str | None
 ) -> tuple[_Layer, ...]:
-    """Return file, environment and flags, the strongest last, each checked alone so that a fault has one origin."""
+    """Return file, environment and flags, the strongest last."""
     return (
-        _from_file(schema, arguments.get("--config") or environ.get(FILE_VARIABLE) or default_file),
+        _from_file(arguments.get("--config") or environ.get(FILE_VARIABLE) or default_file),
         _from_environment(schema, environ),
         _from_flags(schema, arguments),
     )
@@ -144,7 +163,7 @@ def _merged(schema: Schema[Config], layers: Sequence[_Layer]) -> Config:
     return msgspec.convert(values, schema.struct)
 
 
-def _from_file(schema: Schema[Config], name: str | None) -> _Layer:
+def _from_file(name: str | None) -> _Layer:
     if name is None:
         return _Layer({}, _complaint_about(ConfigError, {}))
     path = os.path.expanduser(name)
@@ -166,7 +185,7 @@ def _from_file(schema: Schema[Config], name: str | None) -> _Layer:
         table = f"[{'.'.join(key[:-1])}] " if len(key) > 1 else ""
         return ConfigError(f"{path}: {table}{key[-1]}: {text}")
 
-    return _checked(schema, _Layer(values, complain))
+    return _Layer(values, complain)
 
 
 def _from_environment(schema: Schema[Config], environ: Mapping[str, str]) -> _Layer:
@@ -177,7 +196,7 @@ def _from_environment(schema: Schema[Config], environ: Mapping[str, str]) -> _La
         if variable and environ.get(variable):
             values[setting.key] = check.from_text(schema.struct, setting.key, environ[variable])
             origins[setting.key] = variable
-    return _checked(schema, _Layer(values, _complaint_about(ConfigError, origins)))
+    return _Layer(values, _complaint_about(ConfigError, origins))
 
 
 def _from_flags(schema: Schema[Config], arguments: Mapping[str, Any]) -> _Layer:
@@ -195,7 +214,7 @@ def _from_flags(schema: Schema[Config], arguments: Mapping[str, Any]) -> _Layer:
         else:
             values[setting.key] = raw if isinstance(raw, list) else check.from_text(schema.struct, setting.key, raw)
         origins[setting.key] = given[0]
-    return _checked(schema, _Layer(values, _complaint_about(UsageError, origins)))
+    return _Layer(values, _complaint_about(UsageError, origins))
 
 
 def _complaint_about(error: type[LocaltunnelError], origins: Mapping[str, str]) -> _Complain:
@@ -203,21 +222,23 @@ def _complaint_about(error: type[LocaltunnelError], origins: Mapping[str, str]) 
     return lambda path, text: error(f"{origins[path[0]]}: {text}")
 
 
-def _checked(schema: Schema[Config], layer: _Layer) -> _Layer:
-    """Return ``layer``, or raise what it makes of the first of its values that is wrong."""
-    fault = check.first_fault(schema.struct, layer.values)
-    if fault:
-        raise layer.complain(fault.path, fault.text)
-    for name, parse in schema.forms.items():
-        path = tuple(name.split("."))
-        value = _value_at(path, layer.values)
-        if value is None or value == _value_at(path, msgspec.to_builtins(schema.struct())):
-            continue
-        try:
-            parse(value)
-        except (ConfigError, ValueError) as error:
-            raise layer.complain(path, str(error)) from None
-    return layer
+def _faults(schema: Schema[Config], layers: Sequence[_Layer]) -> Iterator[LocaltunnelError]:
+    """Yield an error for each value that is wrong by itself. Each layer is checked alone, so a fault has one origin."""
+    defaults = msgspec.to_builtins(schema.struct())
+    for layer in layers:
+        wrong = set()
+        for path, text in check.faults(schema.struct, layer.values):
+            wrong.add(path)
+            yield layer.complain(path, text)
+        for name, parse in schema.forms.items():
+            path = tuple(name.split("."))
+            value = _value_at(path, layer.values)
+            if path in wrong or value is None or value == _value_at(path, defaults):
+                continue
+            try:
+                parse(value)
+            except (ConfigError, ValueError) as error:
+                yield layer.complain(path, str(error))
 
 
 def _value_at(path: tuple[str, ...], values: Mapping[str, Any]) -> Any:

@@ -80,6 +80,13 @@ def fingerprint(config: ServerConfig) -> str:
     return certificate.fingerprint
 
 
+def check_named(config: ServerConfig) -> None:
+    """Load the files that ``config`` names, if it names any. Raises ConfigError for those that cannot be used."""
+    certificate = Certificate(config)
+    if not certificate.is_own:
+        certificate.load()
+
+
 def _paths(config: ServerConfig) -> tuple[Path, Path]:
     if config.tls_key and not config.tls_certificate:
         raise ConfigError("tls_key is set without tls_certificate; set both.")
