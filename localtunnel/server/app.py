@@ -72,7 +72,6 @@ class Server:
         self._visitors = Share(descriptors.for_visitors(), self._give_way)
         wait = config.timeouts.pool_wait
         tcp_edge = TcpEdge(frontend_host, ids, self._visitors, loopback=loopback, wait=wait)
-        ports = self._ports = Ports(parse_range(config.tcp_ports))
         self._directory = data_directory(config.data_dir, os.environ)
         self.tokens = TokenStore(self._directory)
         quotas = make_quotas(config.quotas)
@@ -80,11 +79,11 @@ class Server:
         policy = Policy(reserved, quotas.tunnels, quotas.leases, self.tokens.reserved_for)
         self._store = Store(self._directory, (leases.SCHEMA, bans.SCHEMA))
         self._bans = bans.Bans(self._store)
-        self.registry = Registry(config.domain, ports.free, policy, leases.Leases(self._store))
-        ports.lost = self.registry.lose_port
+        kept = leases.Leases(self._store)
+        self.registry = Registry(config.domain, policy, kept, Ports(parse_range(config.tcp_ports), kept))
         self._admin = Admin(self._directory, self.registry, self._bans)
         gate = Gate(self.tokens, legacy=config.legacy in (True, "only"), timeout=config.timeouts.preamble)
-        self._openings = Openings(config, gate, self.registry, ports, self._joins, quotas.joined, tcp_edge.listen_for)
+        self._openings = Openings(config, gate, self.registry, self._joins, quotas.joined, tcp_edge.listen_for)
         self._control = Control(config, self._openings, self._lingering)
         self._certificate = Certificate(config)
         self._backend = Backend(
@@ -144,7 +143,7 @@ class Server:
         try:
             self._hang_ups.open()
             self._bans.load()
-            self.registry.restore(self._config.timeouts.lease, self._ports.inherit)
+            self.registry.restore(self._config.timeouts.lease)
             self._admin.start()
             bind, share = parse_bind(self._config.backend), Share(give_way=self._give_way)
             self._backend_listeners = self._listen(bind, self._backend.accept, "backend", share)

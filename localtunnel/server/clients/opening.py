@@ -32,7 +32,6 @@ from localtunnel.server.config import ServerConfig
 from localtunnel.server.limits.quotas import Quota
 from localtunnel.server.limits.rates import bucket
 from localtunnel.server.names.claims import Claim, Owner, Wish, owner_of_address, owner_of_key, owner_of_token
-from localtunnel.server.names.ports import Ports
 from localtunnel.server.names.registry import Registry
 from localtunnel.server.tunnels.demand import Shares
 from localtunnel.server.tunnels.join import Joins
@@ -62,7 +61,6 @@ class Openings:
         config: ServerConfig,
         gate: Gate,
         registry: Registry,
-        ports: Ports,
         joins: Joins,
         joined: Quota,
         listen_for: Callable[[Tunnel, int], list[Listener]],
@@ -70,7 +68,6 @@ class Openings:
         self._config = config
         self._gate = gate
         self._registry = registry
-        self._ports = ports
         self._joins = joins
         self._joined = joined
         self._listen_for = listen_for
@@ -159,12 +156,10 @@ class Openings:
             if not session.version.has_sessions:
                 return self._registry.claim(Owner(host), request.client, wish)
             wish = wish._replace(kind=request.kind or "http", resume=request.resume, takeover=request.takeover is True)
-            claim = self._registry.claim(_owner(session, grant), request.instance or "", wish)
+            return self._registry.claim(_owner(session, grant), request.instance or "", wish)
         except (NameUnavailable, NameInvalid, LimitReached, StorageError) as error:
             log.info("name refused", extra={"tunnel": request.name, "peer": host, "error": error.code})
             raise
-        self._ports.inherit(claim)
-        return claim
 
     def _terms(self, session: ControlSession, claim: Claim, grant: Grant, rules: Rules | None) -> Terms:
         gate, joined, limits_of = self._gate, self._joined, self._config.limits
@@ -191,7 +186,7 @@ class Openings:
         claim, tunnel = opened.claim, opened.tunnel
         if claim.kind == "tcp":
             takeover = opened.request.takeover is True
-            port = self._ports.reserve(claim, opened.request.port, takeover=takeover)
+            port = self._registry.ports.reserve(claim, opened.request.port, takeover=takeover)
             tunnel.listeners += self._listen_for(tunnel, port)
             self._registry.record(claim)
             if tunnel.ended is not None:

@@ -1,9 +1,8 @@
 """Public ports for TCP tunnels: which one is whose, of the range that the server's operator set aside."""
 
-from collections.abc import Callable
-
 from localtunnel.errors import PortRefused
 from localtunnel.server.names.claims import Claim
+from localtunnel.server.names.leases import Leases
 
 
 class Ports:
@@ -11,12 +10,12 @@ class Ports:
 
     A claim that is only leased gives way to another one of the same owner: a client that
     was killed comes back under a name that it generates anew, and asks for its port.
-    ``lost(claim)`` is called for the one that has no port any more.
+    ``leases`` is where the other one's loss is written down, if anywhere.
     """
 
-    def __init__(self, ports: range) -> None:
+    def __init__(self, ports: range, leases: Leases | None = None) -> None:
         self._range = ports
-        self.lost: Callable[[Claim], None] = lambda claim: None
+        self._leases = leases
         self._holders: dict[int, Claim] = {}
         self._next = 0
 
@@ -67,7 +66,8 @@ class Ports:
             holder.tunnel.end("replaced")
         self.free(holder)
         holder.port = None
-        self.lost(holder)
+        if self._leases is not None:
+            self._leases.lose_port(holder)
 
     def _any_free(self, claim: Claim) -> int:
         """Return a free port, the one that was free the longest first, so that old links do not reach new tunnels.

@@ -14,6 +14,7 @@ from localtunnel.protocol.reserved import Reserved
 from localtunnel.server.limits.quotas import Quota
 from localtunnel.server.names.claims import NOBODY, Claim, Owner, Wish, owner_of_token
 from localtunnel.server.names.leases import Leases
+from localtunnel.server.names.ports import Ports
 from localtunnel.server.tunnels.tunnel import Tunnel
 
 log = logging.getLogger("localtunnel.server")
@@ -34,20 +35,19 @@ class Policy(NamedTuple):
 class Registry:
     """Who has which name. ``claim`` may wait and may fail, so that a registry of several machines can take its place.
 
-    ``freed(claim)`` is called when a claim has ended for good; one that was resumed has handed its port on before.
-    ``leases`` is where claims outlive this process, None where they do not.
+    ``ports`` are those of TCP tunnels. ``leases`` is where claims outlive this process, None where they do not.
     """
 
     def __init__(
         self,
         domain: str,
-        freed: Callable[[Claim], None] = lambda claim: None,
         policy: Policy | None = None,
         leases: Leases | None = None,
+        ports: Ports | None = None,
     ) -> None:
         self._suffix = "." + domain
         self._domain = domain
-        self._freed = freed
+        self.ports = ports or Ports(range(0))
         self._policy = policy or Policy(Reserved(), Quota("tunnels"), Quota("names that are kept"))
         self._leases = leases
         self._claims: dict[str, Claim] = {}
@@ -60,17 +60,17 @@ class Registry:
         """Return every claim once, those of tunnels and leases alike."""
         return sorted(set(self._claims.values()), key=lambda claim: claim.name)
 
-    def restore(self, seconds: float, keep: Callable[[Claim], None] = lambda claim: None) -> None:
+    def restore(self, seconds: float) -> None:
         """Take up the claims of the last server as leases, ``seconds`` long unless less was left.
 
-        ``keep(claim)`` is called for each. Blocks the greenlet; to be called before anybody can connect.
+        Blocks the greenlet. To be called before anybody can connect.
         """
         for claim, left in self._leases.load(seconds) if self._leases is not None else ():
             if left <= 0 and not self._is_reserved_for(claim):
                 self._drop(claim)
                 continue
             self._claims.update(dict.fromkeys(self._keys(claim), claim))
-            keep(claim)
+            self.ports.inherit(claim)
             claim.place = self._policy.leases.take(claim.address, claim.owner.id, spare=sys.maxsize)
             self._start_lease(claim, max(left, 0.0))
 
@@ -92,6 +92,7 @@ class Registry:
         for holder in holders:
             self._follow(holder, claim, wish.resume)
         self._claims.update(dict.fromkeys(keys, claim))
+        self.ports.inherit(claim)
         self._write(claim, known=any(holder.owner.id == owner.id for holder in holders))
         return claim
 
@@ -99,11 +100,6 @@ class Registry:
         """Write down what has become of ``claim`` since: its port. Blocks the greenlet. Raises StorageError."""
         if self._leases is not None:
             self._leases.put(claim)
-
-    def lose_port(self, claim: Claim) -> None:
-        """Write down that ``claim`` has no port any more."""
-        if self._leases is not None:
-            self._leases.lose_port(claim)
 
     def release(self, claim: Claim) -> None:
         """Give the name up. A claim that was replaced leaves its successor alone. May be called twice."""
@@ -280,7 +276,7 @@ class Registry:
         for key in held:
             del self._claims[key]
         if held:
-            self._freed(claim)
+            self.ports.free(claim)
         return bool(held)
 
     def _drop(self, claim: Claim) -> None:

@@ -16,6 +16,7 @@ from localtunnel.server.limits.quotas import Quota
 from localtunnel.server.names import leases
 from localtunnel.server.names.claims import Wish, owner_of_address, owner_of_key, owner_of_token
 from localtunnel.server.names.leases import Leases
+from localtunnel.server.names.ports import Ports
 from localtunnel.server.names.registry import Policy, Registry
 from localtunnel.server.store import FILE, Statement, Store
 
@@ -39,10 +40,10 @@ class Run:
             Quota("names that are kept", **quotas.get("leases", {})),
             self.tokens.get,
         )
-        self.freed = []
-        self.restored = []
-        self.registry = Registry("tunnels.example", self.freed.append, policy, Leases(self.store))
-        self.registry.restore(lease, self.restored.append)
+        kept = Leases(self.store)
+        self.registry = Registry("tunnels.example", policy, kept, Ports(range(20_000, 20_003), kept))
+        self.registry.restore(lease)
+        self.restored = self.registry.claims()
 
     def open(self, name="demo", owner=ANN, instance="one", address=ADDRESS, **fields):
         """Claim a name and open a tunnel under it, as a control connection does; tokens and keys came over TLS."""

@@ -6,21 +6,39 @@ from harness.tunnels import make_tunnel
 from localtunnel.errors import NameInvalid, NameUnavailable
 from localtunnel.protocol.version import LTP_0_2
 from localtunnel.server.names.claims import Owner, Wish
+from localtunnel.server.names.ports import Ports
 from localtunnel.server.names.registry import Registry
 
 HERE, THERE = "203.0.113.7", "198.51.100.9"
 ONE, TWO = "me@laptop;Linux;1", "me@laptop;Linux;2"
 
 
+class NotingPorts(Ports):
+    """Notes which claims were given up for good."""
+
+    def __init__(self):
+        super().__init__(range(20000, 20003))
+        self.freed = []
+
+    def free(self, claim):
+        self.freed.append(claim)
+        super().free(claim)
+
+
 @pytest.fixture
-def freed():
+def ports():
+    return NotingPorts()
+
+
+@pytest.fixture
+def freed(ports):
     """The claims that were given up for good."""
-    return []
+    return ports.freed
 
 
 @pytest.fixture
-def registry(freed):
-    return Registry("tunnels.example", freed.append)
+def registry(ports):
+    return Registry("tunnels.example", ports=ports)
 
 
 def claim(registry, name, owner=HERE, instance=ONE, **fields):
