@@ -1,6 +1,7 @@
-"""The tables of README.md and docs/ against the code: error codes, exit codes, options, variables, settings, files."""
+"""The tables and commands of README.md and docs/ against the code."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from harness import ROOT
 
 from localtunnel import errors
-from localtunnel.cli import client, exit_codes, server
+from localtunnel.cli import client, exit_codes, server, usage
 from localtunnel.cli.commands import check, fingerprint, login, tokens, tunnels
 from localtunnel.cli.settings.config import FILE_VARIABLE
 from localtunnel.cli.settings.schema import CLIENT, SERVER
@@ -17,9 +18,10 @@ from localtunnel.client.config import ClientConfig
 from localtunnel.http.pages import warning
 from localtunnel.server.config import ServerConfig
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+LAPTOP = (ROOT / "docs" / "laptop.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 SECURITY = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")])
 
 USAGES = {
     "lt-client": client.USAGE + login.USAGE,
@@ -50,22 +52,22 @@ def leaves(kind: type[errors.VisitorError]) -> Iterator[type[errors.VisitorError
         yield from leaves(each)
 
 
-def test_every_error_code_is_in_the_readme_with_its_status() -> None:
+def test_every_error_code_is_in_the_reference_with_its_status() -> None:
     documented = {
-        code: int(status) for cell, status, _ in cells(README, "code", "status", "meaning") for code in codes(cell)
+        code: int(status) for cell, status, _ in cells(REFERENCE, "code", "status", "meaning") for code in codes(cell)
     }
     assert documented == {kind.code: kind.status for kind in leaves(errors.VisitorError)} | {warning.CODE: 403}
 
 
-def test_every_exit_code_is_in_the_readme() -> None:
-    documented = [int(code) for code, _ in cells(README, "code", "meaning")]
+def test_every_exit_code_is_in_the_reference() -> None:
+    documented = [int(code) for code, _ in cells(REFERENCE, "code", "meaning")]
     assert documented == sorted(
         value for name, value in vars(exit_codes).items() if name.isupper() and isinstance(value, int)
     )
 
 
-def test_every_option_of_a_tunnel_is_in_the_readme() -> None:
-    rows = cells(README, "option", "what it does")
+def test_every_option_of_a_tunnel_is_on_the_laptop_s_page() -> None:
+    rows = cells(LAPTOP, "option", "what it does")
     documented = {option for cell, _ in rows for option in OPTION.findall(cell)}
     assert documented == {
         flag
@@ -75,17 +77,19 @@ def test_every_option_of_a_tunnel_is_in_the_readme() -> None:
     }
 
 
-def test_every_variable_is_in_the_readme_and_in_the_help() -> None:
-    (row,) = (line for line in README.splitlines() if line.startswith("| environment |"))
-    _, for_server, for_client = (set(re.findall(r"`([A-Z_]+)`", cell)) for cell in row.strip("|").split("|"))
-    for documented, schema, others in (
-        (for_server, SERVER, set()),
-        (for_client, CLIENT, {login.VARIABLE, "SSL_CERT_FILE"}),
+def test_every_variable_is_in_the_reference_and_in_the_help() -> None:
+    rows = [
+        (*codes(name), readers, same) for name, readers, same in cells(REFERENCE, "variable", "read by", "the same as")
+    ]
+    for program, schema, others in (
+        ("server", SERVER, set()),
+        ("client", CLIENT, {login.VARIABLE, "SSL_CERT_FILE"}),
     ):
-        read = {setting.variable for setting in schema.settings if setting.variable}
-        assert documented == read | {FILE_VARIABLE, "NO_COLOR"} | others
-    for name, documented in (("lt-server", for_server), ("lt-client", for_client)):
-        assert all(variable in USAGES[name] for variable in documented - {"SSL_CERT_FILE"})
+        documented = {name for name, readers, _ in rows if program in readers}
+        read = {setting.variable: setting.flags[0] for setting in schema.settings if setting.variable}
+        assert documented == read.keys() | {FILE_VARIABLE, "NO_COLOR"} | others
+        assert all(variable in USAGES[f"lt-{program}"] for variable in documented - {"SSL_CERT_FILE"})
+        assert all(codes(same) == [read[name]] for name, _, same in rows if name in read)
 
 
 def spans(text: str) -> Iterator[str]:
@@ -96,7 +100,7 @@ def spans(text: str) -> Iterator[str]:
     yield from codes(re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_option_that_a_document_names_is_there(path: Path) -> None:
     every = set(OPTION.findall("".join(USAGES.values())))
     for span in spans(path.read_text(encoding="utf-8")):
@@ -108,6 +112,38 @@ def test_every_option_that_a_document_names_is_there(path: Path) -> None:
         assert set(OPTION.findall(span)) <= known | OTHERS, span
 
 
+def command_lines(text: str) -> Iterator[list[str]]:
+    """Yield the command lines of our programs in blocks, and those that fill a cell."""
+    blocks = re.findall(r"^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    rows = re.findall(r"\| `([^`|]+)` (?=\|)", text)
+    for line in [*"".join(blocks).splitlines(), *rows]:
+        found = re.match(r"(?:\.venv/bin/)?(lt-(?:client|server)) ([^>&]+)", line)
+        if found and (words := shlex.split(found[2], comments=True)):
+            yield [found[1], *words]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_line_is_understood(path: Path) -> None:
+    texts = {
+        "token": (tokens.USAGE, ("token",), tokens.VERBS),
+        "tunnels": (tunnels.USAGE, (), tunnels.VERBS),
+        "fingerprint": (fingerprint.USAGE, fingerprint.COMMANDS),
+        "check": (check.USAGE, check.COMMANDS),
+        "login": (login.USAGE, login.COMMANDS),
+        "logout": (login.USAGE, login.COMMANDS),
+    }
+    for program, *words in command_lines(path.read_text(encoding="utf-8")):
+        whole = client.USAGE if program == "lt-client" else server.USAGE
+        text, *commands = texts.get(words[0], (whole,))
+        usage.parse(text, words, *commands)
+
+
+def test_the_command_lines_are_found() -> None:
+    found = [words for path in DOCUMENTS for words in command_lines(path.read_text(encoding="utf-8"))]
+    assert len(found) > 30
+    assert ["lt-server", "token", "create", "--label=ann"] in found
+
+
 def keys(struct: type[msgspec.Struct]) -> Iterator[str]:
     """Yield every key of a settings struct, those of its tables by themselves."""
     for field in msgspec.structs.fields(struct):
@@ -116,7 +152,7 @@ def keys(struct: type[msgspec.Struct]) -> Iterator[str]:
             yield from keys(field.type)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_setting_that_a_document_names_is_there(path: Path) -> None:
     """Written as ``key = value``, in backticks or in a block of TOML."""
     known = {*keys(ServerConfig), *keys(ClientConfig)}
@@ -130,12 +166,6 @@ def test_the_settings_that_security_names_are_there() -> None:
     named = set(re.findall(r"`(trusted_proxies|[a-z]+_(?:page|hosts|names|ports|protocol|url|certificate))`", SECURITY))
     assert {"warning_page", "tcp_ports", "trusted_proxies"} <= named
     assert named <= set(keys(ServerConfig))
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_every_file_that_a_document_links_to_is_there(path: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text(encoding="utf-8")):
-        assert (path.parent / target).exists(), target
 
 
 def test_what_is_not_defended_says_where_it_is() -> None:
