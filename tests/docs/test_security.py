@@ -7,20 +7,29 @@ import pytest
 from harness.places import ROOT, TESTS
 
 TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-ROWS = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| (`[a-z_/]+/test_[^|]+`) \|$", TEXT, re.MULTILINE)
-WAYS = re.findall(r"^\| ([^|]+) \| ([^|]+) \| (`[a-z_/]+/test_[^|]+`) \|$", TEXT, re.MULTILINE)
-"""The ways on which a connection changes visitors."""
+ITEMS = re.compile(r"^- \*\*[^*]+\*\*(?:.*\n(?:  .*\n)*)", re.MULTILINE)
+TEST = re.compile(r"^  - `([a-z_/0-9]+/test_[^`]+)`$", re.MULTILINE)
 
+
+def items(section: str) -> list[str]:
+    """Return the items of the lists in a section: an attack, or a way in which a connection changes visitors."""
+    (text,) = (part for part in re.split(r"^## ", TEXT, flags=re.MULTILINE) if part.startswith(f"{section}\n"))
+    return ITEMS.findall(text)
+
+
+ATTACKS = items("Attacks and defences")
+WAYS = items("Connections that change visitors")
 CURED = re.findall(r"`([a-z_/]+/test_[^`]+)`", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
 
-NAMED = sorted({name for *_, cell in ROWS + WAYS for name in re.findall(r"`([^`]+)`", cell)} | set(CURED))
+NAMED = sorted({name for item in ATTACKS + WAYS for name in TEST.findall(item)} | set(CURED))
 
 
-@pytest.mark.parametrize(("begun", "rows", "least"), [("| attacker |", ROWS, 20), ("| way |", WAYS, 8)])
-def test_the_tables_are_found(begun, rows, least):
-    assert len(rows) >= least
-    lines = TEXT[TEXT.index(begun) :].partition("\n\n")[0].splitlines()
-    assert len(lines) == len(rows) + 2
+def test_every_attack_and_every_way_names_a_test():
+    assert len(ATTACKS) >= 55
+    assert len(WAYS) >= 8
+    for item in ATTACKS + WAYS:
+        assert TEST.findall(item), item
+    assert TEXT.count("/test_") == sum(len(TEST.findall(item)) for item in ATTACKS + WAYS)
 
 
 @pytest.mark.parametrize("name", NAMED)
