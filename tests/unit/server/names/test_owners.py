@@ -3,6 +3,7 @@ whatever becomes of client and server.
 """
 
 import resource
+import sqlite3
 import time
 
 import gevent
@@ -292,6 +293,18 @@ def test_a_full_disk_refuses_a_new_name_and_leaves_everybody_else_alone(run, tmp
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     run.open(refused[0], BOB)
+
+
+def test_a_name_that_cannot_be_written_down_frees_the_port_that_it_took_over(run, monkeypatch):
+    def fail(self, statements):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    guest, other = (run.open(name, owner_of_address(name, ADDRESS), kind="tcp") for name in ("demo", "other"))
+    assert run.registry.ports.reserve(guest, 20_000) == 20_000
+    monkeypatch.setattr(Store, "_commit", fail)
+    with pytest.raises(StorageError):
+        run.open("demo", ANN, kind="tcp", resume=guest.session)
+    assert run.registry.ports.reserve(other, 20_000) == 20_000
 
 
 def test_one_client_that_asks_twice_while_the_disk_is_slow(run, monkeypatch):
