@@ -38,7 +38,7 @@ class ClientConfig(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     name: str | None = None
     backend: int | str | None = None
     kind: Literal["http", "tcp"] = "http"
-    remote_port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    remote_port: Annotated[int, Meta(ge=1, le=limits.MAX_PORT)] | None = None
     insecure: bool = False
     legacy: bool = False
     fingerprint: str | None = None

@@ -15,12 +15,13 @@ from localtunnel.errors import (
     Unreachable,
 )
 from localtunnel.net import closing
-from localtunnel.net.address import MAX_PORT, HostPort, ServerAddress, parse_server
+from localtunnel.net.address import HostPort, ServerAddress, parse_server
 from localtunnel.net.deadline import Deadline, wait_readable
 from localtunnel.net.dial import dial, resolve
 from localtunnel.net.sockets import Socket, translate
 from localtunnel.net.tls.connect import connect
 from localtunnel.net.tls.context import client_context
+from localtunnel.protocol.limits import MAX_PORT
 
 MAX_ANSWER = 64 * 1024
 """Bytes taken of an answer that should have one line: enough to read any page that somebody else's server sends."""

@@ -21,6 +21,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from localtunnel.errors import AddressError, ConfigError
+from localtunnel.protocol.limits import MAX_PORT
 
 LOOPBACK = ("127.0.0.1", "::1")
 """What a bare port or ``localhost`` means as a target, in the order of trying: most local servers listen on IPv4."""
@@ -30,9 +31,6 @@ HTTP_PORT = 80
 
 SCHEME_PORTS = {"http": HTTP_PORT, "https": 443}
 """The port that goes without saying in a URL of each scheme (RFC 9110 4.2)."""
-
-MAX_PORT = 65535
-"""Ports are 16 bits."""
 
 _PORT = re.compile(r"[1-9][0-9]{0,4}\Z", re.ASCII)
 

@@ -3,6 +3,9 @@
 Durations are in seconds, sizes in bytes. PROTOCOL.md carries those that a peer can observe; a test holds it to them.
 """
 
+MAX_PORT = 65535
+"""Ports are 16 bits."""
+
 MAX_MESSAGE = 64 * 1024
 """The payload of one preamble message: far above any real one (under 1 KiB), far below what hurts to hold."""
 

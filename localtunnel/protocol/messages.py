@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
-from localtunnel.protocol.limits import MAX_CLIENT_ID, MAX_PATTERNS, MAX_SCRAM, MAX_TEXT
+from localtunnel.protocol.limits import MAX_CLIENT_ID, MAX_PATTERNS, MAX_PORT, MAX_SCRAM, MAX_TEXT
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """A name or any other short text of a request."""
@@ -23,7 +23,7 @@ Scram = Annotated[str, Meta(min_length=1, max_length=MAX_SCRAM)]
 """One message of a SCRAM exchange, as RFC 5802 writes it; ``scram`` reads and makes them."""
 
 Patterns = Annotated[tuple[Text, ...], Meta(max_length=MAX_PATTERNS)]
-Port = Annotated[int, Meta(ge=1, le=65535)]
+Port = Annotated[int, Meta(ge=1, le=MAX_PORT)]
 Id = Annotated[int, Meta(ge=1, lt=1 << 53)]
 Kind = Literal["http", "tcp"]
 

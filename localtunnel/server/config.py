@@ -46,7 +46,7 @@ class Limits(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     exempt: tuple[str, ...] = ("127.0.0.0/8", "::1")
 
 
-class Quotas(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class QuotaLimits(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """How much of what the server has one address, one owner and all together may use. 0 is no limit."""
 
     strangers_per_address: Quota = 1024
@@ -89,4 +89,4 @@ class ServerConfig(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     log_format: Literal["text", "json"] = "text"
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
-    quotas: Quotas = Quotas()
+    quotas: QuotaLimits = QuotaLimits()

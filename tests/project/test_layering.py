@@ -55,9 +55,10 @@ INSIDE = {
         "lending": {"message"},
         "observer": {"message"},
         "forwarding": {"options", "message"},
-        "options": {"message"},
-        "pages": {"message"},
-        "message": set(),
+        "options": {"message", "grammar"},
+        "pages": {"message", "grammar"},
+        "message": {"grammar"},
+        "grammar": set(),
     },
     "net": {"tls": {"flow", "*"}, "flow": {"*"}, "*": set()},
 }

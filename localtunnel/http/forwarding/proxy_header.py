@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from localtunnel.errors import BadRequest
 from localtunnel.networks import parse_address, plain
+from localtunnel.protocol.limits import MAX_PORT
 
 MAX_LINE = 107
 """Bytes of a header in version 1, its CRLF among them: what the specification's section 2.1 counts for the longest."""
@@ -27,7 +28,6 @@ _FIXED = struct.Struct("!12sBBH")
 _PORT = rb"(0|[1-9][0-9]{0,4})"
 _LINE = re.compile(rb"PROXY (TCP[46]) ([0-9A-Fa-f:.]{2,45}) ([0-9A-Fa-f:.]{2,45}) %b %b\r\n" % (_PORT, _PORT))
 _UNKNOWN = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?\r\n")
-_MAX_PORT = 65535
 
 _LOCAL, _PROXY = 0x20, 0x21
 _IPV4, _IPV6 = struct.Struct("!4s4sHH"), struct.Struct("!16s16sHH")
@@ -90,7 +90,7 @@ def _line(received: bytes) -> tuple[int, Origin | None]:
     if match is not None:
         family, source, destination, source_port, destination_port = match.groups()
         host = _address(family, source)
-        if host and _address(family, destination) and max(int(source_port), int(destination_port)) <= _MAX_PORT:
+        if host and _address(family, destination) and max(int(source_port), int(destination_port)) <= MAX_PORT:
             return end, Origin(host, int(source_port))
     raise BadRequest("The PROXY protocol header is not a valid line of version 1.")
 

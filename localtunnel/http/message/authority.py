@@ -4,6 +4,7 @@ import ipaddress
 import re
 
 from localtunnel import errors
+from localtunnel.protocol.limits import MAX_PORT
 
 _AUTHORITY = re.compile(
     rb"""
@@ -13,7 +14,6 @@ _AUTHORITY = re.compile(
     """,
     re.VERBOSE,
 )
-_MAX_PORT = 65535
 _SHOWN = 80
 """How much of a visitor's own bytes an error message repeats: enough to recognise them, short enough for one line."""
 
@@ -37,8 +37,8 @@ def parse_authority(text: bytes, where: str) -> tuple[str, int | None]:
         raise errors.BadRequest(_fault(text, where))
     literal, name, port_digits = match.groups()
     port = int(port_digits) if port_digits else None
-    if port is not None and port > _MAX_PORT:
-        raise errors.BadRequest(f"{where} has the port {port}, but a port is at most {_MAX_PORT}.")
+    if port is not None and port > MAX_PORT:
+        raise errors.BadRequest(f"{where} has the port {port}, but a port is at most {MAX_PORT}.")
     if literal is None:
         return name.decode("ascii").lower().removesuffix("."), port
     try:

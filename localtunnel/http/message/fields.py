@@ -7,6 +7,7 @@ again by ``refusal``, which finds the words.
 
 import re
 
+from localtunnel.http.grammar import TOKEN
 from localtunnel.http.message import refusal
 from localtunnel.http.message.refusal import Kind
 from localtunnel.protocol import limits
@@ -14,7 +15,7 @@ from localtunnel.protocol import limits
 Field = tuple[bytes, bytes, bytes]
 """Name in lower case, value without white space around it, and the whole line as it came, CRLF included."""
 
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TOKEN = re.compile(TOKEN)
 _NOT_CONTROL = b"\t" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)
 _PLAIN = bytes(ord(chr(byte).lower()) if byte < 0x80 and chr(byte).isalnum() else ord("-") for byte in range(0x100))
 _USUAL_NAMES = b"""

@@ -10,6 +10,7 @@ from typing import NoReturn
 from msgspec import Struct
 
 from localtunnel import errors
+from localtunnel.http.grammar import TOKEN
 from localtunnel.http.message.authority import shown
 from localtunnel.protocol import limits
 
@@ -39,7 +40,7 @@ _MAX_FIRST_LINE = 256
 LONGEST_PREFIX = max(map(len, _OTHER_PROTOCOLS))
 """Bytes after which it is settled that a connection speaks none of the protocols that are recognised here."""
 
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TOKEN = re.compile(TOKEN)
 _VERSION = re.compile(rb"HTTP/[0-9.]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _BARE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")

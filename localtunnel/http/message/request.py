@@ -12,6 +12,7 @@ from functools import lru_cache
 from msgspec import Struct, structs
 
 from localtunnel import errors
+from localtunnel.http.grammar import TOKEN
 from localtunnel.http.message import refusal
 from localtunnel.http.message.authority import parse_authority, shown
 from localtunnel.http.message.body import NO_BODY, Body, Chunked, Counted
@@ -29,7 +30,7 @@ from localtunnel.http.message.refusal import REQUEST
 from localtunnel.http.message.sharing import LOGIN_FIELDS, has_intermediary, logs_in
 from localtunnel.protocol import limits
 
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\"$-~\x80-\xff]+) HTTP/1\.([01])\r\n")
+_REQUEST_LINE = re.compile(rb"(%b) ([!\"$-~\x80-\xff]+) HTTP/1\.([01])\r\n" % TOKEN)
 """RFC 9112, section 3. A target is any visible bytes but ``#``: browsers do not encode all that RFC 3986 would have."""
 
 _ABSOLUTE_FORM = re.compile(rb"(https?)://([^/?]*)(?:[/?].*)?", re.IGNORECASE)

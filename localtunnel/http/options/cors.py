@@ -6,6 +6,7 @@ open could act there in the visitor's name. So a page of another origin gets the
 
 import re
 
+from localtunnel.http.grammar import TOKEN_CHARACTERS
 from localtunnel.http.message.request import RequestHead
 
 ALLOW_FIELDS = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", "*"))
@@ -31,7 +32,7 @@ MAX_AGE = 600
 
 _METHOD = b"access-control-request-method"
 _HEADERS = b"access-control-request-headers"
-_TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z, \t]*")
+_TOKENS = re.compile(rb"[%b, \t]*" % TOKEN_CHARACTERS)
 
 
 def is_preflight(head: RequestHead) -> bool:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from localtunnel.errors import BadRequest
+from localtunnel.http.grammar import TOKEN
 from localtunnel.http.message import spoofable
 from localtunnel.http.message.authority import parse_authority
 from localtunnel.http.message.fields import plain_name
@@ -59,7 +60,7 @@ PROXY_ORDERS = frozenset(
 proxy's own instead. nginx obeys unless it is told not to. Here that proxy is the operator's, and whoever opens a tunnel
 may not read its files: no upstream and no option may set one."""
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TOKEN = re.compile(TOKEN.decode())
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 _CHECKING_KEY = b"only to look at the form"
 

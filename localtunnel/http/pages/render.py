@@ -3,7 +3,9 @@
 import re
 from http import HTTPStatus
 
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+from localtunnel.http.grammar import TOKEN
+
+_NAME = re.compile(TOKEN.decode())
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
 

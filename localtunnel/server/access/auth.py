@@ -124,11 +124,11 @@ class Gate:
         token = self._record(grant)
         if token is None or token.bandwidth is None:
             return None
-        bucket = self._meters.get(token.id)
-        if bucket is None:
-            bucket = self._meters[token.id] = Allowance(token.bandwidth)
-        bucket.rate = token.bandwidth
-        return bucket
+        allowance = self._meters.get(token.id)
+        if allowance is None:
+            allowance = self._meters[token.id] = Allowance(token.bandwidth)
+        allowance.rate = token.bandwidth
+        return allowance
 
     def _record(self, grant: Grant) -> TokenRecord | None:
         return None if grant.token is None else self._tokens.find(grant.token.id)

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from localtunnel.networks import network_of
-from localtunnel.server.config import Quotas
+from localtunnel.server.config import QuotaLimits
 from localtunnel.server.limits.quotas import OFF
 
 log = logging.getLogger("localtunnel.server")
@@ -56,7 +56,7 @@ class Stranger:
 class Strangers:
     """Counts them. ``is_known(host)`` says whether the server knows the address."""
 
-    def __init__(self, limits: Quotas, is_known: Callable[[str], bool]) -> None:
+    def __init__(self, limits: QuotaLimits, is_known: Callable[[str], bool]) -> None:
         self._most = limits.strangers
         self._most_of_one = limits.strangers_per_address
         self._kept = self._most // KEPT_SHARE

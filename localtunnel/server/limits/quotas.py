@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from localtunnel.errors import LimitReached
 from localtunnel.networks import network_of
-from localtunnel.server.config import Quotas as Limits
+from localtunnel.server.config import QuotaLimits
 
 OFF = 0
 """What a limit is set to that should not be one."""
@@ -96,7 +96,7 @@ class Quotas(NamedTuple):
     joined: Quota
 
 
-def make_quotas(limits: Limits) -> Quotas:
+def make_quotas(limits: QuotaLimits) -> Quotas:
     """Return the quotas that the settings ask for."""
 
     def quota(what: str, key: str) -> Quota:

@@ -1,7 +1,7 @@
 """How much one visitor may have: connections and requests of each address, connections of all together.
 
-Each connection takes a ``Place`` and leaves it. An address is an IPv4 address or an IPv6 network of 64 bits, which is
-what one customer is given. Every step takes a few dictionary operations, whatever the number of addresses.
+Each connection takes a ``VisitorPlace`` and leaves it. An address is an IPv4 address or an IPv6 network of 64 bits,
+which is what one customer is given. Every step takes a few dictionary operations, whatever the number of addresses.
 
 What is refused. ``enter`` raises; most connections past a limit are then closed without a word, since a flood's answers
 would cost more than its connections: ``may_answer`` lets a few of them a second have the reason.
@@ -63,10 +63,10 @@ class _Address:
         self.exempt = exempt
         self.connections = connections
         self.requests = requests
-        self.places: dict[Place, None] = {}
+        self.places: dict[VisitorPlace, None] = {}
 
 
-class Place:
+class VisitorPlace:
     """One open connection of a visitor, counted where it belongs. ``leave`` it when the connection is closed."""
 
     __slots__ = ("_address", "_admission", "holder")
@@ -103,7 +103,7 @@ class Admission:
         self._answers = Bucket(Rate(ANSWERS_PER_SECOND))
         self.open = 0
 
-    def enter(self, host: str, holder: Holder, now: float, descriptor: int = -1) -> Place:
+    def enter(self, host: str, holder: Holder, now: float, descriptor: int = -1) -> VisitorPlace:
         """Take a place for a new connection from ``host``, which has this ``descriptor``.
 
         Raises ``TooManyRequests`` when the address has had its share, ``ServerFull`` when nobody can make room; the
@@ -114,7 +114,7 @@ class Admission:
         limit = self._limits.visitors
         if not self.may_have(descriptor) or (limit and self.open >= limit and not self._make_room(address)):
             raise ServerFull("The server has reached its limit of visitors; try again in a few seconds.")
-        place = Place(self, address, holder)
+        place = VisitorPlace(self, address, holder)
         self._add(place, address)
         return place
 
@@ -137,8 +137,8 @@ class Admission:
         """Say whether one more of the refused may be told the reason."""
         return self._answers.take(now) == 0
 
-    def remove(self, place: Place, address: _Address) -> None:
-        """Take ``place`` from ``address``. For ``Place``."""
+    def remove(self, place: VisitorPlace, address: _Address) -> None:
+        """Take ``place`` from ``address``. For ``VisitorPlace``."""
         number = len(address.places)
         del address.places[place]
         self.open -= 1
@@ -149,7 +149,7 @@ class Admission:
             del self._present[address.key]
             self._remember(address)
 
-    def _add(self, place: Place, address: _Address) -> None:
+    def _add(self, place: VisitorPlace, address: _Address) -> None:
         number = len(address.places)
         if not number:
             self._remembered.pop(address.key, None)

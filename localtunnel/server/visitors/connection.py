@@ -18,7 +18,7 @@ from localtunnel.net.flow.pump import FIRST_PIECE, Side, buffer, view
 from localtunnel.net.sockets import Socket, keep_asking
 from localtunnel.server.config import ServerConfig
 from localtunnel.server.tunnels.kept import KeptConnection, KeptConnections
-from localtunnel.server.visitors.admission import Place
+from localtunnel.server.visitors.admission import VisitorPlace
 
 LISTEN_AFTER = 0.2
 """Seconds that a request waits for its turn and its connection before it is noticed that its visitor has gone. Nearly
@@ -74,7 +74,7 @@ class Connection:
         self.forwarding = forwarding
         self.busy = False
         self.closed = False
-        self.place: Place | None = None
+        self.place: VisitorPlace | None = None
         self.give_up: Callable[[], None] | None = None
         """Ends the exchange if nothing of the answer has come, once the visitor has ended its own direction."""
         self._connections = connections

@@ -22,7 +22,7 @@ from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.sockets import Socket, format_address
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.config import ServerConfig
-from localtunnel.server.visitors.admission import Admission, Place
+from localtunnel.server.visitors.admission import Admission, VisitorPlace
 from localtunnel.server.visitors.routes import Routes
 from localtunnel.server.visitors.stream_join import StreamJoin
 
@@ -125,7 +125,7 @@ class _Newcomer:
         self.host = host
         self.port = port
         self.reader = reader
-        self.place: Place | None = None
+        self.place: VisitorPlace | None = None
         self.greenlet: Greenlet | None = None
 
     def read(self) -> RequestHead | None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localtunnel.server.clients.strangers import Strangers
-from localtunnel.server.config import Quotas
+from localtunnel.server.config import QuotaLimits
 
 KNOWN = "192.0.2.1"
 
@@ -19,7 +19,7 @@ class Places:
 
     def __init__(self, most=8, most_of_one=0, known=(KNOWN,)):
         self.gone = []
-        self.strangers = Strangers(Quotas(strangers=most, strangers_per_address=most_of_one), known.__contains__)
+        self.strangers = Strangers(QuotaLimits(strangers=most, strangers_per_address=most_of_one), known.__contains__)
         self._numbers = 0
 
     def take(self, *hosts):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from localtunnel.errors import LimitReached
 from localtunnel.networks import network_of
-from localtunnel.server.config import Quotas as Limits
+from localtunnel.server.config import QuotaLimits
 from localtunnel.server.limits.quotas import Quota, make_quotas
 
 HERE, THERE = "203.0.113.7", "198.51.100.9"
@@ -122,7 +122,7 @@ def test_nothing_is_kept_for_whoever_has_nothing(steps):
 
 @pytest.mark.parametrize("limits", [{}, {"tunnels_per_address": 0, "leases_per_address": 0}])
 def test_it_is_known_who_has_a_tunnel_or_a_name_limit_or_not(limits):
-    quotas = make_quotas(Limits(**limits))
+    quotas = make_quotas(QuotaLimits(**limits))
     for quota in (quotas.tunnels, quotas.leases):
         assert not quota.has(HERE)
         place = quota.take(HERE)
@@ -133,7 +133,7 @@ def test_it_is_known_who_has_a_tunnel_or_a_name_limit_or_not(limits):
 
 
 def test_the_settings_say_which_limits_there_are():
-    quotas = make_quotas(Limits(leases_per_address=1, tunnels_per_owner=2, parked=3))
+    quotas = make_quotas(QuotaLimits(leases_per_address=1, tunnels_per_owner=2, parked=3))
     quotas.leases.take(HERE)
     with pytest.raises(LimitReached):
         quotas.leases.take(HERE)

@@ -11,7 +11,7 @@ from localtunnel.errors import ServerFull, TooManyRequests
 from localtunnel.networks import Networks
 from localtunnel.server.config import Limits
 from localtunnel.server.limits.rates import BURST
-from localtunnel.server.visitors.admission import ANSWERS_PER_SECOND, LOOKED_AT, MAX_REMEMBERED, Admission, Place
+from localtunnel.server.visitors.admission import ANSWERS_PER_SECOND, LOOKED_AT, MAX_REMEMBERED, Admission, VisitorPlace
 
 NOW = 1000.0
 A, B, C = "203.0.113.1", "203.0.113.2", "203.0.113.3"
@@ -26,7 +26,7 @@ class Visitor:
         self.idle = idle
         self.half_closed = False
         self.closed = False
-        self.place: Place | None = None
+        self.place: VisitorPlace | None = None
 
     def close_idle(self) -> bool:
         if self.idle and not self.closed:
