@@ -152,7 +152,6 @@ class Side:
     def watch_for(self, readable: Callable[[], None]) -> None:
         """Call ``readable()`` when there is something to read, while no owner has this side."""
         watcher = self._watcher
-        watcher.stop()
         if watcher.events != READ:
             watcher.events = READ
         watcher.start(readable)

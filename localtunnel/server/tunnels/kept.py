@@ -10,7 +10,7 @@ from typing import Protocol
 
 from localtunnel.net.deadline import Expiry
 from localtunnel.net.flow.ends import End
-from localtunnel.net.flow.pump import Side
+from localtunnel.net.flow.pump import Owner, Side
 from localtunnel.net.sockets import is_acknowledged, smoothed_round_trip
 from localtunnel.protocol.limits import GOT_ROUND_TRIPS, GOT_TIMEOUT
 
@@ -23,8 +23,8 @@ OVERDUE = 0.1
 connection at a time reaches the new one only when we have closed the old one."""
 
 
-class Sent(Hashable, Protocol):
-    """A request that has gone out on a joined connection. Which one it is matters here, and whether it arrived."""
+class Sent(Owner, Protocol):
+    """A request that has gone out on a joined connection."""
 
     def is_lost(self) -> bool | None:
         """Say whether the request never arrived, and act on it; None where it is too early to tell."""
@@ -33,22 +33,16 @@ class Sent(Hashable, Protocol):
 class KeptConnection(Side):
     """A joined proxy connection: one side of one exchange after the other."""
 
-    __slots__ = ("_kept", "personal")
+    __slots__ = ("kept", "personal")
+
+    owner: Sent
 
     def __init__(self, end: End, kept: "KeptConnections") -> None:
         super().__init__(end)
-        self._kept = kept
+        self.kept = kept
+        """Those of its tunnel, of which it is one between two exchanges."""
         self.personal = False
         """Whether a visitor has logged in on it: then it is that visitor's until it is closed."""
-
-    @property
-    def may_go_on(self) -> bool:
-        """Whether nothing has come since its exchange ended, not a byte and not the end: to be asked before each use.
-
-        The watcher of a kept connection tells of the same, but only in the next turn of
-        the hub. Nobody can see what is still in flight.
-        """
-        return self.end.is_quiet
 
     def is_lost(self, seconds: float) -> bool | None:
         """Say whether what was sent ``seconds`` ago never arrived, None where it is too early to tell.
@@ -64,7 +58,7 @@ class KeptConnection(Side):
 
     def became_readable(self) -> None:
         """While it is kept, an upstream that says anything has closed or is confused: either way this is the end."""
-        self._kept.drop(self)
+        self.kept.drop(self)
 
 
 class KeptConnections:
@@ -72,13 +66,15 @@ class KeptConnections:
 
     def __init__(self) -> None:
         self._kept: dict[KeptConnection, None] = {}
-        self._idle: Expiry[KeptConnection] = Expiry(KEPT_IDLE, self.drop)
-        self._unanswered: Expiry[Sent] = Expiry(OVERDUE, self._overdue)
-        self._unheard: Expiry[Sent] = Expiry(GOT_TIMEOUT, self._look)
+        self._idle: Expiry[KeptConnection] = Expiry(KEPT_IDLE, self._expired)
+        """Those that were kept in the last second. One that is in use stays in here, since it is added again soon."""
+        self._unanswered: Expiry[Hashable] = Expiry(OVERDUE, self._overdue)
+        self._unheard: Expiry[KeptConnection] = Expiry(GOT_TIMEOUT, self._look)
+        """Those on which a request has gone out lately, answered or not: to forget each one would cost more."""
         self._closed = False
         self.personal: dict[KeptConnection, Callable[[], None]] = {}
         """Those that are idle in the hands of one visitor each, and what takes them away."""
-        self._late: set[Sent] = set()
+        self._late: set[Hashable] = set()
         self._owed = False
         """Whether the next one is to be let go instead of kept, for one of the late ones."""
 
@@ -101,8 +97,8 @@ class KeptConnections:
         """
         while self._kept:
             carrier, _ = self._kept.popitem()
-            self._idle.discard(carrier)
-            if carrier.may_go_on:
+            # Its watcher would tell of a byte or an end only in the hub's next turn.
+            if carrier.end.is_quiet:
                 return carrier
             carrier.close(reset=False)
         return None
@@ -120,7 +116,6 @@ class KeptConnections:
     def drop(self, carrier: KeptConnection) -> None:
         """Close ``carrier``, which is kept."""
         del self._kept[carrier]
-        self._idle.discard(carrier)
         carrier.close(reset=False)
 
     def make_room(self) -> None:
@@ -133,18 +128,17 @@ class KeptConnections:
         for carrier in list(self._kept):
             self.drop(carrier)
 
-    def await_answer(self, exchange: Sent) -> None:
-        """Look after ``exchange``, on a fresh connection, until ``answered``."""
+    def await_answer(self, exchange: Hashable) -> None:
+        """Let idle connections go for ``exchange``, on a fresh one, if it is not ``answered`` in time."""
         self._unanswered.add(exchange)
 
-    def await_acknowledgement(self, exchange: Sent) -> None:
-        """Look after ``exchange``, on a connection that was kept, until ``answered``: it may be dead in silence."""
-        self._unheard.add(exchange)
+    def await_acknowledgement(self, carrier: KeptConnection) -> None:
+        """Look in a moment whether the request on ``carrier`` has arrived: what was kept may be dead in silence."""
+        self._unheard.add(carrier)
 
-    def answered(self, exchange: Sent) -> None:
-        """Forget ``exchange``: its answer has begun, or will never come. May be called twice."""
+    def answered(self, exchange: Hashable) -> None:
+        """Forget ``exchange``, which was to ``await_answer``: that has begun, or will never come. Idempotent."""
         self._unanswered.discard(exchange)
-        self._unheard.discard(exchange)
         self._late.discard(exchange)
 
     def close(self) -> None:
@@ -157,11 +151,15 @@ class KeptConnections:
         self._unanswered.close()
         self._late.clear()
 
-    def _look(self, exchange: Sent) -> None:
-        if exchange.is_lost() is None:
-            self._unheard.add(exchange)
+    def _expired(self, carrier: KeptConnection) -> None:
+        if carrier in self._kept:
+            self.drop(carrier)
 
-    def _overdue(self, exchange: Sent) -> None:
+    def _look(self, carrier: KeptConnection) -> None:
+        if carrier.bound and carrier.owner.is_lost() is None:
+            self._unheard.add(carrier)
+
+    def _overdue(self, exchange: Hashable) -> None:
         """The answer on a fresh connection is late: what is kept idle may be what it waits for.
 
         Where none is idle now, one that is in use may be, and visitors who follow one another may never let it be.

@@ -40,9 +40,9 @@ class Connection:
     """Owns the visitor's socket. While ``busy``, a request is being answered, or waits for its turn."""
 
     __slots__ = (
+        "_awaits_head",
         "_connections",
         "_end",
-        "_held",
         "_is_listened_to",
         "_pinned",
         "_reader",
@@ -50,6 +50,7 @@ class Connection:
         "closed",
         "forwarding",
         "give_up",
+        "held",
         "host",
         "is_shared",
         "place",
@@ -80,10 +81,12 @@ class Connection:
         self._connections = connections
         self._end = SocketEnd(sock, "visitor")
         self.side = Side(self._end)
-        self._held = b""
+        self.held = b""
+        """What has come of the requests behind the one that is being answered."""
+        self._awaits_head = False
         self._is_listened_to = False
         self._reader: HeadReader | None = None
-        self._pinned: tuple[KeptConnections, KeptConnection] | None = None
+        self._pinned: KeptConnection | None = None
         connections.open.add(self)
 
     def __repr__(self) -> str:
@@ -94,7 +97,7 @@ class Connection:
 
     def start(self, received: bytes = b"") -> None:
         """Begin to read, with what was received already."""
-        self._connections.heads.add(self)
+        self._await_head()
         if received:
             self._take_in(memoryview(received))
         else:
@@ -110,16 +113,18 @@ class Connection:
         """
         self.side.unbind()
         self.busy = False
-        self._listen_no_more()
-        if not whole or (self._held and (close or self._connections.stopping)):
+        self.give_up = None
+        if self._is_listened_to:
+            self._listen_no_more()
+        if not whole or (self.held and (close or self._connections.stopping)):
             self._close_gently()
             return
         if close or self._connections.stopping:
             self.close()
             return
-        held, self._held = self._held, b""
+        held, self.held = self.held, b""
         if held:
-            self._connections.heads.add(self)
+            self._await_head()
             self._take_in(memoryview(held))
         else:
             self._connections.idle.add(self)
@@ -128,7 +133,7 @@ class Connection:
 
     def _read(self) -> None:
         try:
-            size = self._end.try_read(self._room())
+            size = self._end.try_read(_head_piece if self._reader is None else self._room(self._reader))
         except BlockingIOError:
             return
         except OSError:
@@ -139,9 +144,13 @@ class Connection:
         else:
             self.close()
 
-    def _room(self) -> memoryview:
-        """Return what is to be read into: head and rest together stay within the size that a head alone may have."""
-        return _head_piece if self._reader is None else view[: min(FIRST_PIECE, self._reader.room)]
+    def _room(self, reader: HeadReader) -> memoryview:
+        """Return what the rest of a head is read into: all of it stays within the size that a head may have."""
+        return view[: min(FIRST_PIECE, reader.room)]
+
+    def _await_head(self) -> None:
+        self._awaits_head = True
+        self._connections.heads.add(self)
 
     def _take_in(self, data: memoryview) -> None:
         """Collect the head of a request. One that has come whole, as nearly all do, is parsed where it lies."""
@@ -155,8 +164,8 @@ class Connection:
                     return
             if reader is None:
                 reader = self._reader = HeadReader(connections.max_head)
-                connections.idle.discard(self)
-                connections.heads.add(self)
+                if not self._awaits_head:
+                    self._await_head()
             head = reader.feed(data)
         except VisitorError as error:
             self.answer(error, None)
@@ -168,9 +177,9 @@ class Connection:
     def _begin(self, head: RequestHead, rest: memoryview) -> None:
         """Check the request, and let its tunnel have it when its turn comes."""
         connections = self._connections
-        connections.heads.discard(self)
-        connections.idle.discard(self)
-        self._end.watcher.stop()
+        if self._awaits_head:
+            self._awaits_head = False
+            connections.heads.discard(self)
         self.busy = True
         try:
             connections.on_request(self, head, rest, None)
@@ -188,14 +197,14 @@ class Connection:
 
     # What an exchange asks for.
 
-    @property
-    def held(self) -> int:
-        """How many bytes of the requests to come are held."""
-        return len(self._held)
-
     def hold(self, data: bytes | memoryview) -> None:
         """Hold what belongs to the next request."""
-        self._held += data
+        self.held += data
+
+    def wait(self, exchange: Waiting) -> None:
+        """Read no more until ``exchange`` has a proxy connection, and have it ``listen`` before long."""
+        self._end.watcher.stop()
+        self._connections.waiting.add(exchange)
 
     def listen(self, gone: Callable[[], None]) -> None:
         """Call ``gone()`` when the visitor is gone, read from or not, until the exchange has ended."""
@@ -224,18 +233,18 @@ class Connection:
     def lend(self) -> bytes:
         """Return what is held, which is not ours any more, and neither is the connection."""
         self._listen_no_more()
-        held, self._held = self._held, b""
+        held, self.held = self.held, b""
         return held
 
-    def pin(self, kept: KeptConnections, carrier: KeptConnection) -> None:
+    def pin(self, carrier: KeptConnection) -> None:
         """Keep ``carrier``, with nothing in flight on it, for this visitor alone: it has logged in on it."""
         self._unpin()
-        if kept.closed:
+        if carrier.kept.closed:
             carrier.close(reset=False)
             return
         carrier.personal = True
-        self._pinned = (kept, carrier)
-        kept.personal[carrier] = self._unpin
+        self._pinned = carrier
+        carrier.kept.personal[carrier] = self._unpin
         carrier.watch_for(self._unpin)
 
     def take_pinned(self, kept: KeptConnections, request: RequestHead) -> KeptConnection | None:
@@ -243,10 +252,10 @@ class Connection:
 
         One that may not go on, or not with ``request``, which a proxy may have sent for somebody else, is closed.
         """
-        if self._pinned is None or self._pinned[0] is not kept:
+        carrier = self._pinned
+        if carrier is None or carrier.kept is not kept:
             return None
-        carrier = self._pinned[1]
-        if request.has_intermediary or not carrier.may_go_on:
+        if request.has_intermediary or not carrier.end.is_quiet:
             self._unpin()
             return None
         self._pinned = None
@@ -269,6 +278,11 @@ class Connection:
     def head_overdue(self) -> None:
         """The head has not come in time."""
         self.answer(RequestTimeout("The request's head did not arrive in time."), None)
+
+    def idle_overdue(self) -> None:
+        """Nothing has come for a while. One whose next request has begun meanwhile is not idle any more."""
+        if not self.busy and not self._awaits_head:
+            self.close()
 
     def close_idle(self) -> bool:
         """Close the connection unless a request is being answered; say whether it was closed."""
@@ -320,10 +334,9 @@ class Connection:
 
     def _unpin(self) -> None:
         """Close what was pinned: its upstream or its tunnel ended, or the visitor has gone, or logged in elsewhere."""
-        if self._pinned is not None:
-            kept, carrier = self._pinned
-            self._pinned = None
-            kept.personal.pop(carrier)
+        carrier, self._pinned = self._pinned, None
+        if carrier is not None:
+            carrier.kept.personal.pop(carrier)
             carrier.close(reset=False)
 
 
@@ -350,7 +363,8 @@ class Connections:
         self.hang_ups = hang_ups
         self.open: set[Connection] = set()
         self.heads: Expiry[Connection] = Expiry(config.timeouts.head, Connection.head_overdue)
-        self.idle: Expiry[Connection] = Expiry(config.timeouts.keep_alive, Connection.close)
+        self.idle: Expiry[Connection] = Expiry(config.timeouts.keep_alive, Connection.idle_overdue)
+        """Those that have been idle lately. One stays in here during its next request: it is added again after that."""
         self.waiting: Expiry[Waiting] = Expiry(LISTEN_AFTER, _listen)
         self.stopping = False
 

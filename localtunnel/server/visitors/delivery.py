@@ -43,6 +43,7 @@ class Delivery(Join):
         "_deadline",
         "_first_size",
         "_fresh",
+        "_is_waiting",
         "_joined_at",
         "_relay",
         "_retried",
@@ -77,6 +78,7 @@ class Delivery(Join):
         self._carrier: KeptConnection | None = None
         self._fresh = True
         """Whether the connection was assigned for this request, and has carried no other."""
+        self._is_waiting = False
         self._retried = False
         self._joined_at = self.started
         self._relay: Relay | None = None
@@ -124,7 +126,12 @@ class Delivery(Join):
         self._fresh = False
         self._begin(carrier, self.first)
         if self._carrier is carrier:
-            self._tunnel.kept.await_acknowledgement(self)
+            carrier.kept.await_acknowledgement(carrier)
+
+    def wait(self) -> None:
+        """Have nothing read from the visitor, and ``listen`` if this takes long; called where it is ``pending``."""
+        self._is_waiting = True
+        self._connection.wait(self)
 
     def listen(self) -> None:
         """Notice when the visitor is gone, though nothing is read from it."""
@@ -214,8 +221,13 @@ class Delivery(Join):
         if self.cancel is not None:
             self.cancel()
             self.cancel = None
-        self._connection.waits_no_more(self)
-        self._tunnel.kept.answered(self)
-        if self._carrier is not None:
-            self._carrier.close(reset=reset)
-            self._carrier = None
+        self._waits_no_more()
+        carrier, self._carrier = self._carrier, None
+        if carrier is not None:
+            carrier.kept.answered(self)
+            carrier.close(reset=reset)
+
+    def _waits_no_more(self) -> None:
+        if self._is_waiting:
+            self._is_waiting = False
+            self._connection.waits_no_more(self)

@@ -69,21 +69,22 @@ class Exchange(Delivery):
         return self._carrier.count if self._carrier is not None else 0
 
     def _begin(self, carrier: KeptConnection, to_upstream: bytes) -> None:
-        visitor = self._connection.side
+        connection, conversation = self._connection, self._conversation
+        visitor = connection.side
         self.cancel = None
         self._carrier = carrier
         self._joined_at = time.monotonic()
         self._progress: Progress | None = None
-        self._connection.waits_no_more(self)
+        self._waits_no_more()
         visitor.bind(self, carrier, filtered=True)
-        if self._conversation.body.done:
+        if conversation.body.done:
             visitor.piece = _ahead
-        if self._connection.held > MAX_PIPELINED:
+        if len(connection.held) > MAX_PIPELINED:
             visitor.reading = False
             self.listen()
-        if not self._conversation.is_repeatable or self._is_known():
+        if not conversation.is_repeatable or self._is_known():
             self.first = b""
-            self._conversation.slim()
+            conversation.slim()
         carrier.bind(self, visitor, filtered=True)
         if to_upstream:
             carrier.write(to_upstream)
@@ -168,7 +169,7 @@ class Exchange(Delivery):
         used = self._conversation.from_visitor(data)
         if used < len(data):
             self._connection.hold(data[used:])
-            if self._connection.held > MAX_PIPELINED:
+            if len(self._connection.held) > MAX_PIPELINED:
                 self._connection.side.reading = False
                 self._connection.side.watch()
                 self.listen()
@@ -184,8 +185,8 @@ class Exchange(Delivery):
         body = answer.body
         if body is None:
             return passed
-        if not had_begun:
-            self._tunnel.kept.answered(self)
+        if not had_begun and self._fresh:
+            carrier.kept.answered(self)
         if body.done:
             carrier.reading = False
             if not passed:
@@ -202,7 +203,7 @@ class Exchange(Delivery):
     def _switch(self, carrier: KeptConnection, switched: bytes) -> None:
         """The upstream has changed the protocol, as the visitor asked: from here on bytes only."""
         visitor = self._connection.side
-        self._tunnel.kept.answered(self)
+        carrier.kept.answered(self)
         early = self._connection.lend()
         carrier.unbind()
         visitor.unbind()
@@ -273,9 +274,9 @@ class Exchange(Delivery):
         else:
             carrier.unbind()
             if fate is PINNED:
-                connection.pin(self._tunnel.kept, carrier)
+                connection.pin(carrier)
             else:
-                self._tunnel.kept.keep(carrier)
+                carrier.kept.keep(carrier)
         connection.exchange_ended(close=conversation.close, whole=is_whole)
 
     def _relay_ended(self, reason: str) -> None:

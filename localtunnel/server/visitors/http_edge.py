@@ -124,7 +124,7 @@ class Edge:
         else:
             self._turns.begin(found.turn, exchange.start, self._loop.now())
         if exchange.pending:
-            self.connections.waiting.add(exchange)
+            exchange.wait()
 
     def answer(self, error: VisitorError, head: RequestHead | None) -> bytes:
         """Return the page that tells a visitor of ``error``, in a form that scripts can read where the tunnel has them.

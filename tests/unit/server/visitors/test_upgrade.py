@@ -56,7 +56,7 @@ def test_what_follows_the_head_is_held_until_101(site: Site) -> None:
     visitor, upstream = site.join(UPGRADE + b"early ")
     upstream.message()
     visitor.send(b"and more")
-    wait_until(lambda: next(iter(site.edge.connections)).held == len(b"early and more"))
+    wait_until(lambda: next(iter(site.edge.connections)).held == b"early and more")
     assert upstream.waiting() == b""
     upstream.send(SWITCHING)
     assert upstream.exactly(14) == b"early and more"
