@@ -39,12 +39,60 @@ def is_tls_hello(sock: Socket) -> bool | None:
         return None
 
 
-class Handshake:
-    """One TLS handshake on ``sock``, a connected plain socket that it takes over, driven by the hub.
+def wrap(sock: Socket, context: Context, *, host: str | None = None, session: Ticket | None = None) -> TlsSocket:
+    """Return a TLS socket in place of ``sock``, a connected one, before any byte of the handshake.
 
-    ``start`` calls ``done(sock, None)`` with the TLS socket or ``done(None, error)`` exactly once, perhaps before it
-    returns; after an error the connection is closed. ``cancel`` closes it and makes sure that ``done`` is never called.
-    A client gives the ``host`` for which the certificate has to be, and the ``session`` that it resumes, if any.
+    A client gives the ``host`` for which the certificate has to be, and the ``session`` that it
+    resumes, if any. Raises a NetworkError, and ``sock`` is closed then.
+    """
+    try:
+        wrapped = context.wrap_socket(
+            sock,
+            server_side=isinstance(context, ServerContext),
+            do_handshake_on_connect=False,
+            server_hostname=host,
+            session=session,
+        )
+    except (OSError, ValueError) as error:
+        closing.close(sock)
+        raise _handshake_error(error) from error
+    return cast(TlsSocket, wrapped)
+
+
+def shake_hands(sock: TlsSocket, deadline: Deadline) -> None:
+    """Block the greenlet until the handshake is done; after an error ``sock`` is closed.
+
+    Raises DeadlineExceeded, or what ``_handshake_error`` makes of OpenSSL's errors.
+    """
+    try:
+        while True:
+            try:
+                sock.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                wait_readable(sock, deadline)
+            except ssl.SSLWantWriteError:
+                wait_writable(sock, deadline)
+    except DeadlineExceeded:
+        closing.close(sock)
+        raise DeadlineExceeded(f"The TLS handshake was not done within {deadline.seconds:g} seconds.") from None
+    except (OSError, ValueError) as error:
+        closing.close(sock)
+        raise _handshake_error(error) from error
+    except BaseException:
+        closing.close(sock)
+        raise
+
+
+class Handshake:
+    """The server's side of a handshake on ``sock``, driven by the hub. It takes ownership of ``sock``.
+
+    ``start`` calls ``done(sock, None)`` with the TLS socket or ``done(None, error)`` exactly once,
+    perhaps before it returns; after an error the connection is closed. ``cancel`` closes it, and
+    ``done`` is never called then. The constructor raises what ``wrap`` does.
+
+    It does what ``shake_hands`` does, without a greenlet: strangers make a server hold thousands of
+    handshakes (docs/decisions/callbacks-or-greenlets.md).
     """
 
     __slots__ = ("_done", "_seconds", "_sock", "_timer", "_watcher")
@@ -52,17 +100,11 @@ class Handshake:
     def __init__(
         self,
         sock: Socket,
-        context: Context,
+        context: ServerContext,
         seconds: float,
         done: Callable[[Socket | None, LocaltunnelError | None], None],
-        *,
-        host: str | None = None,
-        session: Ticket | None = None,
     ) -> None:
-        server_side = isinstance(context, ServerContext)
-        self._sock = context.wrap_socket(
-            sock, server_side=server_side, do_handshake_on_connect=False, server_hostname=host, session=session
-        )
+        self._sock = wrap(sock, context)
         self._seconds = seconds
         self._done: Callable[..., None] | None = done
         self._watcher: Any = None
@@ -120,51 +162,6 @@ class Handshake:
         for watcher in (self._watcher, self._timer):
             if watcher is not None:
                 watcher.close()
-
-
-def wrap(sock: Socket, context: Context, *, host: str | None = None, session: Ticket | None = None) -> TlsSocket:
-    """Return a TLS socket in place of ``sock``, a connected one, before any byte of the handshake.
-
-    A client gives the ``host`` for which the certificate has to be, and the ``session`` that it
-    resumes, if any. Raises a NetworkError, and ``sock`` is closed then.
-    """
-    try:
-        wrapped = context.wrap_socket(
-            sock,
-            server_side=isinstance(context, ServerContext),
-            do_handshake_on_connect=False,
-            server_hostname=host,
-            session=session,
-        )
-    except (OSError, ValueError) as error:
-        closing.close(sock)
-        raise _handshake_error(error) from error
-    return cast(TlsSocket, wrapped)
-
-
-def shake_hands(sock: TlsSocket, deadline: Deadline) -> None:
-    """Block the greenlet until the handshake is done; after an error ``sock`` is closed.
-
-    Raises DeadlineExceeded, or what ``_handshake_error`` makes of OpenSSL's errors.
-    """
-    try:
-        while True:
-            try:
-                sock.do_handshake()
-                return
-            except ssl.SSLWantReadError:
-                wait_readable(sock, deadline)
-            except ssl.SSLWantWriteError:
-                wait_writable(sock, deadline)
-    except DeadlineExceeded:
-        closing.close(sock)
-        raise DeadlineExceeded(f"The TLS handshake was not done within {deadline.seconds:g} seconds.") from None
-    except (OSError, ValueError) as error:
-        closing.close(sock)
-        raise _handshake_error(error) from error
-    except BaseException:
-        closing.close(sock)
-        raise
 
 
 def _handshake_error(error: Exception) -> LocaltunnelError:

@@ -1,7 +1,7 @@
 """A client's connection from its first byte to its first message: TLS or not, and within which time.
 
-It owns no greenlet, however long the other side takes: a watcher, and a timer for each of the two totals, that of the
-handshake and that of the message.
+It owns no greenlet, however long the peer takes: a watcher, and a timer for each of the two
+totals, that of the handshake and that of the message. Strangers hold thousands of them.
 """
 
 from collections.abc import Callable
@@ -67,7 +67,12 @@ class Arrival:
             self._wait(self._look)
         elif hello:
             self._stop()
-            self._handshake = Handshake(self.channel.sock, self._context, self._timeouts.handshake, self._shaken)
+            try:
+                self._handshake = Handshake(self.channel.sock, self._context, self._timeouts.handshake, self._shaken)
+            except LocaltunnelError as error:
+                # A peer that has reset the connection since its first byte was looked at.
+                self._finish(None, error)
+                return
             self._handshake.start()
         else:
             self._receive()

@@ -35,6 +35,7 @@ from harness import (
 from harness.tls import careless_context, tls_connect
 from harness.v3 import Peer, control_request, got, park, proxy_request, ready
 
+from localtunnel.net import closing
 from localtunnel.protocol.wire.stream import END, chunked
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -62,6 +63,17 @@ def test_a_handshake_that_stalls_is_closed_in_time(start):
         sock.sendall(start)
         assert 0.2 < closed_after(sock) < 2.0
         wait_until(lambda: not server.stats().arriving)
+
+
+def test_a_peer_that_resets_once_its_handshake_has_begun_leaves_nothing():
+    """OpenSSL is asked for a handshake on a connection that has failed, and still has bytes to read."""
+    with running_server() as server:
+        for _ in range(3):
+            sock = connect(backend(server))
+            sock.sendall(HELLO)
+            closing.reset(sock)
+        with tls_connect(backend(server)):
+            wait_until(lambda: server._backend.arriving == 1)
 
 
 def test_a_byte_now_and_then_buys_no_time():
