@@ -5,7 +5,7 @@ import time
 import gevent
 import pytest
 from harness import backend, pair, read_message, running_server, wait_until
-from harness.v3 import HEADER_0_3, Peer, frame
+from harness.v3 import Peer, frame
 
 from localtunnel.errors import ConnectionClosed, DeadlineExceeded, Flooded, MessageError
 from localtunnel.net.channel import MESSAGES_AT_A_TIME, client_channel
@@ -13,6 +13,7 @@ from localtunnel.net.heartbeat import keep_alive
 from localtunnel.protocol.limits import MESSAGE_BURST
 from localtunnel.protocol.messages import Notice
 from localtunnel.protocol.states import State
+from localtunnel.protocol.version import LTP_0_3
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -30,7 +31,7 @@ class Kept:
     def __init__(self, interval=INTERVAL, handle=None):
         sock, self.peer = pair()
         self.handled, self.trips = [], []
-        self.channel = client_channel(sock, HEADER_0_3, "the server")
+        self.channel = client_channel(sock, LTP_0_3, "the server")
         self.channel.state = State.OPEN
         self.began = time.monotonic()
         self.greenlet = gevent.spawn(self._run, interval, handle or self.handled.append)
