@@ -2,6 +2,7 @@
 
 import os
 import platform
+import textwrap
 import time
 from collections.abc import Sequence
 from importlib import metadata
@@ -60,4 +61,13 @@ def write(name: str, text: str) -> None:
     _, end, after = rest.partition(f"<!-- end of {name} -->\n")
     if not start or not end:
         raise BenchError(f"{DOCUMENT} has no section marked {name}; put its two marks back.")
-    DOCUMENT.write_text(f"{before}{start}\n{text}\n\n{end}{after}")
+    DOCUMENT.write_text(f"{before}{start}\n{_wrapped(text)}\n\n{end}{after}")
+
+
+def _wrapped(text: str) -> str:
+    """Return ``text`` with its prose in lines as long as those of other documents; tables stay as they are."""
+    lines = [
+        line if line.startswith(("|", "!")) else textwrap.fill(line, 88, break_on_hyphens=False)
+        for line in text.split("\n")
+    ]
+    return "\n".join(lines)

@@ -148,8 +148,10 @@ def test_a_report_takes_the_place_of_the_last_one(monkeypatch: pytest.MonkeyPatc
     document.write_text("before\n<!-- a -->\nold\n<!-- end of a -->\nafter\n")
     monkeypatch.setattr(report, "DOCUMENT", document)
     report.write("a", "new")
-    report.write("a", "newer")
-    assert document.read_text() == "before\n<!-- a -->\n\nnewer\n\n<!-- end of a -->\nafter\n"
+    report.write("a", f"newer {'w' * 82} x\n\n| {'cell | ' * 20}")
+    assert document.read_text() == (
+        f"before\n<!-- a -->\n\nnewer {'w' * 82}\nx\n\n| {'cell | ' * 20}\n\n<!-- end of a -->\nafter\n"
+    )
     assert report.write_picture("a", "<svg/>").endswith("(benchmarks-a.svg)")
     assert (tmp_path / "benchmarks-a.svg").read_text() == "<svg/>"
     with pytest.raises(BenchError, match="has no section"):

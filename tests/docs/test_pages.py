@@ -42,6 +42,16 @@ def test_every_link_leads_somewhere(path: Path) -> None:
         assert not anchor or anchor in anchors(page), target
 
 
+@pytest.mark.parametrize(
+    "path", [page for page in PAGES if page.name != "PROTOCOL.md"], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_a_page_has_88_columns(path: Path) -> None:
+    """Tables may be wider, and what cannot be broken."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        words = line.removeprefix("  ").removeprefix("- ")
+        assert len(line) <= 88 or line.startswith("|") or " " not in words, line
+
+
 @pytest.mark.parametrize("path", [page for page in PAGES if "docs" in page.parts], ids=lambda path: path.name)
 def test_every_module_that_a_page_names_is_there(path: Path) -> None:
     parts = "|".join(part.name for part in (ROOT / "localtunnel").iterdir() if (part / "__init__.py").exists())
