@@ -23,7 +23,7 @@ class NoHost(VisitorError):
 
 
 class BadRequest(VisitorError):
-    """The request is not HTTP/1.x as RFC 9112 has it, or too large."""
+    """The request is not HTTP/1.x as RFC 9112 has it. One that is too large has the status 431."""
 
     code = "bad_request"
     status = 400

@@ -253,7 +253,8 @@ class Chunked:
         if _BARE_LINE_END.search(begun, max(known - 1, 0), size):
             refusal.refuse_bare_line_end(self._kind, "trailer")
         if size > MAX_TRAILER:
-            self._kind.refuse(f"The {self._kind.noun}'s trailer is larger than {MAX_TRAILER} bytes; send fewer fields.")
+            sentence = f"The {self._kind.noun}'s trailer is larger than {MAX_TRAILER} bytes; send fewer fields."
+            refusal.refuse_as_large(self._kind, sentence)
         if self.done:
             self._check_trailer(bytes(begun[:size]))
             begun.clear()

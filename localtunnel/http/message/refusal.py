@@ -66,7 +66,15 @@ def refuse_bare_line_end(kind: Kind, part: str) -> NoReturn:
 
 def refuse_size(kind: Kind, max_bytes: int) -> NoReturn:
     """Refuse a head that is longer than ``max_bytes``."""
-    kind.refuse(f"The {kind.noun}'s head is larger than {max_bytes} bytes; send fewer or shorter fields.")
+    refuse_as_large(kind, f"The {kind.noun}'s head is larger than {max_bytes} bytes; send fewer or shorter fields.")
+
+
+def refuse_as_large(kind: Kind, sentence: str) -> NoReturn:
+    """Refuse a message for its size: a request under a status of its own (RFC 6585, section 5)."""
+    error = kind.error(sentence)
+    if kind is REQUEST:
+        error.status = 431
+    raise error
 
 
 def refuse_fields(section: bytes, kind: Kind, part: str, max_fields: int = limits.MAX_HEAD_FIELDS) -> NoReturn:
@@ -75,7 +83,8 @@ def refuse_fields(section: bytes, kind: Kind, part: str, max_fields: int = limit
         refuse_bare_line_end(kind, part)
     lines = section.split(b"\r\n")[:-2]
     if len(lines) > max_fields:
-        kind.refuse(f"The {kind.noun} has {len(lines)} fields, but at most {max_fields} are accepted; send fewer.")
+        sentence = f"The {kind.noun} has {len(lines)} fields, but at most {max_fields} are accepted; send fewer."
+        refuse_as_large(kind, sentence)
     for line in lines:
         _check_line(line, kind, part)
     kind.refuse(f"The {kind.noun}'s {part} does not end with an empty line.")

@@ -147,13 +147,13 @@ def test_a_head_of_64_kib_is_taken_and_one_byte_more_is_not(server, client):
         assert read_message(proxy) == {"proxy": True}
         expected = forwarded(whole)
         assert read_exactly(proxy, len(expected)) == expected
-    assert_refused(fetch(frontend(server), head_of(64 * 1024 + 1)), 400, "bad_request")
+    assert_refused(fetch(frontend(server), head_of(64 * 1024 + 1)), 431, "bad_request")
 
 
 def test_a_head_that_never_ends_is_refused_at_the_limit(server):
     with connect(frontend(server)) as visitor, at_most(5):
         visitor.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * (64 * 1024))
-        assert_refused(parse_response(read_to_end(visitor)), 400, "bad_request")
+        assert_refused(parse_response(read_to_end(visitor)), 431, "bad_request")
 
 
 @pytest.mark.parametrize(
