@@ -17,13 +17,12 @@ import json
 import re
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 from functools import lru_cache
 
 import msgspec
 
 from localtunnel.cli.clean import MAX_ERROR, MAX_SHOWN, clean, cleaned
-from localtunnel.cli.settings.amounts import show_duration, show_size
+from localtunnel.cli.settings.amounts import rfc3339, show_duration, show_size
 from localtunnel.client.events import (
     Event,
     RequestFinished,
@@ -63,8 +62,7 @@ def time_of_day() -> str:
 
 
 def utc_now() -> str:
-    """Return the time as RFC 3339 has it, in UTC and with milliseconds."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(time.time())
 
 
 class Renderer:

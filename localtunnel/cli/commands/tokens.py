@@ -12,7 +12,7 @@ import msgspec
 
 from localtunnel.cli import exit_codes, program, usage
 from localtunnel.cli.commands.table import table
-from localtunnel.cli.settings.amounts import how_many, parse_moment, parse_rate, show_moment
+from localtunnel.cli.settings.amounts import how_many, parse_moment, parse_rate, rfc3339, show_moment
 from localtunnel.errors import ConfigError, LocaltunnelError, UsageError
 from localtunnel.files import data_directory
 from localtunnel.protocol import names
@@ -204,6 +204,8 @@ def _fields(record: TokenRecord) -> dict[str, Any]:
     """Return everything about a token but what its proofs are checked with."""
     fields: dict[str, Any] = msgspec.to_builtins(record)
     del fields["credentials"]
+    for key in ("created", "expires"):
+        fields[key] = None if fields[key] is None else rfc3339(fields[key])
     return fields
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from localtunnel.cli import exit_codes, program, usage
 from localtunnel.cli.commands.table import table
+from localtunnel.cli.settings.amounts import rfc3339
 from localtunnel.errors import AddressError, RemoteFailure, Unreachable, UsageError
 
 USAGE = """\
@@ -57,6 +58,8 @@ def command(argv: list[str]) -> int:
     subject = arguments["<name>"] or _address(arguments["<address>"]) or ""
     answer = _ask(data_directory(config.data_dir, os.environ), verb, subject)
     if arguments["--json"]:
+        for ban in answer.get("bans", ()):
+            ban["since"] = rfc3339(ban["since"])
         program.show(json.dumps(answer))
     else:
         _say(verb, subject, answer)

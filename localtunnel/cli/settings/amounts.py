@@ -56,6 +56,12 @@ def show_moment(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def rfc3339(seconds: float) -> str:
+    """Return a time since 1970 in UTC and to the millisecond, as programs read it: ``2027-01-31T12:00:00.000Z``."""
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def how_many(count: int, noun: str) -> str:
     """Return ``1 tunnel`` or ``2 tunnels``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

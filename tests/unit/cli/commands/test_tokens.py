@@ -1,6 +1,7 @@
 """``lt-server token …``: its words, its output and what it writes."""
 
 import json
+import re
 import time
 
 import pytest
@@ -146,6 +147,15 @@ def test_list(run, directory):
     assert head.split() == ["ID", "LABEL", "NAMES", "KINDS", "RESERVED", "LIMITS", "EXPIRES"]
     for part in (token.id, "ann", "*", "http tcp", "demo", "2 tunnels, 500000 bytes/s", "2030-01-31 00:00 UTC"):
         assert part in row
+
+
+def test_times_in_json_are_those_of_rfc_3339(run):
+    run("create", "--expires=2030-01-31T12:30:00")
+    run("create")
+    dated, endless = json.loads(run("list", "--json")[1])
+    assert dated["expires"] == "2030-01-31T12:30:00.000Z"
+    assert endless["expires"] is None
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", dated["created"])
 
 
 def test_json_has_nothing_to_log_in_with(run):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import datetime, timezone
 
 import gevent
 import pytest
@@ -199,6 +200,10 @@ def test_the_command(tmp_path):
             "203.0.113.0/24 is banned. Tunnels and names ended: 0.\n",
         )
         assert "203.0.113.0/24" in lt_server(tmp_path, "bans")[1]
+        (ban,) = json.loads(lt_server(tmp_path, "bans", "--json")[1])["bans"]
+        assert ban["network"] == "203.0.113.0/24"
+        since = datetime.strptime(ban["since"], "%Y-%m-%dT%H:%M:%S.%f%z")
+        assert abs((datetime.now(timezone.utc) - since).total_seconds()) < 60
         assert lt_server(tmp_path, "unban", "203.0.113.0/24")[0] == 0
         assert lt_server(tmp_path, "bans")[1] == "NETWORK  FOR\n"
 
