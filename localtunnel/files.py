@@ -36,10 +36,13 @@ def text_of(data: bytes) -> str:
 
 
 def reason(error: OSError) -> str:
-    """Return why something cannot be written, as the end of a sentence without its full stop."""
+    """Return why something cannot be written, and what to do about it: the end of a sentence without its full stop."""
     if error.errno == errno.EROFS:
         return "the file system is read-only; mount it writable, or set data_dir to a directory that is"
-    return error.strerror or str(error)
+    text = error.strerror or str(error)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR):
+        return f"{text}; set data_dir to a directory that this user can write to"
+    return text
 
 
 def data_directory(configured: str, environ: Mapping[str, str]) -> Path:

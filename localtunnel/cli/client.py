@@ -54,7 +54,8 @@ Options:
   --print-config           Print a settings file with every key, its default and the reason for it.
   --fingerprint=TEXT       The server's key must be this one. Default: its certificate or the first contact decides.
   --insecure               No encryption: only for a server on this machine, or for looking at what is sent.
-  --legacy                 Speak LTP/0.2, without encryption, to a server of 2013 that knows nothing else.
+  --legacy                 Allow LTP/0.2, without encryption, where a server of 2013 does not answer in LTP/0.3,
+                           which is tried first.
   --token-file=FILE        A file with the token for the server. Default: LT_TOKEN, or the one that login has stored.
   --json                   One JSON object per line on stdout for everything that happens.
   --quiet                  Only the URL on stdout, and only errors on stderr.

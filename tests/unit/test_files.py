@@ -160,8 +160,11 @@ def test_a_directory_that_is_not_there_is_an_error_of_ours(tmp_path):
     with pytest.raises(ConfigError, match="cannot be made"), files.locked(path):
         pass
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ConfigError, match="cannot be made"):
-        files.make_directory(tmp_path / "file" / "data")
+    path = tmp_path / "file" / "data"
+    with pytest.raises(ConfigError) as caught:
+        files.make_directory(path)
+    advice = "set data_dir to a directory that this user can write to"
+    assert str(caught.value) == f"The directory {path} cannot be made: File exists; {advice}."
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can write for others")
