@@ -88,7 +88,8 @@ DEFAULT_COLUMNS = 80
 """The width of a terminal that does not tell."""
 
 _Report = Callable[["Event"], None]
-_Failed = Callable[[LocaltunnelError], None]
+_Ended = Callable[[LocaltunnelError | None], None]
+"""Called when the tunnel has ended, with the error that ended it, or None for Ctrl-C."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -167,7 +168,7 @@ def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, q
 
     writer, out = LineWriter(), Stream(sys.stdout)
     try:
-        report, failed = _output(writer, out, as_json=as_json, quiet=quiet)
+        report, ended = _output(writer, out, as_json=as_json, quiet=quiet)
         log.take_over_hub()
         before, now = raise_limit()
         logging.getLogger("localtunnel.client").debug("descriptors", extra={"limit": now, "before": before})
@@ -179,11 +180,14 @@ def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, q
             gc.freeze()
             number = _until_signal(client)
         except LocaltunnelError as error:
-            failed(error)
+            ended(error)
             raise
         if number is None and out.failure is not None and not out.useful:
             raise program.unwritable(out.failure)
-        return exit_codes.INTERRUPTED if number == signal.SIGINT else exit_codes.CLEAN
+        if number != signal.SIGINT:
+            return exit_codes.CLEAN
+        ended(None)
+        return exit_codes.INTERRUPTED
     finally:
         writer.close()
         if writer.dropped:
@@ -191,20 +195,21 @@ def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, q
             program.say(f"lt-client: {dropped} of output had to be dropped, because nothing read the output in time.")
 
 
-def _output_of_json(put: Callable[[str], None]) -> tuple[_Report, _Failed]:
+def _output_of_json(put: Callable[[str], None]) -> tuple[_Report, _Ended]:
     from localtunnel.cli import output
 
     json = output.Json(put)
 
-    def failed(error: LocaltunnelError) -> None:
-        # The usage that follows the sentence of some errors is for people.
-        json.failed(error.code, str(error).partition("\n\n")[0], exit_codes.exit_code(error))
+    def ended(error: LocaltunnelError | None) -> None:
+        if error is not None:
+            # The usage that follows the sentence of some errors is for people.
+            json.failed(error.code, str(error).partition("\n\n")[0], exit_codes.exit_code(error))
 
-    return json, failed
+    return json, ended
 
 
-def _output(writer: Any, out: Any, *, as_json: bool, quiet: bool) -> tuple[_Report, _Failed]:
-    """Return what to call with each event, and with the error that ends the program; ``out`` is stdout."""
+def _output(writer: Any, out: Any, *, as_json: bool, quiet: bool) -> tuple[_Report, _Ended]:
+    """Return what to call with each event, and at the end; ``out`` is stdout."""
     from localtunnel.cli import output
     from localtunnel.cli.writer import Stream
 
@@ -221,7 +226,8 @@ def _output(writer: Any, out: Any, *, as_json: bool, quiet: bool) -> tuple[_Repo
     if quiet:
         return output.Quiet(put), _nothing
     if sys.stdout is not None and sys.stdout.isatty():
-        return output.Terminal(put, renew=_renewing(sys.stdout, put)), _nothing
+        terminal = output.Terminal(put, renew=_renewing(sys.stdout, put))
+        return terminal, lambda error: terminal.closed() if error is None else None
     return output.Piped(put, put_error, renew=_renewing(sys.stderr, put_error)), _nothing
 
 
@@ -250,8 +256,8 @@ def _stopper(client: "Client") -> Callable[[], None]:
     return lambda: loop.run_callback_threadsafe(client.stop)
 
 
-def _nothing(error: LocaltunnelError) -> None:
-    """``program.run`` says on stderr why the program ends; there is nothing to add on stdout."""
+def _nothing(error: LocaltunnelError | None) -> None:
+    """``program.run`` says on stderr which error ends the program; there is nothing to add."""
 
 
 def _until_signal(client: "Client") -> int | None:

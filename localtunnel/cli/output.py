@@ -3,8 +3,8 @@
 ========  ==========================================================  =======================================
 renderer  stdout                                                      stderr
 ========  ==========================================================  =======================================
-Terminal  banner, URL, target, one line per request, reconnects       nothing
-Piped     the URL alone, again only when it changes                   everything that Terminal prints besides
+Terminal  banner, URL, target, one line per request, reconnects, end  nothing
+Piped     the URL alone, again only when it changes                   what Terminal prints besides, but the end
 Quiet     the URL alone, again only when it changes                   nothing
 Json      one object per event                                        nothing
 ========  ==========================================================  =======================================
@@ -22,7 +22,7 @@ from functools import lru_cache
 import msgspec
 
 from localtunnel.cli.clean import MAX_ERROR, MAX_SHOWN, clean, cleaned
-from localtunnel.cli.settings.amounts import rfc3339, show_duration, show_size
+from localtunnel.cli.settings.amounts import how_many, rfc3339, show_duration, show_size
 from localtunnel.client.events import (
     Event,
     RequestFinished,
@@ -103,6 +103,9 @@ class Terminal(Renderer):
         self._is_lost = False
         """Whether such a line has no answer yet that the tunnel is open again."""
         self._url: str | None = None
+        self._opened_at: float | None = None
+        self._requests = self._connections = 0
+        """How many have ended."""
         self._round_trip_shown = False
         self._last_failure = ""
         """Why the target could not be reached for the last request, if it could not."""
@@ -129,11 +132,27 @@ class Terminal(Renderer):
             case UpstreamFailed():
                 self._upstream_failed(event)
             case VisitorLeft():
+                self._connections += 1
                 size = show_size(event.received + event.sent)
                 self._timed(f"#{event.number}  {event.reason}  {show_duration(event.seconds)}  {size}")
 
+    def closed(self) -> None:
+        """Say goodbye to the user, who has pressed Ctrl-C, if the tunnel was ever open."""
+        if self._opened_at is None:
+            return
+        seconds = show_duration(self._now() - self._opened_at)
+        served = how_many(self._connections, "connection") if self._is_tcp else how_many(self._requests, "request")
+        # The terminal has written ^C at the beginning of the line.
+        self._put(f"\rClosed  after {seconds}: {served}")
+
+    @property
+    def _is_tcp(self) -> bool:
+        return self._url is not None and self._url.startswith("tcp:")
+
     def _opened(self, event: TunnelOpened) -> None:
         url = event.url
+        if self._opened_at is None:
+            self._opened_at = self._now()
         was_lost, self._is_lost = self._is_lost, False
         if url == self._url:
             if was_lost:
@@ -160,6 +179,7 @@ class Terminal(Renderer):
         self._timed("  ".join([event.visitor or "visitor", f"{event.method} {event.path}", *parts]))
 
     def _request_finished(self, event: RequestFinished) -> None:
+        self._requests += 1
         if event.error is None:
             self._last_failure = ""
         parts = ["-" if event.status is None else str(event.status), show_duration(event.seconds)]
@@ -171,7 +191,7 @@ class Terminal(Renderer):
     def _upstream_failed(self, event: UpstreamFailed) -> None:
         """Say why, for each connection of a TCP tunnel. A request has a line of its own: there, once is enough."""
         message = event.message
-        if self._url is not None and self._url.startswith("tcp:"):
+        if self._is_tcp:
             self._timed(f"#{event.number}  closed: {message}")
         elif message != self._last_failure:
             self._last_failure = message

@@ -167,13 +167,15 @@ def test_a_terminal_gets_everything_on_its_one_stream(tunnel_server, environment
             assert select.select([reading], [], [], 20)[0], seen
             seen += os.read(reading, 4096)
         assert re.search(rb"URL     http://demo\.localhost:\d+\r\n", seen)
-    finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=20)[1]
+        assert re.search(rb"\rClosed  after \S+ \w+: 0 requests\r\n\Z", os.read(reading, 4096))
+    finally:
+        process.kill()
         os.close(reading)
         os.close(terminal)
-    assert process.returncode == 0
-    assert b"http://" not in err
+    assert process.returncode == 130
+    assert err == b""
 
 
 def test_an_unreachable_server_is_tried_again_and_it_says_when(started):

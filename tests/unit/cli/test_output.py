@@ -7,6 +7,7 @@ import re
 import threading
 from datetime import datetime, timedelta, timezone
 
+import msgspec
 import pytest
 from harness import CAP
 
@@ -71,6 +72,26 @@ class Lines(list):
 
     def __call__(self, line):
         self.append(line)
+
+
+def test_the_end_of_a_tunnel_is_one_line_with_its_time_and_requests():
+    out, times = Lines(), iter([100.0, 850.0])
+    renderer = Terminal(out, clock, now=lambda: next(times))
+    renderer.closed()
+    assert out == []
+    for event in (OPENED, STARTED, GOT, FAILED, FAILING, AGAIN):
+        renderer(event)
+    renderer.closed()
+    assert out[-1] == "\rClosed  after 12m30s: 2 requests"
+
+
+def test_the_end_of_a_tcp_tunnel_counts_connections():
+    out, times = Lines(), iter([0.0, 1.5])
+    renderer = Terminal(out, clock, now=lambda: next(times))
+    for event in (msgspec.structs.replace(OPENED, url="tcp://example.com:20000"), JOINED, LEFT):
+        renderer(event)
+    renderer.closed()
+    assert out[-1] == "\rClosed  after 1.5 s: 1 connection"
 
 
 def test_terminal_shows_banner_url_target_and_one_line_per_request():
