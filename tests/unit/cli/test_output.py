@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import select
 import threading
 from datetime import datetime, timedelta, timezone
 
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 from harness import CAP
 
+from localtunnel.cli import writer as writer_module
 from localtunnel.cli.output import MAX_BANNER_LINES, Json, Piped, Quiet, Terminal, renewing
 from localtunnel.cli.settings.amounts import show_duration, show_size
 from localtunnel.cli.writer import MAX_LINES, LineWriter, Stream
@@ -436,6 +438,31 @@ def test_the_writer_writes_lines_in_order_whatever_their_encoding(pipe):
     writer.close()
     writer.close()
     assert reader.read(100) == b"first\nse\\xe7ond\nthird\n"
+
+
+def test_the_writer_shows_a_line_at_once_and_gathers_those_that_follow(pipe, monkeypatch):
+    monkeypatch.setattr(writer_module, "GATHER", 60.0)
+    reader, file = pipe
+    writer, stream = LineWriter(), Stream(file)
+    writer.put(stream, "first")
+    assert reader.read(100) == b"first\n"
+    for line in ("second", "third", "fourth"):
+        writer.put(stream, line)
+    assert select.select([reader], [], [], 0.1)[0] == []
+    writer.close()
+    assert reader.read(100) == b"second\nthird\nfourth\n"
+
+
+def test_the_writer_gathers_no_more_than_half_of_what_may_wait(pipe, monkeypatch):
+    monkeypatch.setattr(writer_module, "GATHER", 60.0)
+    reader, file = pipe
+    writer, stream = LineWriter(), Stream(file)
+    writer.put(stream, "")
+    assert reader.read(100) == b"\n"
+    for _ in range(MAX_LINES // 2 + 1):
+        writer.put(stream, "")
+    assert reader.read(MAX_LINES) == b"\n" * (MAX_LINES // 2 + 1)
+    writer.close()
 
 
 def test_the_writer_drops_and_counts_what_nobody_reads(pipe):
