@@ -60,12 +60,19 @@ def test_every_module_that_a_page_names_is_there(path: Path) -> None:
         assert place.is_dir() or place.with_suffix(".py").exists(), module
 
 
-def test_every_decision_is_in_the_list() -> None:
+@pytest.mark.parametrize("path", [page for page in PAGES if "docs" in page.parts], ids=lambda path: path.name)
+def test_every_test_that_a_page_names_is_there(path: Path) -> None:
+    for name in re.findall(r"`([a-z_/]+/test_[a-z0-9_]+\.py)", path.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists() or (ROOT / "tests" / name).exists(), name
+
+
+def test_every_decision_is_in_the_list_by_its_title() -> None:
     folder = ROOT / "docs" / "decisions"
-    listed = LINK.findall((folder / "README.md").read_text(encoding="utf-8"))
-    assert sorted(target for target, _ in listed) == sorted(
-        path.name for path in folder.glob("*.md") if path.name != "README.md"
+    listed = re.findall(
+        r"^- \[([^\]]+)\]\(([^)]+)\)$", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE
     )
+    titles = {path.name: path.read_text(encoding="utf-8").splitlines()[0] for path in folder.glob("[a-z]*.md")}
+    assert sorted((name, f"# {' '.join(title.split())}") for title, name in listed) == sorted(titles.items())
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("docs/decisions/[a-z]*.md")), ids=lambda path: path.stem)
