@@ -6,7 +6,6 @@ moves them, and acts on what is found here.
 """
 
 from collections.abc import Callable
-from http import HTTPStatus
 
 from localtunnel.http import lending
 from localtunnel.http.forwarding import forward
@@ -27,6 +26,9 @@ not repeated."""
 
 SLIM_HEAD = 1024
 """Bytes of a head that is cheaper to hold than to make smaller, once it has gone out for good."""
+
+_SWITCHING_PROTOCOLS = 101
+_OK = 200
 
 
 class Conversation:
@@ -56,7 +58,7 @@ class Conversation:
         self.answer = Answer()
         self.body = request.body()
         """Where the request ends."""
-        self.used = self.body.feed(rest)
+        self.used = self.body.feed(rest) if rest else 0
         self.close = not request.keep_alive
         """Whether the visitor's connection ends with this exchange."""
         self.switched: bytes | None = None
@@ -104,9 +106,9 @@ class Conversation:
         found = answer.next_head(data, buffer)
         while found is not None:
             head, rest = found
-            if head.status >= HTTPStatus.OK:
+            if head.status >= _OK:
                 return out + self._final(head, rest, timing)
-            if head.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            if head.status == _SWITCHING_PROTOCOLS:
                 out += self._rewritten(head, timing, close=False)
                 self.switched = bytes(rest)
                 return out

@@ -205,7 +205,8 @@ class Side:
         if self.bound:
             self.bound = self.reading = False
             self.backlog = b""
-            self._give_pipe_back()
+            if self._pipe is not None:
+                self._give_pipe_back()
             del self.other, self.owner
 
     def close(self, *, reset: bool) -> None:

@@ -50,9 +50,9 @@ class TlsSocket(ssl.SSLSocket):
             raise BlockingIOError from None
 
     def read_record(self, buffer: memoryview) -> int:
-        """Do what ``recv_into`` does, with two calls less: this is on the way of every byte."""
+        """Do what ``recv_into`` does, in two calls less: every byte passes here."""
         try:
-            return cast(int, self.read(len(buffer), buffer))
+            return self.read(len(buffer), buffer)  # type: ignore[return-value]  # it is a number with a buffer
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise BlockingIOError from None
 

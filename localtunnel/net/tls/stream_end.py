@@ -69,7 +69,8 @@ class TlsEnd:
     @property
     def is_quiet(self) -> bool:
         """Whether nothing has come that was not read: no record, no part of a chunk, and not the mark."""
-        return self._stream.is_between_chunks and not self.sock.pending() and is_silent(self.sock)
+        # No record is left decrypted here: ``has_pending`` tells after every read.
+        return not self.has_pending and self._stream.is_between_chunks and is_silent(self.sock)
 
     def try_read(self, buffer: bytearray | memoryview) -> int:
         """Read records into ``buffer`` for as long as whole ones fit and come: the number of bytes, 0 at the end."""

@@ -45,7 +45,8 @@ class Unchunker:
 
         Raises FrameError for bytes behind the end. In place, because this is on the way of every byte.
         """
-        if self.is_between_chunks and int.from_bytes(view[:LENGTH_SIZE], "big") == size - LENGTH_SIZE > 0:
+        is_between_chunks = not (self._left or self._head or self.ended)
+        if is_between_chunks and int.from_bytes(view[:LENGTH_SIZE], "big") == size - LENGTH_SIZE > 0:
             # A record with one chunk, as our own side sends them.
             view[: size - LENGTH_SIZE] = view[LENGTH_SIZE:size]
             return size - LENGTH_SIZE

@@ -4,6 +4,7 @@ Counting is all that happens here: ``take`` raises when there is no room, and th
 once. Neither costs more than a few dictionary look-ups, and nothing is kept for whoever has nothing.
 """
 
+import sys
 from typing import NamedTuple
 
 from localtunnel.errors import LimitReached
@@ -28,7 +29,7 @@ class Place:
         """Give the place back. Idempotent."""
         quota, self._quota = self._quota, None
         if quota is not None:
-            quota._give_back(self._address, self._owner)
+            quota.give_back(self._address, self._owner)
 
 
 class Quota:
@@ -40,9 +41,9 @@ class Quota:
         """``has_addresses`` says that ``has`` is going to be asked, limit or not."""
         self._what = what
         self._by_address = has_addresses or per_address != OFF
-        self._per_address = per_address
-        self._per_owner = per_owner
-        self._total = total
+        self._per_address = per_address or sys.maxsize
+        self._per_owner = per_owner or sys.maxsize
+        self._total = total or sys.maxsize
         self._addresses: dict[str, int] = {}
         self._owners: dict[str, int] = {}
         self._all = 0
@@ -56,7 +57,7 @@ class Quota:
 
     def is_full_for(self, owner: str) -> bool:
         """Say whether ``owner`` has as many as every owner may."""
-        return _is_full(self._owners.get(owner, 0), self._per_owner, 0)
+        return self._owners.get(owner, 0) >= self._per_owner
 
     def take(self, address: str, owner: str | None = None, *, most: int | None = None, spare: int = 0) -> Place:
         """Count one more. Raises LimitReached, which says whose limit it is and not what others have.
@@ -65,26 +66,31 @@ class Quota:
         be given back, because the new one follows them.
         """
         group = network_of(address) if self._by_address else None
-        if _is_full(self._all, self._total, spare):
+        if self._all >= self._total + spare:
             raise LimitReached(f"This server has reached its limit of {self._what}; try again later.")
-        if group is not None and _is_full(self._addresses.get(group, 0), self._per_address, spare):
+        if group is not None and self._addresses.get(group, 0) >= self._per_address + spare:
             raise LimitReached(f"Your address has reached its limit of {self._what} ({self._per_address}).")
         if owner is not None:
-            limit = self._per_owner if most is None else most
-            if _is_full(self._owners.get(owner, 0), limit, spare):
+            limit = self._per_owner if most is None else most or sys.maxsize
+            has = self._owners.get(owner, 0)
+            if has >= limit + spare:
                 raise LimitReached(f"You have reached your limit of {self._what} ({limit}); end one first.")
-            self._owners[owner] = self._owners.get(owner, 0) + 1
+            self._owners[owner] = has + 1
         if group is not None:
             self._addresses[group] = self._addresses.get(group, 0) + 1
         self._all += 1
         return Place(self, group, owner)
 
-    def _give_back(self, group: str | None, owner: str | None) -> None:
+    def give_back(self, group: str | None, owner: str | None) -> None:
+        """Count one less, for a ``Place`` that is released."""
         self._all -= 1
-        if group is not None:
-            _decrement(self._addresses, group)
-        if owner is not None:
-            _decrement(self._owners, owner)
+        for counts, key in ((self._addresses, group), (self._owners, owner)):
+            if key is not None:
+                left = counts[key] - 1
+                if left:
+                    counts[key] = left
+                else:
+                    del counts[key]
 
 
 class Quotas(NamedTuple):
@@ -114,15 +120,3 @@ def make_quotas(limits: QuotaLimits) -> Quotas:
         quota("idle connections", "parked"),
         quota("visitors", "joined"),
     )
-
-
-def _is_full(count: int, limit: int, spare: int) -> bool:
-    return limit != OFF and count >= limit + spare
-
-
-def _decrement(counts: dict[str, int], key: str) -> None:
-    left = counts[key] - 1
-    if left:
-        counts[key] = left
-    else:
-        del counts[key]

@@ -221,13 +221,13 @@ class Delivery(Join):
         if self.cancel is not None:
             self.cancel()
             self.cancel = None
-        self._waits_no_more()
+        if self._is_waiting:
+            self._waits_no_more()
         carrier, self._carrier = self._carrier, None
         if carrier is not None:
             carrier.kept.answered(self)
             carrier.close(reset=reset)
 
     def _waits_no_more(self) -> None:
-        if self._is_waiting:
-            self._is_waiting = False
-            self._connection.waits_no_more(self)
+        self._is_waiting = False
+        self._connection.waits_no_more(self)

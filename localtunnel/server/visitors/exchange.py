@@ -75,7 +75,8 @@ class Exchange(Delivery):
         self._carrier = carrier
         self._joined_at = time.monotonic()
         self._progress: Progress | None = None
-        self._waits_no_more()
+        if self._is_waiting:
+            self._waits_no_more()
         visitor.bind(self, carrier, filtered=True)
         if conversation.body.done:
             visitor.piece = _ahead

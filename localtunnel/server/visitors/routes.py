@@ -32,7 +32,7 @@ class Routes:
         self.requests += counts
         claim = self._registry.route(head.host)
         if claim is not None:
-            page = self._warn(head, address)
+            page = None if self._warning is None else _warn(self._warning, head, address)
             if page is not None:
                 return page
             tunnel = claim.tunnel
@@ -55,9 +55,8 @@ class Routes:
         if claim is not None and claim.tunnel is not None:
             claim.tunnel.refused(error)
 
-    def _warn(self, head: RequestHead, address: str) -> bytes | None:
-        """Return what stands before a tunnel for this visitor, if anything does."""
-        if self._warning is None:
-            return None
-        fields = ((name, value) for name, value, _ in head.fields)
-        return self._warning.answer(head.method, head.target, head.host, address, fields)
+
+def _warn(warning: WarningPage, head: RequestHead, address: str) -> bytes | None:
+    """Return the page that stands before the tunnel for this visitor, if there is one."""
+    fields = ((name, value) for name, value, _ in head.fields)
+    return warning.answer(head.method, head.target, head.host, address, fields)
