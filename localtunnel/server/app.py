@@ -26,6 +26,7 @@ from localtunnel.server.access.tokens import TokenStore
 from localtunnel.server.certificates.own import Certificate
 from localtunnel.server.clients.backend import Backend
 from localtunnel.server.clients.control import Control
+from localtunnel.server.clients.last_words import LastWords
 from localtunnel.server.clients.opening import Openings
 from localtunnel.server.config import ServerConfig
 from localtunnel.server.limits.quotas import make_quotas
@@ -84,11 +85,10 @@ class Server:
         self._admin = Admin(self._directory, self.registry, self._bans)
         gate = Gate(self.tokens, legacy=config.legacy in (True, "only"), timeout=config.timeouts.preamble)
         self._openings = Openings(config, gate, self.registry, self._joins, quotas.joined, tcp_edge.listen_for)
-        self._control = Control(config, self._openings, self._lingering)
+        last_words = LastWords(self._lingering, config.timeouts.error_hold)
+        self._control = Control(config, self._openings, last_words)
         self._certificate = Certificate(config)
-        self._backend = Backend(
-            config, self._certificate, self.registry, self._control, quotas, self._bans, self._lingering
-        )
+        self._backend = Backend(config, self._certificate, self.registry, self._control, quotas, self._bans)
         self._meta = Meta(config.domain, self.stats)
         self._routes = Routes(self.registry, self._meta, warns=config.warning_page)
         self._public = parse_public(config.public_url) if config.public_url else None

@@ -16,10 +16,7 @@ from localtunnel.errors import (
     ProtocolError,
     VersionError,
 )
-from localtunnel.http.pages.render import render
 from localtunnel.net import closing
-from localtunnel.net.channel import Channel
-from localtunnel.net.closing import Lingering
 from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.sockets import Socket
 from localtunnel.net.tls.context import is_tls
@@ -29,7 +26,8 @@ from localtunnel.protocol.version import LTP_0_2, LTP_0_3, Version
 from localtunnel.server.access.bans import Bans
 from localtunnel.server.certificates.own import Certificate
 from localtunnel.server.clients.arrival import Arrival
-from localtunnel.server.clients.control import Control, code_of
+from localtunnel.server.clients.control import Control
+from localtunnel.server.clients.session import Conversation
 from localtunnel.server.clients.strangers import Stranger, Strangers
 from localtunnel.server.config import ServerConfig
 from localtunnel.server.limits.quotas import Quotas
@@ -43,15 +41,6 @@ STOP_TIMEOUT = 1.0
 
 BANNED = "The operator of this server admits no clients from your address."
 
-_HTTP_METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"PATCH ", b"PRI ")
-_WRONG_PORT = render(
-    400,
-    [("Content-Type", "text/plain; charset=utf-8")],
-    b"This is the backend of a localtunnel server, where lt-client connects. Visitors use the frontend's port.\n",
-)
-
-Conversation = Channel[FromClient]
-
 
 class Backend:
     """Takes each backend connection from its first byte to the tunnel that it belongs to."""
@@ -64,7 +53,6 @@ class Backend:
         control: Control,
         quotas: Quotas,
         bans: Bans,
-        lingering: Lingering,
     ) -> None:
         self._config = config
         self._certificate = certificate
@@ -72,8 +60,7 @@ class Backend:
         self._control = control
         self._quotas = quotas
         self._bans = bans
-        self._lingering = lingering
-        self._answer_error = control.answer_error
+        self._last_words = control.last_words
         self._versions = _versions(config)
         self._speaks_tls = any(version.speaks_tls for version in self._versions)
         self._strangers = Strangers(config.quotas, lambda host: quotas.tunnels.has(host) or quotas.leases.has(host))
@@ -146,15 +133,17 @@ class Backend:
         claim = self._registry.find(request.name)
         tunnel = claim.tunnel if claim is not None else None
         if claim is None or tunnel is None or tunnel.ended:
-            self._answer_error(channel, messages.EXPIRED, f"There is no tunnel {request.name!r}; open it first.")
+            self._last_words.error(channel, messages.EXPIRED, f"There is no tunnel {request.name!r}; open it first.")
         elif not self._is_its_client(claim, channel, request, host):
             log.warning("proxy connection refused", extra={"tunnel": tunnel.name, "peer": host})
-            self._answer_error(channel, messages.UNAVAILABLE, f"The tunnel {request.name!r} belongs to another client.")
+            self._last_words.error(
+                channel, messages.UNAVAILABLE, f"The tunnel {request.name!r} belongs to another client."
+            )
         else:
             try:
                 place = self._quotas.parked.take(host, claim.owner.id)
             except LimitReached as error:
-                self._answer_error(channel, messages.LIMIT_REACHED, str(error))
+                self._last_words.error(channel, messages.LIMIT_REACHED, str(error))
                 return
             sock, early = channel.detach()
             if early:
@@ -178,7 +167,7 @@ class Backend:
     def _refuse_banned(self, channel: Conversation, message: FromClient | None) -> None:
         """Tell a client that asks for a tunnel; others, and what is no client, are told nothing."""
         if isinstance(message, ControlRequest):
-            self._answer_error(channel, messages.KICKED, BANNED)
+            self._last_words.error(channel, messages.KICKED, BANNED)
         else:
             channel.close()
 
@@ -186,21 +175,13 @@ class Backend:
         """End a connection whose preamble did not come, or was none."""
         log.debug("preamble refused", extra={"peer": host, "error": error.code, "detail": str(error)})
         if isinstance(error, HeaderError):
-            self._answer_stranger(channel)
+            self._last_words.stranger(channel)
         elif isinstance(error, VersionError):
-            self._answer_error(channel, messages.VERSION, str(error))
+            self._last_words.error(channel, messages.VERSION, str(error))
         elif isinstance(error, ProtocolError | DeadlineExceeded):
-            self._answer_error(channel, code_of(error, channel.version), str(error))
+            self._last_words.refuse(channel, error)
         else:
             channel.close()
-
-    def _answer_stranger(self, channel: Conversation) -> None:
-        """Tell somebody who speaks HTTP here where to go, and close."""
-        sock, start = channel.detach()
-        if not start.startswith(_HTTP_METHODS):
-            closing.close(sock)
-            return
-        self._lingering.send_last(sock, _WRONG_PORT)
 
 
 def _versions(config: ServerConfig) -> frozenset[Version]:

@@ -1,23 +1,17 @@
 """Control connections, from the request for a tunnel to what ends it. Each has one greenlet."""
 
-from collections.abc import Sequence
-
 from localtunnel.errors import (
     DeadlineExceeded,
     Flooded,
-    LocaltunnelError,
-    NameInvalid,
     NetworkError,
-    OptionRefused,
     ProtocolError,
     RefusedError,
     StorageError,
 )
 from localtunnel.net.address import SCHEME_PORTS
-from localtunnel.net.closing import Lingering
-from localtunnel.protocol import limits, messages
-from localtunnel.protocol.messages import ControlReply, ControlRequest, Drain, ErrorReply
-from localtunnel.protocol.version import Version
+from localtunnel.protocol import messages
+from localtunnel.protocol.messages import ControlReply, ControlRequest, Drain
+from localtunnel.server.clients.last_words import LastWords
 from localtunnel.server.clients.opening import Opened, Openings
 from localtunnel.server.clients.session import ControlSession, Conversation, Released
 from localtunnel.server.clients.strangers import Stranger
@@ -27,10 +21,10 @@ from localtunnel.server.config import ServerConfig
 class Control:
     """Serves control connections. ``serve`` runs in a greenlet of the connection's own."""
 
-    def __init__(self, config: ServerConfig, openings: Openings, lingering: Lingering) -> None:
+    def __init__(self, config: ServerConfig, openings: Openings, last_words: LastWords) -> None:
         self._config = config
         self._openings = openings
-        self._lingering = lingering
+        self.last_words = last_words
         self._sessions: set[ControlSession] = set()
         """Those whose tunnel is open."""
         self._scheme = "http"
@@ -55,7 +49,7 @@ class Control:
         try:
             opened = self._openings.open(session, stranger)
         except (RefusedError, StorageError, ProtocolError, DeadlineExceeded) as error:
-            self.answer_error(channel, code_of(error, channel.version), str(error), getattr(error, "names", ()))
+            self.last_words.refuse(channel, error)
             return
         except NetworkError:
             channel.close()
@@ -69,20 +63,6 @@ class Control:
         finally:
             self._openings.close(opened, reason)
 
-    def answer_error(
-        self, channel: Conversation, code: str, text: str, names: Sequence[str] = (), *, read: bool = True
-    ) -> None:
-        """Send an error reply, and close a while later: the client of 2013 redials at once on any error.
-
-        What still comes in the meantime is dropped, or not even read.
-        """
-        try:
-            channel.send(ErrorReply(code, text, tuple(names[: limits.MAX_PATTERNS]) or None))
-        except LocaltunnelError:
-            channel.close()
-        else:
-            self._lingering.hold(channel.sock, self._config.timeouts.error_hold, read=read)
-
     def _converse(self, session: ControlSession, opened: Opened) -> str:
         """Accept the tunnel and keep it alive. Returns why it ended, with the channel closed or being closed."""
         channel = session.channel
@@ -94,10 +74,10 @@ class Control:
             channel.close()
             return "released"
         except Flooded as error:
-            self.answer_error(channel, messages.FLOODED, str(error), read=False)
+            self.last_words.error(channel, messages.FLOODED, str(error), read=False)
             return error.code
         except ProtocolError as error:
-            self.answer_error(channel, messages.EXCEPTION, str(error))
+            self.last_words.error(channel, messages.EXCEPTION, str(error))
             return f"protocol error: {error}"
         except DeadlineExceeded:
             channel.close()
@@ -140,18 +120,3 @@ class Control:
             also,
             True if claim.kind == "http" and self._config.edge == "http" else None,
         )
-
-
-def code_of(error: LocaltunnelError, version: Version) -> str:
-    """Return the code that refuses a connection before its tunnel is open.
-
-    Errors have the codes of the wire, with exceptions. ``exception`` makes a client try again, so a request that
-    cannot get better by that has another code where the version knows one.
-    """
-    if isinstance(error, NameInvalid):
-        return messages.UNAVAILABLE
-    if isinstance(error, ProtocolError) and version.has_final_codes:
-        return messages.INVALID_REQUEST
-    if isinstance(error, RefusedError) and (version.has_final_codes or not isinstance(error, OptionRefused)):
-        return error.code
-    return messages.EXCEPTION

@@ -1,0 +1,68 @@
+"""What a connection at the backend is told that gets no tunnel, or loses the one that it has."""
+
+from collections.abc import Sequence
+
+from localtunnel.errors import LocaltunnelError, NameInvalid, OptionRefused, ProtocolError, RefusedError
+from localtunnel.http.pages.render import render
+from localtunnel.net import closing
+from localtunnel.net.closing import Lingering
+from localtunnel.protocol import limits, messages
+from localtunnel.protocol.messages import ErrorReply
+from localtunnel.protocol.version import Version
+from localtunnel.server.clients.session import Conversation
+
+_HTTP_METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"PATCH ", b"PRI ")
+_WRONG_PORT = render(
+    400,
+    [("Content-Type", "text/plain; charset=utf-8")],
+    b"This is the backend of a localtunnel server, where lt-client connects. Visitors use the frontend's port.\n",
+)
+
+
+class LastWords:
+    """Answers connections and closes them, an error reply after ``seconds``.
+
+    The client of 2013 dials again at once after any error, so the close is held back.
+    """
+
+    def __init__(self, lingering: Lingering, seconds: float) -> None:
+        self._lingering = lingering
+        self._seconds = seconds
+
+    def refuse(self, channel: Conversation, error: LocaltunnelError) -> None:
+        """Say why the client gets no tunnel, and close."""
+        self.error(channel, _code_of(error, channel.version), str(error), getattr(error, "names", ()))
+
+    def error(
+        self, channel: Conversation, code: str, text: str, names: Sequence[str] = (), *, read: bool = True
+    ) -> None:
+        """Send an error reply, and close. What the client sends meanwhile is dropped, or not even ``read``."""
+        try:
+            channel.send(ErrorReply(code, text, tuple(names[: limits.MAX_PATTERNS]) or None))
+        except LocaltunnelError:
+            channel.close()
+        else:
+            self._lingering.hold(channel.sock, self._seconds, read=read)
+
+    def stranger(self, channel: Conversation) -> None:
+        """Tell a browser, which speaks HTTP, that this is the wrong port. Close the connection in any case."""
+        sock, start = channel.detach()
+        if start.startswith(_HTTP_METHODS):
+            self._lingering.send_last(sock, _WRONG_PORT)
+        else:
+            closing.close(sock)
+
+
+def _code_of(error: LocaltunnelError, version: Version) -> str:
+    """Return the code that refuses a connection before its tunnel is open.
+
+    Errors have the codes of the wire, with exceptions. ``exception`` makes a client try again, so a request that
+    cannot get better by that has another code where the version knows one.
+    """
+    if isinstance(error, NameInvalid):
+        return messages.UNAVAILABLE
+    if isinstance(error, ProtocolError) and version.has_final_codes:
+        return messages.INVALID_REQUEST
+    if isinstance(error, RefusedError) and (version.has_final_codes or not isinstance(error, OptionRefused)):
+        return error.code
+    return messages.EXCEPTION
