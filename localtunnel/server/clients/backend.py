@@ -1,7 +1,8 @@
-"""The clients' side: a StreamServer's callback for control connections and proxy connections.
+"""The clients' door: accepts connections at the backend and sorts them.
 
-A preamble that has arrived whole is decided in the callback; one that has not is an ``Arrival`` until it has. A proxy
-connection is then parked and owns no greenlet; a control connection is a greenlet's (``control``).
+A connection whose first message arrives with it is sorted in the accept callback. Any
+other is an ``Arrival`` until its message has come. A proxy connection is then parked
+and needs no greenlet. A control connection gets a greenlet of its own (``control``).
 """
 
 import logging
@@ -37,13 +38,14 @@ from localtunnel.server.names.registry import Registry
 log = logging.getLogger("localtunnel.server")
 
 STOP_TIMEOUT = 1.0
-"""Seconds that control connections may take to notice that the server stops; nothing in them takes longer."""
+"""Seconds for control connections to notice that the server stops. Nothing in them
+takes longer."""
 
 BANNED = "The operator of this server admits no clients from your address."
 
 
 class Backend:
-    """Takes each backend connection from its first byte to the tunnel that it belongs to."""
+    """Takes each connection at the backend from its first byte to its tunnel."""
 
     def __init__(
         self,
@@ -69,11 +71,14 @@ class Backend:
 
     @property
     def arriving(self) -> int:
-        """How many connections have not said what they are."""
+        """The number of connections whose first message has not arrived."""
         return len(self._arrivals)
 
     def stop(self) -> None:
-        """End every tunnel and every connection that was not yet part of one; blocks until they have ended."""
+        """End all tunnels, and all connections that have none yet.
+
+        Blocks until they have ended.
+        """
         self._registry.close()
         for arrival in self._arrivals:
             arrival.cancel()
@@ -82,10 +87,11 @@ class Backend:
         self._sessions.kill()
 
     def accept(self, sock: Socket, host: str, port: int) -> None:
-        """Take over a new connection; a listener's callback.
+        """Take ownership of a new connection. A listener's callback.
 
-        One of a banned address is closed without a word, but for a few (``Bans.may_be_told``), so that a client stops
-        instead of coming back: it may not even speak our protocol, and an answer is more work than the connection was.
+        A connection from a banned address is closed without an answer, since the answer
+        costs more than the connection did. A few are told (``Bans.may_be_told``), so
+        that a client stops instead of coming back.
         """
         if self._bans.hold(host) and not self._bans.may_be_told(host):
             closing.close(sock)
@@ -96,7 +102,7 @@ class Backend:
         arrival.start()
 
     def _give_up(self, arrival: Arrival) -> None:
-        """Close a connection whose place another one gets."""
+        """Close a connection because a newcomer needs its place."""
         log.debug("connection gave way", extra={"peer": arrival.host})
         del self._arrivals[arrival]
         arrival.cancel()
@@ -110,7 +116,7 @@ class Backend:
         if error is None:
             error = self._not_spoken(arrival.channel)
         if isinstance(message, ControlRequest) and error is None:
-            # Who asks for a tunnel is a stranger for as long as it has not proved who it is.
+            # The client stays a stranger until it has proved its identity.
             place.give_up = lambda: closing.wake(arrival.channel.sock)
             self._sessions.spawn(self._control.serve, arrival.channel, message, arrival.host, place)
             return
@@ -121,7 +127,7 @@ class Backend:
             self._park(arrival.channel, message, arrival.host)
 
     def _not_spoken(self, channel: Conversation) -> VersionError | None:
-        """Return what is wrong with the version that ``channel`` speaks, if anything is."""
+        """Return the error for a version that this server does not speak here."""
         if channel.version not in self._versions:
             spoken = ", ".join(sorted(str(version) for version in self._versions))
             return VersionError(f"This server speaks {spoken} only.")
@@ -153,9 +159,11 @@ class Backend:
             tunnel.park(SocketEnd(sock, "client"), place)
 
     def _is_its_client(self, claim: Claim, channel: Conversation, request: ProxyRequest, host: str) -> bool:
-        """LTP/0.3 proves by the session that it belongs to the tunnel; LTP/0.2 by its client string and address.
+        """Say whether a proxy connection comes from the client that has the name.
 
-        A tunnel that was opened over TLS takes no connection without: its client would have shown its session to all.
+        An LTP/0.3 client proves that by its session, an LTP/0.2 client by its string
+        and its address. A tunnel that was opened over TLS takes no proxy connection in
+        the clear: that would show its session to everybody on the path.
         """
         tunnel = claim.tunnel
         if tunnel is None or tunnel.version is not channel.version or tunnel.is_encrypted != is_tls(channel.sock):
@@ -165,14 +173,17 @@ class Backend:
         return (claim.instance, claim.address) == (request.client, host)
 
     def _refuse_banned(self, channel: Conversation, message: FromClient | None) -> None:
-        """Tell a client that asks for a tunnel; others, and what is no client, are told nothing."""
+        """Tell a client that asks for a tunnel about the ban.
+
+        Any other connection is closed without an answer.
+        """
         if isinstance(message, ControlRequest):
             self._last_words.error(channel, messages.KICKED, BANNED)
         else:
             channel.close()
 
     def _refuse(self, channel: Conversation, error: LocaltunnelError, host: str) -> None:
-        """End a connection whose preamble did not come, or was none."""
+        """End a connection whose first message is missing or invalid."""
         log.debug("preamble refused", extra={"peer": host, "error": error.code, "detail": str(error)})
         if isinstance(error, HeaderError):
             self._last_words.stranger(channel)
@@ -185,7 +196,11 @@ class Backend:
 
 
 def _versions(config: ServerConfig) -> frozenset[Version]:
-    """Return the versions that clients may speak; what LTP/0.2 may do while there are tokens, the gate decides."""
+    """Return the versions that clients may speak.
+
+    Whether an LTP/0.2 client may open a tunnel while there are tokens is the gate's
+    decision.
+    """
     if config.legacy == "only":
         return frozenset((LTP_0_2,))
     return frozenset((LTP_0_3,)) if config.legacy is False else frozenset((LTP_0_2, LTP_0_3))

@@ -1,4 +1,4 @@
-"""Control connections, from the request for a tunnel to what ends it. Each has one greenlet."""
+"""Control connections, from the request for a tunnel to its end. One greenlet each."""
 
 from localtunnel.errors import (
     DeadlineExceeded,
@@ -19,7 +19,7 @@ from localtunnel.server.config import ServerConfig
 
 
 class Control:
-    """Serves control connections. ``serve`` runs in a greenlet of the connection's own."""
+    """Serves control connections. ``serve`` runs in the greenlet of one connection."""
 
     def __init__(self, config: ServerConfig, openings: Openings, last_words: LastWords) -> None:
         self._config = config
@@ -31,7 +31,10 @@ class Control:
         self._port = ""
 
     def publish(self, scheme: str, port: int) -> None:
-        """Name scheme and port of the frontend to clients, which show them; the scheme's own port goes unsaid."""
+        """Set the frontend's scheme and port for the URLs that clients show.
+
+        The default port of the scheme is left out.
+        """
         self._scheme = scheme
         self._port = "" if port == SCHEME_PORTS[scheme] else f":{port}"
 
@@ -41,9 +44,10 @@ class Control:
             session.tell(Drain(seconds))
 
     def serve(self, channel: Conversation, request: ControlRequest, host: str, stranger: Stranger) -> None:
-        """Answer a control request and keep the tunnel for as long as its client lives; blocks the greenlet.
+        """Answer a control request, and keep the tunnel while its client is connected.
 
-        ``stranger`` is the connection's place among those that have not proved who they are.
+        Blocks the greenlet. ``stranger`` is the connection's place among those whose
+        identity is not proved.
         """
         session = ControlSession(channel, request, host, self._config.timeouts)
         try:
@@ -64,7 +68,10 @@ class Control:
             self._openings.close(opened, reason)
 
     def _converse(self, session: ControlSession, opened: Opened) -> str:
-        """Accept the tunnel and keep it alive. Returns why it ended, with the channel closed or being closed."""
+        """Confirm the tunnel, keep it alive, and return the reason why it ended.
+
+        The channel is then closed, or lingers.
+        """
         channel = session.channel
         try:
             session.accept(self._reply(opened))

@@ -1,4 +1,6 @@
-"""What a connection at the backend is told that gets no tunnel, or loses the one that it has."""
+"""The last answer on a connection at the backend: an error reply, or a page for a
+browser.
+"""
 
 from collections.abc import Sequence
 
@@ -20,9 +22,10 @@ _WRONG_PORT = render(
 
 
 class LastWords:
-    """Answers connections and closes them, an error reply after ``seconds``.
+    """Answers connections and closes them; after an error reply, ``seconds`` later.
 
-    The client of 2013 dials again at once after any error, so the close is held back.
+    The client of 2013 dials again immediately after any error, so the close is held
+    back.
     """
 
     def __init__(self, lingering: Lingering, seconds: float) -> None:
@@ -30,13 +33,16 @@ class LastWords:
         self._seconds = seconds
 
     def refuse(self, channel: Conversation, error: LocaltunnelError) -> None:
-        """Say why the client gets no tunnel, and close."""
+        """Tell the client why it gets no tunnel, and close."""
         self.error(channel, _code_of(error, channel.version), str(error), getattr(error, "names", ()))
 
     def error(
         self, channel: Conversation, code: str, text: str, names: Sequence[str] = (), *, read: bool = True
     ) -> None:
-        """Send an error reply, and close. What the client sends meanwhile is dropped, or not even ``read``."""
+        """Send an error reply, and close.
+
+        What the client sends in the meantime is dropped, or not even ``read``.
+        """
         try:
             channel.send(ErrorReply(code, text, tuple(names[: limits.MAX_PATTERNS]) or None))
         except LocaltunnelError:
@@ -45,7 +51,10 @@ class LastWords:
             self._lingering.hold(channel.sock, self._seconds, read=read)
 
     def stranger(self, channel: Conversation) -> None:
-        """Tell a browser, which speaks HTTP, that this is the wrong port. Close the connection in any case."""
+        """Close the connection of a peer that speaks no LTP.
+
+        A browser is told that this is the wrong port.
+        """
         sock, start = channel.detach()
         if start.startswith(_HTTP_METHODS):
             self._lingering.send_last(sock, _WRONG_PORT)
@@ -56,8 +65,9 @@ class LastWords:
 def _code_of(error: LocaltunnelError, version: Version) -> str:
     """Return the code that refuses a connection before its tunnel is open.
 
-    Errors have the codes of the wire, with exceptions. ``exception`` makes a client try again, so a request that
-    cannot get better by that has another code where the version knows one.
+    Most errors have a code on the wire. A client tries again after ``exception``, so a
+    request that cannot succeed later gets another code, if the client's version has
+    one.
     """
     if isinstance(error, NameInvalid):
         return messages.UNAVAILABLE

@@ -1,7 +1,8 @@
-"""From a control request to an open tunnel: who asks, on which terms, and under which name; and back.
+"""From a control request to an open tunnel and back: login, options, name, port.
 
-Whatever keeps a client from its tunnel is raised here, and answered by ``control``. What a token allowed when the
-tunnel was opened may be taken back later: ``review`` ends what is not allowed any more.
+Each reason that keeps a client from its tunnel is raised here as an error, and answered
+by ``control``. A token may allow less later than it did when a tunnel was opened:
+``review`` ends the tunnels that it no longer covers.
 """
 
 import logging
@@ -41,7 +42,7 @@ log = logging.getLogger("localtunnel.server")
 
 
 class Opened(NamedTuple):
-    """A tunnel, by what right it is open, and what its client asked for and is given."""
+    """An open tunnel, the claim and grant behind it, and its client's options."""
 
     tunnel: Tunnel
     claim: Claim
@@ -51,9 +52,10 @@ class Opened(NamedTuple):
 
 
 class Openings:
-    """Opens tunnels, and knows by what right each of them is open. Whoever opens one closes it, by ``close``.
+    """Opens tunnels, and knows the grant behind each.
 
-    ``listen_for(tunnel, port)`` lets the visitors of a TCP tunnel in, and raises PortRefused.
+    The caller of ``open`` has to call ``close``. ``listen_for(tunnel, port)`` starts
+    the listeners of a TCP tunnel, or raises PortRefused.
     """
 
     def __init__(
@@ -76,11 +78,12 @@ class Openings:
         """The oldest first."""
 
     def open(self, session: ControlSession, stranger: Stranger) -> Opened:
-        """Return the tunnel that the client of ``session`` asks for, which is then the owner of the tunnel.
+        """Open the tunnel that the client asks for, owned by ``session``.
 
-        Blocks the greenlet while the client logs in and its name is recorded. Gives ``stranger`` back, the
-        connection's place among those that have not proved who they are. Raises a RefusedError, a StorageError, or
-        what the channel does; the caller answers, and closes the connection.
+        Blocks the greenlet while the client logs in and its name is written down.
+        Releases ``stranger``, the connection's place among those whose identity is not
+        proved. Raises a RefusedError, a StorageError, or the channel's error; the
+        caller answers and closes.
         """
         request = session.request
         try:
@@ -107,7 +110,10 @@ class Openings:
         return opened
 
     def close(self, opened: Opened, reason: str) -> None:
-        """End the tunnel if it has not ended yet, and free its name, or keep it for a client that may come back."""
+        """End the tunnel if it is still open.
+
+        Its name is freed, or kept for a client that may come back.
+        """
         tunnel, claim = opened.tunnel, opened.claim
         self._opened.pop(tunnel, None)
         tunnel.end(reason)
@@ -120,11 +126,14 @@ class Openings:
         log.info("tunnel closed", extra={"tunnel": tunnel.name, "reason": tunnel.ended})
 
     def ease_pools(self) -> None:
-        """Have clients park fewer connections, where those are more than at first: descriptors are short."""
+        """Shrink the pools that have grown, because descriptors are short."""
         self._shares.ease()
 
     def review(self) -> None:
-        """Hold every open tunnel against what its token covers by now; to be called every few seconds."""
+        """Revoke the tunnels that their token no longer covers.
+
+        To be called every few seconds.
+        """
         held: Counter[str] = Counter()
         for tunnel, (_, _, grant, request, _) in list(self._opened.items()):
             try:
@@ -137,7 +146,7 @@ class Openings:
                 tunnel.meter = self._gate.meter(grant)
 
     def _admit(self, session: ControlSession) -> Grant:
-        """Return what the client has proved, which allows it this tunnel."""
+        """Return the client's grant, if it covers this tunnel."""
         request, host = session.request, session.host
         try:
             grant = self._gate.admit(session.channel, request, host)
@@ -148,7 +157,11 @@ class Openings:
         return grant
 
     def _claim(self, session: ControlSession, grant: Grant) -> Claim:
-        """An LTP/0.2 client is its string and its address; an LTP/0.3 client has an instance, and may resume."""
+        """Claim the name.
+
+        The owner of an LTP/0.2 tunnel is the client's address. An LTP/0.3 client has an
+        instance, may have proved its owner, and may resume a session.
+        """
         request, host = session.request, session.host
         encrypted = is_tls(session.channel.sock)
         wish = Wish(request.name, "http", request.domain, address=host, client=request.client, encrypted=encrypted)
@@ -174,14 +187,16 @@ class Openings:
             rules=rules,
             requests=bucket(limits_of.tunnel_request_rate),
             meter=gate.meter(grant),
-            # Not the claim, which holds the tunnel: the two would be a cycle.
+            # The closure must not hold the claim: it holds the tunnel, and that would
+            # be a cycle.
             admit=lambda: joined.take(host, owner, most=gate.most_connections(grant)),
         )
 
     def _listen(self, opened: Opened) -> None:
-        """Open the public port of a TCP tunnel, and write down which one it is. Raises PortRefused and StorageError.
+        """Open the public port of a TCP tunnel, and write it down.
 
-        That waits for the disk, and the tunnel may be ended meanwhile: then its verdict is raised, or ConnectionClosed.
+        Raises PortRefused and StorageError. Writing waits for the disk. If the tunnel
+        is ended in that time, its verdict is raised, or else ConnectionClosed.
         """
         claim, tunnel = opened.claim, opened.tunnel
         if claim.kind == "tcp":
@@ -194,7 +209,11 @@ class Openings:
 
 
 def _owner(session: ControlSession, grant: Grant) -> Owner:
-    """Return whom the name will belong to. A key that came over a connection in clear text may be anybody's by now."""
+    """Return the owner for a name.
+
+    A key that came over a connection in the clear proves nothing: others may have read
+    it.
+    """
     request = session.request
     if grant.token is not None:
         return owner_of_token(grant.token.id, grant.token.max_tunnels, grant.token.max_connections)

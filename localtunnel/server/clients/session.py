@@ -1,4 +1,6 @@
-"""One client's control connection: what it asked for, and what is said on it while its tunnel is open."""
+"""A control connection: the client's request, and the messages while its tunnel is
+open.
+"""
 
 import logging
 import math
@@ -38,14 +40,14 @@ Conversation = Channel[FromClient]
 
 
 class Released(Exception):
-    """The client said goodbye."""
+    """The client gave its tunnel up."""
 
 
 class ControlSession:
     """A control connection, which owns the tunnel that it opens (``TunnelOwner``).
 
-    It does not hold the tunnel, so that the two are no cycle. Nothing is said to the client
-    before ``accept``, when it has no tunnel yet, and nothing after ``close``, when the
+    It does not refer to the tunnel, so the two form no cycle. It sends nothing before
+    ``accept``, when the client has no tunnel yet, and nothing after ``close``, when the
     channel is closed or lingers behind its last message.
     """
 
@@ -69,16 +71,17 @@ class ControlSession:
             self._announcing = Announcing(reply.concurrency, lambda size: self.tell(Concurrency(size)))
 
     def keep(self, measured: Callable[[float], None]) -> NoReturn:
-        """Exchange heartbeats until an exception ends the connection: Released, or what the channel raises.
+        """Exchange heartbeats until an exception ends the connection.
 
-        ``measured(seconds)`` is called with each round trip to an LTP/0.3 client.
+        That is Released or an error of the channel. ``measured(seconds)`` is called
+        with each round trip to an LTP/0.3 client.
         """
         if not self.version.speaks_freely:
             self._ping_and_wait()
         keep_alive(self.channel, self._timeouts.heartbeat, _handle, measured)
 
     def close(self) -> None:
-        """Say nothing from here on. The channel stays with the caller. Idempotent."""
+        """Stop sending. The caller still owns the channel. Idempotent."""
         self._is_open = False
         if self._announcing is not None:
             self._announcing.close()
@@ -116,14 +119,20 @@ class ControlSession:
             self._announcing.renew()
 
     def turned_away(self, refusals: Refusals) -> None:
-        """Tell the client of ``refusals``, unless it had a notice a moment ago: then the next notice has them."""
+        """Tell the client of ``refusals``.
+
+        If the last notice is too recent, they wait for the next one.
+        """
         now = time.monotonic()
         if self._is_open and self.version.speaks_freely and now - self._last_notice >= NOTICE_INTERVAL:
             self._last_notice = now
             self.tell(Notice(refusals.take()))
 
     def ended(self, reason: str, verdict: RefusedError | None) -> None:
-        """Tell the client why its tunnel was ended, where the version has words for it, and wake the greenlet."""
+        """Wake the greenlet in ``keep``.
+
+        The client is told the reason first, if its version has a message for it.
+        """
         if not self._is_open:
             return
         if reason == "replaced":

@@ -1,10 +1,12 @@
-"""Connections of clients that have not said, or not proved, who they are: how many, and which of them yield.
+"""Limits connections of clients whose identity is not proved, and picks which one
+yields.
 
-They cost a socket and a timer each, and whoever likes can make them. So nobody is turned away for
-want of a place: a newcomer gets that of the oldest of those who hold most. Who says what it wants
-needs a place for a round trip or two and is gone before it is the oldest; who is silent stays, and
-yields. A share is kept for addresses that have a tunnel, or a name that is kept for them: a flood
-from elsewhere leaves room for whoever reconnects.
+Each costs a socket and a timer, and anybody can open them. A newcomer is therefore
+never turned away: it gets the place of the oldest connection of the address that holds
+most. An honest client needs its place for a round trip or two, and is gone before it is
+the oldest. A silent one stays, and yields. Some places are kept for addresses with a
+tunnel or a lease, so that a flood from elsewhere leaves room for clients that
+reconnect.
 """
 
 import logging
@@ -19,19 +21,24 @@ from localtunnel.server.limits.quotas import OFF
 log = logging.getLogger("localtunnel.server")
 
 KEPT_SHARE = 4
-"""The part of all places, as one in so many, that is kept for addresses that the server knows: a
-thousand of the default 4,096, as many as one address may have."""
+"""One in so many places is kept for addresses that the server knows: a thousand of the
+default 4,096, as many as one address may have."""
 
 LOOKED_AT = 8
-"""The oldest connections that are compared when one has to go: a silent flood makes up nearly all
-of those, and eight looks cost a microsecond."""
+"""How many of the oldest connections are compared when one has to go. A silent flood
+makes up nearly all of those, and eight looks cost a microsecond."""
 
 WARNING_INTERVAL = 60.0
-"""Seconds between two warnings that places are taken away: a flood must not fill the log too."""
+"""Seconds between two warnings that places are taken away, so that a flood does not
+fill the log as well."""
 
 
 class Stranger:
-    """One connection's place. ``give_up`` is called when another one gets it; the owner sets what that is."""
+    """The place of one connection.
+
+    Its owner sets ``give_up``, which closes the connection when a newcomer gets the
+    place.
+    """
 
     __slots__ = ("_group", "_strangers", "give_up", "known")
 
@@ -42,19 +49,19 @@ class Stranger:
         self.give_up = give_up
 
     def release(self) -> None:
-        """Give the place back. Idempotent."""
+        """Free the place. Idempotent."""
         strangers, self._strangers = self._strangers, None
         if strangers is not None:
             strangers.forget(self, self._group)
 
     def evict(self) -> None:
-        """Give the place back, and end the connection."""
+        """Free the place, and end the connection."""
         self.release()
         self.give_up()
 
 
 class Strangers:
-    """Counts them. ``is_known(host)`` says whether the server knows the address."""
+    """Counts strangers. ``is_known(host)`` says whether the server knows the address."""
 
     def __init__(self, limits: QuotaLimits, is_known: Callable[[str], bool]) -> None:
         self._most = limits.strangers
@@ -70,7 +77,10 @@ class Strangers:
         return len(self._known) + len(self._unknown)
 
     def take(self, host: str, give_up: Callable[[], None]) -> Stranger:
-        """Return a place for a new connection from ``host``, which may cost another one its own."""
+        """Return a place for a new connection from ``host``.
+
+        Another connection may have to yield for it.
+        """
         group = network_of(host)
         known = self._is_known(host)
         self._make_room(group, known)
@@ -96,12 +106,13 @@ class Strangers:
         is_beyond = not known and len(own) >= share
         if self._most == OFF or not (is_beyond or len(self) >= self._most):
             return
-        # Each side yields to its own kind; beyond its share, to the other one too.
+        # A side yields to newcomers of its own kind. Beyond its share, it yields to the
+        # other too.
         self._weakest(own if own and len(own) >= share else other).evict()
         self._warn()
 
     def _weakest(self, places: OrderedDict[Stranger, None]) -> Stranger:
-        """Return, of the oldest of ``places``, the first of whoever has most."""
+        """Return the one among the oldest of ``places`` whose address holds most."""
         oldest = [place for place, _ in zip(places, range(LOOKED_AT), strict=False)]
         return max(oldest, key=self._held_by)
 

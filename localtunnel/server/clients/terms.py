@@ -1,4 +1,4 @@
-"""On which terms a tunnel is opened: what its client asks for, held against what this server can keep to."""
+"""Checks the options that a client asks for against what this server can enforce."""
 
 import secrets
 from fnmatch import fnmatchcase
@@ -13,13 +13,15 @@ from localtunnel.protocol.options import Options
 from localtunnel.server.config import ServerConfig
 
 KEY_BYTES = 32
-"""Of the random key under which a tunnel's password is kept as a digest: as many as the digest has."""
+"""The size of the random key under which a tunnel's password is hashed: that of the
+digest."""
 
 
 def settle(config: ServerConfig, request: ControlRequest) -> tuple[Options, Rules | None]:
-    """Return the options that ``request`` asks for, and the rules that they make; None where there are none.
+    """Return the options in ``request``, and the rules made of them, if there are any.
 
-    Raises OptionRefused for an option that is wrong, or that this server would not hold to.
+    Raises OptionRefused for an option that is invalid, or that this server cannot
+    enforce.
     """
     asked = options.of_request(request)
     if request.domain is not None and request.kind != "tcp" and not _may_have(config, request.domain):
@@ -56,6 +58,6 @@ def settle(config: ServerConfig, request: ControlRequest) -> tuple[Options, Rule
 
 
 def _may_have(config: ServerConfig, host: str) -> bool:
-    """Say whether a tunnel may have ``host``, which lies outside the server's own domain."""
+    """Say whether the operator allows ``host``, which is outside the server's domain."""
     wanted = host.lower().rstrip(".")
     return any(fnmatchcase(wanted, pattern.lower()) for pattern in config.custom_hosts)
