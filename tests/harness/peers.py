@@ -1,6 +1,8 @@
-"""Raw peers of LTP/0.2: a few lines of socket each, written from PROTOCOL.md and not from the code."""
+"""Peers by hand, and those of LTP/0.2: a few lines of socket each, written from PROTOCOL.md and not from the code."""
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import gevent
@@ -28,25 +30,134 @@ def read_message(sock: socket.socket) -> Any:
     return json.loads(read_exactly(sock, size))
 
 
-class RawClient:
-    """A client of LTP/0.2 by hand: a control connection, and proxy connections on demand. Close it after use."""
+class ByHand(AbstractContextManager):
+    """What a peer by hand has open. Closing it, or leaving it as a context, closes all of that."""
 
-    def __init__(self, address: Address, name: str, client: str = "raw@test;Linux", **fields: Any) -> None:
+    def __init__(self) -> None:
+        self.sockets: list[socket.socket] = []
+
+    def close(self) -> None:
+        """Close every connection."""
+        for sock in self.sockets:
+            sock.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class ClientByHand(ByHand):
+    """A client by hand: a control connection that begins with ``opening``, and what the server says on it.
+
+    ``connect`` makes its connections: in the clear, unless it is ``harness.tls.tls_connect``.
+    """
+
+    def __init__(
+        self, address: Address, name: str, opening: bytes, connect: Callable[..., socket.socket] = connect
+    ) -> None:
+        super().__init__()
         self.address = address
         self.name = name
-        self.client = client
-        self.proxies: list[socket.socket] = []
-        self.control = connect(address)
-        self.control.sendall(HEADER_0_2 + frame({"control": {"name": name, "client": client, **fields}}))
+        self.messages: list[Any] = []
+        self._connect = connect
+        self.control = self.open(opening)
         self.reply = read_message(self.control)
         self._heart: gevent.Greenlet | None = None
 
+    def open(self, opening: bytes, *source: str | None) -> socket.socket:
+        """Open a connection that begins with ``opening``."""
+        sock = self._connect(self.address, *source)
+        self.sockets.append(sock)
+        sock.sendall(opening)
+        return sock
+
+    def beat(self) -> None:
+        """Answer pings in the background, and keep other messages, until the connection ends or the peer is closed."""
+        self._heart = gevent.spawn(self._beat)
+
+    def ended(self) -> bool:
+        """Say whether the control connection of a client that answers pings has ended."""
+        return self._heart is not None and self._heart.dead
+
+    def said(self, key: str) -> list[Any]:
+        """Return what the server said under ``key`` on the control connection, heartbeats apart."""
+        return [message[key] for message in self.messages if key in message]
+
+    def _beat(self) -> None:
+        self.control.settimeout(None)
+        try:
+            while True:
+                message = read_message(self.control)
+                if message == {"control": "ping"}:
+                    self.control.sendall(frame({"control": "pong"}))
+                else:
+                    self.messages.append(message)
+        except (AssertionError, OSError):
+            return
+
+    def close(self) -> None:
+        """Stop answering pings, and close every connection."""
+        if self._heart is not None:
+            self._heart.kill()
+        super().close()
+
+
+class ServerByHand(ByHand):
+    """A backend by hand: ``accept`` gives connections one by one, with the request that each began with.
+
+    Like the server of 2013 it closes a connection that opens with another header, without a word.
+    """
+
+    header: bytes
+
+    def __init__(self, port: int = 0) -> None:
+        super().__init__()
+        self.listener = listening(port=port)
+        self.listener.settimeout(CAP)
+        self.port: int = self.listener.getsockname()[1]
+
+    def accept_silently(self) -> socket.socket:
+        """Return the next connection, of which nothing has been read."""
+        sock, _ = self.listener.accept()
+        sock.settimeout(CAP)
+        self.sockets.append(sock)
+        return sock
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Return the next connection that opens with the header of this server's version, and its request."""
+        while True:
+            sock = self.accept_silently()
+            if sock.recv(len(self.header), socket.MSG_WAITALL) == self.header:
+                return sock, read_message(sock)
+            sock.close()
+
+    def accept_control(self) -> tuple[socket.socket, Any]:
+        """Return the next control connection and its request, passing over what an ended session left behind."""
+        while True:
+            sock, message = self.accept()
+            if "control" in message:
+                return sock, message
+            sock.close()
+
+    def stop_listening(self) -> None:
+        """Refuse connections from here on."""
+        self.listener.close()
+
+    def close(self) -> None:
+        """Close the listener and every connection."""
+        self.listener.close()
+        super().close()
+
+
+class RawClient(ClientByHand):
+    """A client of LTP/0.2 by hand; it answers pings from ``beat`` on."""
+
+    def __init__(self, address: Address, name: str, client: str = "raw@test;Linux", **fields: Any) -> None:
+        self.client = client
+        super().__init__(address, name, HEADER_0_2 + frame({"control": {"name": name, "client": client, **fields}}))
+
     def park(self, source: str | None = None) -> socket.socket:
         """Open a proxy connection; the server says nothing until it is assigned."""
-        proxy = connect(self.address, source)
-        proxy.sendall(HEADER_0_2 + frame({"proxy": {"name": self.name, "client": self.client}}))
-        self.proxies.append(proxy)
-        return proxy
+        return self.open(HEADER_0_2 + frame({"proxy": {"name": self.name, "client": self.client}}), source)
 
     def answer_one(self, proxy: socket.socket | None = None) -> bytes:
         """Answer the visitor to whom ``proxy``, or a new one, is assigned; returns the head that it sent."""
@@ -63,66 +174,11 @@ class RawClient:
         self.answer_one()
         assert visitor.get().body == b"ok"
 
-    def beat(self) -> None:
-        """Answer pings in the background until the connection ends or the peer is closed."""
-        self._heart = gevent.spawn(self._beat)
 
-    def _beat(self) -> None:
-        self.control.settimeout(None)
-        try:
-            while read_message(self.control) == {"control": "ping"}:
-                self.control.sendall(frame({"control": "pong"}))
-        except (AssertionError, OSError):
-            return
+class RawServer(ServerByHand):
+    """A backend of LTP/0.2 by hand."""
 
-    def close(self) -> None:
-        """Close every connection."""
-        if self._heart is not None:
-            self._heart.kill()
-        for sock in (self.control, *self.proxies):
-            sock.close()
-
-    def __enter__(self) -> "RawClient":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class RawServer:
-    """A backend of LTP/0.2 by hand: ``accept`` gives connections one by one, with the request that each began with.
-
-    Like the server of 2013 it closes a connection that opens with another header, without a word.
-    """
-
-    def __init__(self, port: int = 0) -> None:
-        self.listener = listening(port=port)
-        self.listener.settimeout(CAP)
-        self.port: int = self.listener.getsockname()[1]
-        self.sockets: list[socket.socket] = []
-
-    def accept_silently(self) -> socket.socket:
-        """Return the next connection, of which nothing has been read."""
-        sock, _ = self.listener.accept()
-        sock.settimeout(CAP)
-        self.sockets.append(sock)
-        return sock
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        """Return the next connection that opens with the header of LTP/0.2, and its request."""
-        while True:
-            sock = self.accept_silently()
-            if sock.recv(len(HEADER_0_2), socket.MSG_WAITALL) == HEADER_0_2:
-                return sock, read_message(sock)
-            sock.close()
-
-    def accept_control(self) -> tuple[socket.socket, Any]:
-        """Return the next control connection and its request, passing over what an ended session left behind."""
-        while True:
-            sock, message = self.accept()
-            if "control" in message:
-                return sock, message
-            sock.close()
+    header = HEADER_0_2
 
     def open_tunnel(self, concurrency: int = 1, banner: str = "hello") -> socket.socket:
         """Accept a control connection, open its tunnel, and return it."""
@@ -137,21 +193,6 @@ class RawServer:
         proxy, message = self.accept()
         assert set(message) == {"proxy"}
         return proxy
-
-    def stop_listening(self) -> None:
-        """Refuse connections from here on."""
-        self.listener.close()
-
-    def close(self) -> None:
-        """Close every connection."""
-        for sock in (self.listener, *self.sockets):
-            sock.close()
-
-    def __enter__(self) -> "RawServer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def assert_error_and_close(sock: socket.socket, code: str) -> None:

@@ -5,12 +5,11 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-import gevent
 from gevent import socket
 
-from harness.peers import frame, read_message
-from harness.sockets import Address, connect, listening, read_exactly
-from harness.waiting import CAP, wait_until
+from harness.peers import ClientByHand, ServerByHand, frame, read_message
+from harness.sockets import Address, connect
+from harness.waiting import wait_until
 from localtunnel import Server
 
 HEADER_0_3 = b"LTP/0.3"
@@ -61,11 +60,8 @@ def ask(address: Address, data: bytes) -> Any:
         return read_message(sock)
 
 
-class Peer:
-    """A client of LTP/0.3 by hand. Heartbeats are answered from the start unless ``beat`` is False.
-
-    ``connect`` makes its connections: in the clear, unless it is ``harness.tls.tls_connect``.
-    """
+class Peer(ClientByHand):
+    """A client of LTP/0.3 by hand. Heartbeats are answered from the start unless ``beat`` is False."""
 
     def __init__(
         self,
@@ -73,18 +69,12 @@ class Peer:
         name: str = "demo",
         *,
         beat: bool = True,
-        connect: Callable[[Address], socket.socket] = connect,
+        connect: Callable[..., socket.socket] = connect,
         **fields: Any,
     ) -> None:
-        self.address = address
-        self.connect = connect
-        self.name = name
-        self.messages: list[Any] = []
-        self.proxies: list[socket.socket] = []
-        self.control = connect(address)
-        self.control.sendall(control_request(name, **fields))
-        self.reply = read_message(self.control)
-        self._heart = gevent.spawn(self._beat) if beat else None
+        super().__init__(address, name, control_request(name, **fields), connect)
+        if beat:
+            self.beat()
 
     @property
     def session(self) -> str:
@@ -94,76 +84,13 @@ class Peer:
 
     def park(self, session: str | None = None) -> socket.socket:
         """Open a proxy connection."""
-        proxy = self.connect(self.address)
-        self.proxies.append(proxy)
-        proxy.sendall(proxy_request(self.name, session or self.session))
-        return proxy
-
-    def said(self, key: str) -> list[Any]:
-        """Return what the server said under ``key`` on the control connection, heartbeats apart."""
-        return [message[key] for message in self.messages if key in message]
-
-    def ended(self) -> bool:
-        """Say whether the control connection has ended."""
-        return self._heart is not None and self._heart.dead
-
-    def _beat(self) -> None:
-        self.control.settimeout(None)
-        try:
-            while True:
-                message = read_message(self.control)
-                if message == {"control": "ping"}:
-                    self.control.sendall(frame({"control": "pong"}))
-                else:
-                    self.messages.append(message)
-        except (AssertionError, OSError):
-            return
-
-    def close(self) -> None:
-        """Close every connection."""
-        if self._heart is not None:
-            self._heart.kill()
-        for sock in (self.control, *self.proxies):
-            sock.close()
-
-    def __enter__(self) -> "Peer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        return self.open(proxy_request(self.name, session or self.session))
 
 
-class RawBackend:
-    """A backend by hand, for a real client: connections one by one, each with its header and its request."""
+class RawBackend(ServerByHand):
+    """A backend of LTP/0.3 by hand."""
 
-    def __init__(self) -> None:
-        self.listener = listening()
-        self.listener.settimeout(CAP)
-        self.port: int = self.listener.getsockname()[1]
-        self.sockets: list[socket.socket] = []
-
-    def accept_silently(self) -> socket.socket:
-        """Return the next connection, of which nothing has been read."""
-        sock, _ = self.listener.accept()
-        sock.settimeout(CAP)
-        self.sockets.append(sock)
-        return sock
-
-    def accept(self, header: bytes = HEADER_0_3) -> tuple[socket.socket, Any]:
-        """Return the next connection and its request, which must come behind ``header``."""
-        sock = self.accept_silently()
-        began = read_exactly(sock, len(header))
-        assert began == header
-        return sock, read_message(sock)
-
-    def accept_control(self) -> tuple[socket.socket, Any]:
-        """Return the next control connection and its request, passing over what an ended session left behind."""
-        while True:
-            sock = self.accept_silently()
-            if sock.recv(len(HEADER_0_3), socket.MSG_WAITALL) == HEADER_0_3:
-                message = read_message(sock)
-                if "control" in message:
-                    return sock, message
+    header = HEADER_0_3
 
     def open_tunnel(self, size: int = 1, heartbeat: float = 5.0) -> socket.socket:
         """Accept a control connection, open its tunnel, and return it."""
@@ -176,17 +103,6 @@ class RawBackend:
         proxy, message = self.accept()
         assert message["proxy"]["session"] == SESSION
         return proxy
-
-    def close(self) -> None:
-        """Close every connection."""
-        for sock in (self.listener, *self.sockets):
-            sock.close()
-
-    def __enter__(self) -> "RawBackend":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def parked(server: Server, name: str = "demo") -> int:
