@@ -1,13 +1,15 @@
 """Sockets for tests, all of gevent's kind but those that are given to the code under test."""
 
+import fcntl
 import random
 import socket as plain_socket
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gevent import socket
 
-from harness.waiting import CAP
+from harness.waiting import CAP, wait_until
 
 LOOPBACK = "127.0.0.1"
 
@@ -50,6 +52,11 @@ def silent_listener() -> Iterator[Address]:
     finally:
         for sock in (*fillers, listener):
             sock.close()
+
+
+def wait_until_arrived(sock: plain_socket.socket) -> None:
+    """Wait until all that was sent on ``sock`` has been acknowledged, so that its peer can read it."""
+    wait_until(lambda: not any(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))), what="everything has arrived")
 
 
 def deafen(sock: plain_socket.socket) -> None:

@@ -119,8 +119,8 @@ def test_one_that_hangs_does_not_hold_up_the_others(path):
 
 
 def test_stopping_drops_who_waits_and_removes_the_path(path):
-    held = gevent.event.Event()
-    server = LineServer(path, lambda line: held.wait() and b"")
+    asked, held = gevent.event.Event(), gevent.event.Event()
+    server = LineServer(path, lambda line: asked.set() or (held.wait() and b""))
     server.start()
 
     def attempt():
@@ -128,7 +128,7 @@ def test_stopping_drops_who_waits_and_removes_the_path(path):
             ask_beside(path, b"?")
 
     waiting = gevent.spawn(attempt)
-    gevent.sleep(0.05)
+    assert asked.wait(CAP)
     server.stop()
     server.stop()
     waiting.get(timeout=CAP)

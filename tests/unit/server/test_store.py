@@ -3,12 +3,12 @@
 import os
 import resource
 import stat
-import time
+import threading
 from contextlib import contextmanager
 
 import gevent
 import pytest
-from harness import at_most, wait_until
+from harness import CAP, at_most, wait_until
 
 from localtunnel.errors import ConfigError, StorageError
 from localtunnel.server import store as store_module
@@ -135,18 +135,19 @@ def test_a_full_disk_is_an_error_that_says_so_and_loses_nothing(tmp_path):
 def test_what_is_asked_for_meanwhile_is_written_together(tmp_path, monkeypatch):
     sizes = []
     commit = Store._commit
+    asked = threading.Event()
 
     def counted(self, statements):
         sizes.append(len(statements))
-        time.sleep(0.02)
+        asked.wait(CAP)
         commit(self, statements)
 
     monkeypatch.setattr(Store, "_commit", counted)
-    with opened(tmp_path) as store, at_most(5.0):
-        gevent.joinall(
-            [gevent.spawn(store.write, Statement(PUT, (f"{number}", number))) for number in range(500)],
-            raise_error=True,
-        )
+    with opened(tmp_path) as store, at_most(CAP):
+        writers = [gevent.spawn(store.write, Statement(PUT, (f"{number}", number))) for number in range(500)]
+        gevent.sleep(0)
+        asked.set()
+        gevent.joinall(writers, raise_error=True)
         assert len(store.read(ALL)) == 500
     assert sum(sizes) == 500
     assert len(sizes) <= 3
@@ -173,17 +174,16 @@ def test_one_bad_change_fails_those_that_were_written_with_it_and_no_other(tmp_p
 
 
 def test_the_hub_goes_on_while_the_disk_is_slow(tmp_path, monkeypatch):
-    def slow(self, statements):
-        time.sleep(0.5)
-
+    written = threading.Event()
     with opened(tmp_path) as store:
-        monkeypatch.setattr(Store, "_commit", slow)
+        monkeypatch.setattr(Store, "_commit", lambda self, statements: written.wait(CAP))
         writer = gevent.spawn(store.write, Statement(PUT, ("one", 1)))
-        ticks = 0
-        while not writer.dead:
-            gevent.sleep(0.01)
-            ticks += 1
-        assert ticks > 20
+        for _ in range(20):
+            gevent.sleep(0.001)
+        assert not writer.dead
+        written.set()
+        with at_most(CAP):
+            writer.get()
 
 
 def test_closing_twice_and_writing_after_that(tmp_path):

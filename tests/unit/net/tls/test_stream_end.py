@@ -10,6 +10,7 @@ import gevent
 import pytest
 from harness import CAP, at_most, frame, is_reset, pair, read_exactly, read_to_end, wait_until
 from harness.relays import BULK, DIGEST, digest_to_end, send_and_finish
+from harness.sockets import wait_until_arrived
 from harness.state import server_key
 
 from localtunnel.errors import FrameError
@@ -263,10 +264,10 @@ def test_a_buffer_below_a_record_leaves_something_pending(context):
 
 def test_several_records_are_read_at_once(context):
     with by_hand(context) as (end, far):
-        for _ in range(8):
+        for _ in range(3):
             far.send(chunked(bytes(16380)))
-        gevent.sleep(0.05)
-        assert end.try_read(bytearray(256 * 1024)) == 8 * 16380
+        wait_until_arrived(far)
+        assert end.try_read(bytearray(256 * 1024)) == 3 * 16380
 
 
 def test_a_record_of_many_chunks_is_read_by_itself(context):
@@ -275,7 +276,7 @@ def test_a_record_of_many_chunks_is_read_by_itself(context):
         record = (chunked(b"x") * 4096)[:16384]
         for _ in range(4):
             far.send(record)
-        gevent.sleep(0.05)
+        wait_until_arrived(far)
         assert 3000 < end.try_read(bytearray(256 * 1024)) < 4000
         far.send(chunked(bytes(16380)))
 
@@ -286,7 +287,7 @@ def test_a_message_in_records_of_one_byte_gives_others_their_turn(context):
     data = b"LTP/0.3" + frame({"control": {"name": "demo", "client": "c", "instance": "i"}})
     for byte in data:
         far.send(bytes([byte]))
-    gevent.sleep(0.05)
+    wait_until_arrived(far)
     message, looks = None, 0
     while message is None:
         message = channel.receive_ready()

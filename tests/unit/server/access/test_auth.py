@@ -5,7 +5,6 @@ address that fails is slowed down.
 import re
 import time
 
-import gevent
 import pytest
 from harness import (
     HEADER_0_2,
@@ -339,9 +338,12 @@ def test_tunnels_beyond_a_limit_that_was_lowered_end_the_newest_first(token, dir
 
 def test_a_change_that_takes_nothing_away_ends_nothing(token, directory, server):
     with running_client(frontend(server), 9, token=token, name="demo") as client:
-        change_token(directory, token, label="renamed")
-        wait_until(lambda: server.tokens.find(token.id).label == "renamed")
-        gevent.sleep(0.3)
+        other = new_token(directory)
+        with running_client(frontend(server), 9, token=other, name="other") as second:
+            change_token(directory, token, label="renamed")
+            change_token(directory, other)
+            assert isinstance(second.ended(), AuthFailed)
+        assert server.tokens.find(token.id).label == "renamed"
         assert not client.greenlet.dead
 
 

@@ -4,11 +4,12 @@ whatever becomes of client and server.
 
 import resource
 import sqlite3
+import threading
 import time
 
 import gevent
 import pytest
-from harness import wait_until
+from harness import CAP, wait_until
 from harness.tunnels import make_tunnel
 
 from localtunnel.errors import LimitReached, NameUnavailable, StorageError
@@ -309,9 +310,10 @@ def test_a_name_that_cannot_be_written_down_frees_the_port_that_it_took_over(run
 
 def test_one_client_that_asks_twice_while_the_disk_is_slow(run, monkeypatch):
     commit = Store._commit
+    asked = threading.Event()
 
     def slow(self, statements):
-        time.sleep(0.1)
+        asked.wait(CAP)
         commit(self, statements)
 
     def attempt():
@@ -322,6 +324,8 @@ def test_one_client_that_asks_twice_while_the_disk_is_slow(run, monkeypatch):
 
     monkeypatch.setattr(Store, "_commit", slow)
     first, second = gevent.spawn(attempt), gevent.spawn(attempt)
+    gevent.sleep(0)
+    asked.set()
     gevent.joinall([first, second])
     assert isinstance(first.get(), NameUnavailable)
     assert run.registry.find("demo") is second.get()
@@ -329,11 +333,13 @@ def test_one_client_that_asks_twice_while_the_disk_is_slow(run, monkeypatch):
 
 
 def test_a_name_is_taken_while_it_is_being_written(run, monkeypatch):
-    monkeypatch.setattr(Store, "_commit", lambda self, statements: time.sleep(0.1))
+    refused = threading.Event()
+    monkeypatch.setattr(Store, "_commit", lambda self, statements: refused.wait(CAP))
     first = gevent.spawn(run.open)
-    gevent.sleep(0.01)
+    gevent.sleep(0)
     with pytest.raises(NameUnavailable):
         run.open(owner=BOB)
+    refused.set()
     assert run.registry.find("demo") is first.get()
 
 
