@@ -1,4 +1,5 @@
-"""What the program must reach beside its peers, and what is aimed at: data, and a table of what was measured."""
+"""What the program must reach beside its peers, and what is aimed at: data, and a table
+of what was measured."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from figures import (
 from systems import EDGES, HOP, HTTP, JOIN, SSH_R, ours
 
 MANY = 9000
-"""Open connections that one server process must hold: two descriptors each, of the 20,000 a process usually has."""
+"""Open connections that one server process must hold: two descriptors each, of the
+20,000 a process usually has."""
 
 IDLE_CPU_PERCENT = 5
-"""CPU time that the server may take while it holds them and nothing happens, in percent of a core."""
+"""CPU time that the server may take while it holds them and nothing happens, in percent
+of a core."""
 
 HEAD = ["what", "bar", "goal", "measured", ""]
 

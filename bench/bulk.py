@@ -1,8 +1,9 @@
 """Large downloads and uploads for a while, and the sink that takes uploads.
 
-Both ends are as light as they can be while every byte is still copied as real programs copy it: the sender sends
-from the kernel's page cache (sendfile), the reader reads into one buffer. Run as a program, this is the sink: an HTTP
-server that reads the body of any request, drops it, and never answers.
+Both ends are as light as they can be while every byte is still copied as real programs
+copy it: the sender sends from the kernel's page cache (sendfile), the reader reads into
+one buffer. Run as a program, this is the sink: an HTTP server that reads the body of
+any request, drops it, and never answers.
 """
 
 import argparse
@@ -18,22 +19,27 @@ from programs import LOOPBACK, BenchError
 from visitors import request
 
 WARM_UP = 0.3
-"""Seconds before the count begins: what the buffers on the way take in at first has not been carried yet."""
+"""Seconds before the count begins: what the buffers on the way take in at first has not
+been carried yet."""
 
 UPLOAD_LENGTH = 1 << 50
-"""What an upload announces as its length: more than it will ever send, since it ends with its time."""
+"""What an upload announces as its length: more than it will ever send, since it ends
+with its time."""
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds in which a stream must be connected, and no bytes at all mean that the system does not work."""
+"""Seconds in which a stream must be connected, and no bytes at all mean that the system
+does not work."""
 
 _BUFFER = bytearray(256 * 1024)
 _BLANK_LINE = b"\r\n\r\n"
 _LINGER_NONE = struct.pack("ii", 1, 0)
-"""SO_LINGER: close with a reset, so that what is still on its way is dropped and does not meet the next measurement."""
+"""SO_LINGER: close with a reset, so that what is still on its way is dropped and does
+not meet the next measurement."""
 
 
 class Download:
-    """One stream: GETs the file again and again on one connection, and counts the bytes."""
+    """One stream: GETs the file again and again on one connection, and counts the
+    bytes."""
 
     events = selectors.EVENT_READ
 
@@ -58,7 +64,8 @@ class Download:
             self.sock.sendall(self._request)
 
     def _read_head(self, size: int) -> int:
-        """Take the first ``size`` bytes of the buffer for (a part of) a head; return how many are body."""
+        """Take the first ``size`` bytes of the buffer for (a part of) a head; return
+        how many are body."""
         self._head += _BUFFER[:size]
         head, blank, body = self._head.partition(_BLANK_LINE)
         if not blank:
@@ -85,7 +92,8 @@ class Upload:
         sock.sendall(head.encode())
 
     def go_on(self) -> None:
-        """Send as much as the socket takes. Raises OSError when nobody is there to take it."""
+        """Send as much as the socket takes. Raises OSError when nobody is there to take
+        it."""
         offset = self.moved % self._size
         self.moved += os.sendfile(self.sock.fileno(), self._source, offset, self._size - offset)
 
@@ -96,7 +104,8 @@ def download(address: tuple[str, int], host: str, path: str, streams: int, secon
 
 
 def upload(address: tuple[str, int], host: str, source: Path, streams: int, seconds: float) -> float:
-    """Return the MB/s of ``streams`` uploads of ``source`` at once. Raises BenchError."""
+    """Return the MB/s of ``streams`` uploads of ``source`` at once. Raises
+    BenchError."""
     with source.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         return _run([Upload(sock, host, file.fileno(), size) for sock in _connect(address, streams)], seconds)

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""How the server's memory grows while visitors and clients come and go, in its default mode and over TLS.
+"""How the server's memory grows while visitors and clients come and go, in its default
+mode and over TLS.
 
-Visitors come with a connection each, tunnels are opened and left, at a rate that leaves the machine idle for most of
-the time. The first five minutes fill caches and tables; the growth after them is a line fitted to the readings.
+Visitors come with a connection each, tunnels are opened and left, at a rate that leaves
+the machine idle for most of the time. The first five minutes fill caches and tables;
+the growth after them is a line fitted to the readings.
 
-It takes 15 minutes and ends by itself. Exit codes: 0 the bar held, 1 it did not, 2 it cannot be run here. Needs nginx.
+It takes 15 minutes and ends by itself. Exit codes: 0 the bar held, 1 it did not, 2 it
+cannot be run here. Needs nginx.
 """
 
 import argparse
@@ -50,7 +53,8 @@ class Growth:
     """Why visitors were not answered: on a busy machine some are told to come again."""
 
     def in_ten_minutes(self, since: float) -> float:
-        """Return the KiB that it grows by in ten minutes, by a line through the readings from ``since`` on."""
+        """Return the KiB that it grows by in ten minutes, by a line through the
+        readings from ``since`` on."""
         first = next(at for at, second in enumerate(self.seconds) if second >= since)
         return statistics.linear_regression(self.seconds[first:], self.kib[first:]).slope * 600
 
@@ -80,7 +84,8 @@ def main() -> int:
 
 
 def churn(system: System, seconds: float) -> Growth:
-    """Let visitors and clients come and go for so long, and read the server's memory meanwhile."""
+    """Let visitors and clients come and go for so long, and read the server's memory
+    meanwhile."""
     if system.server is None:
         raise BenchError(f"The server of {system.name} is not here to be looked at.")
     growth = Growth()

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Ours beside its peers on loopback, in one run: requests and connections per second, bulk, memory, a neighbour's wait.
+"""Ours beside its peers on loopback, in one run: requests and connections per second,
+bulk, memory, a neighbour's wait.
 
-Every system stands in front of the same local servers, and every rate is the median of several rounds, in each of
-which all systems take their turn, so that a busy moment of the machine does not single one out. What is not installed
-is named and left out; nginx and wrk have to be there.
+Every system stands in front of the same local servers, and every rate is the median of
+several rounds, in each of which all systems take their turn, so that a busy moment of
+the machine does not single one out. What is not installed is named and left out; nginx
+and wrk have to be there.
 
-Another tunnel takes part with --peer: let its laptop side lead to --upstream-port of this machine, which is nginx
-while the benchmark runs, and name its public side. --peer-upload names the public side of the port after it.
+Another tunnel takes part with --peer: let its laptop side lead to --upstream-port of
+this machine, which is nginx while the benchmark runs, and name its public side.
+--peer-upload names the public side of the port after it.
 
 Exit codes: 0 measured, 2 the benchmark cannot be run here.
 """
@@ -65,8 +68,8 @@ QUICK = Scale(rounds=1, seconds=0.2, held=(10, 40), window=0.1, tunnels=(1, 5), 
 """Whether everything runs, in seconds; its figures mean nothing."""
 
 OTHERS_HELD = 2000
-"""Open connections at which growth ends but for the plain link of ours: ssh has a limit of its own, and neither theirs
-nor that of TLS is the question here."""
+"""Open connections at which growth ends but for the plain link of ours: ssh has a limit
+of its own, and neither theirs nor that of TLS is the question here."""
 
 
 def main() -> int:
@@ -125,7 +128,8 @@ def _read_peer(text: str) -> tuple[str, str, int]:
 
 
 def compare(scale: Scale, peers: list[System], upstream_port: int | None = None) -> tables.Results:
-    """Start every system, measure all of them, end them. Raises BenchError when one does not work."""
+    """Start every system, measure all of them, end them. Raises BenchError when one
+    does not work."""
     results = tables.Results()
     makers = _installed()
     with Programs() as programs:
@@ -135,8 +139,8 @@ def compare(scale: Scale, peers: list[System], upstream_port: int | None = None)
         direct = nginx(programs, files, port=upstream_port)
         upstreams = Upstreams(direct.port, sink(programs, upstream_port and upstream_port + 1))
         direct = replace(direct, uploads=Door(upstreams.ports[1]))
-        # Memory comes first, from programs that have done nothing yet: what the loads have freed again would take up
-        # connections without a trace.
+        # Memory comes first, from programs that have done nothing yet: what the loads
+        # have freed again would take up connections without a trace.
         for make in makers:
             _measure_costs(make, upstreams, scale, results)
         systems = [direct, *(make(programs, upstreams) for make in makers), *peers]
@@ -148,7 +152,8 @@ def compare(scale: Scale, peers: list[System], upstream_port: int | None = None)
 
 
 def _installed() -> list[Maker]:
-    """Return how to start each peer that this machine has, and ours in each of its modes, plain and as users run it."""
+    """Return how to start each peer that this machine has, and ours in each of its
+    modes, plain and as users run it."""
     makers: list[Maker] = []
     if find(HAPROXY) is None:
         _say("haproxy is not installed (sudo apt-get install haproxy); it is left out.")
@@ -162,7 +167,8 @@ def _installed() -> list[Maker]:
 
 
 def _measure_costs(make: Maker, upstreams: Upstreams, scale: Scale, results: tables.Results) -> None:
-    """Measure what connections and tunnels cost a system that is started for that alone."""
+    """Measure what connections and tunnels cost a system that is started for that
+    alone."""
     figures = results.figures
     with Programs() as programs:
         system = make(programs, upstreams)
@@ -183,7 +189,8 @@ def _measure_costs(make: Maker, upstreams: Upstreams, scale: Scale, results: tab
 
 
 def _measure_flood(scale: Scale, results: tables.Results) -> None:
-    """Flood one tunnel of ours, and look at a neighbour that has a client and an nginx of its own."""
+    """Flood one tunnel of ours, and look at a neighbour that has a client and an nginx
+    of its own."""
     with Programs() as first, Programs() as second:
         upstreams = Upstreams(nginx(first, first.directory).port, nginx(second, second.directory).port)
         systems = [localtunnel(first, upstreams, edge=edge) for edge in EDGES]

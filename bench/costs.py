@@ -1,4 +1,5 @@
-"""What open connections and idle tunnels cost: memory as their number grows, and the CPU time of holding them."""
+"""What open connections and idle tunnels cost: memory as their number grows, and the
+CPU time of holding them."""
 
 import json
 import socket
@@ -15,7 +16,8 @@ from systems import System
 from visitors import REQUEST_TIMEOUT, crowd, join, settle
 
 TUNNEL_POOL = 4
-"""Idle connections of each tunnel: what a client of LTP/0.3 is asked for until its visitors need more."""
+"""Idle connections of each tunnel: what a client of LTP/0.3 is asked for until its
+visitors need more."""
 
 _HEADER = b"LTP/0.3"
 _LENGTH = struct.Struct(">I")
@@ -23,7 +25,8 @@ _LENGTH = struct.Struct(">I")
 
 @dataclass(frozen=True)
 class Held:
-    """A system with ``count`` open connections, each with one request answered and idle since."""
+    """A system with ``count`` open connections, each with one request answered and idle
+    since."""
 
     count: int
     server_kib: int
@@ -33,9 +36,11 @@ class Held:
 
 
 def hold(system: System, counts: Sequence[int], window: float) -> list[Held]:
-    """Open more and more connections, up to each of ``counts``, and read what they cost.
+    """Open more and more connections, up to each of ``counts``, and read what they
+    cost.
 
-    The CPU is read over ``window`` seconds. Raises BenchError when a connection is not answered.
+    The CPU is read over ``window`` seconds. Raises BenchError when a connection is not
+    answered.
     """
     found: list[Held] = []
     with crowd() as connections:
@@ -46,7 +51,8 @@ def hold(system: System, counts: Sequence[int], window: float) -> list[Held]:
 
 
 def read_held(system: System, count: int, window: float) -> Held:
-    """Return what a system takes now, with ``count`` open connections; its CPU over ``window`` seconds."""
+    """Return what a system takes now, with ``count`` open connections; its CPU over
+    ``window`` seconds."""
     if system.server is None:
         raise BenchError(f"The server of {system.name} is not here to be looked at.")
     settle()
@@ -58,7 +64,8 @@ def read_held(system: System, count: int, window: float) -> Held:
 
 
 def per_connection(held: Sequence[Held]) -> tuple[float, float | None]:
-    """Return the KiB that a connection costs server and client: from the second reading on, where starting is over."""
+    """Return the KiB that a connection costs server and client: from the second reading
+    on, where starting is over."""
     first, last = held[1 if len(held) > 2 else 0], held[-1]
     more = last.count - first.count
     client = None
@@ -68,7 +75,8 @@ def per_connection(held: Sequence[Held]) -> tuple[float, float | None]:
 
 
 def tunnel_kib(system: System, few: int, many: int) -> float:
-    """Return the KiB that an idle tunnel costs the server: the difference at ``many`` and at ``few``, for each."""
+    """Return the KiB that an idle tunnel costs the server: the difference at ``many``
+    and at ``few``, for each."""
     if system.server is None or system.backend is None:
         raise BenchError(f"{system.name} takes no clients of LTP/0.3.")
     dial = partial(_dial, (LOOPBACK, system.backend), _context() if system.encrypted else None)
@@ -104,7 +112,8 @@ def _dial(address: tuple[str, int], context: ssl.SSLContext | None) -> socket.so
 
 
 def _open_tunnel(connections: list[socket.socket], dial: Callable[[], socket.socket], name: str) -> None:
-    """Open the control connection of a tunnel and park its pool, by hand: nothing else is in this process's way."""
+    """Open the control connection of a tunnel and park its pool, by hand: nothing else
+    is in this process's way."""
     control = dial()
     connections.append(control)
     control.sendall(_frame({"control": {"name": name, "client": "bench@bench;Linux", "instance": name}}))

@@ -1,7 +1,9 @@
-"""A long wire between two network namespaces: a pair of TUN devices, and this process that holds every packet back.
+"""A long wire between two network namespaces: a pair of TUN devices, and this process
+that holds every packet back.
 
-It takes the place of the kernel's netem, which not every kernel has. To be run as root in the first namespace; it
-prints a line once both devices are up, and ends, with the devices, when its stdin does.
+It takes the place of the kernel's netem, which not every kernel has. To be run as root
+in the first namespace; it prints a line once both devices are up, and ends, with the
+devices, when its stdin does.
 """
 
 import argparse
@@ -15,7 +17,8 @@ import time
 from collections import deque
 
 DEVICES = ("wan0", "wan1")
-"""One device in each namespace. The namespaces are the benchmark's own, so that the names meet no others."""
+"""One device in each namespace. The namespaces are the benchmark's own, so that the
+names meet no others."""
 
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
 """The two ends of the wire, in the order of DEVICES."""
@@ -24,20 +27,24 @@ _MTU = 1500
 _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
 _NICE = -10
-"""A packet that is forwarded late is a longer round trip than was asked for, so this process goes first."""
+"""A packet that is forwarded late is a longer round trip than was asked for, so this
+process goes first."""
 
 PACE = 0.0005
-"""Seconds between two looks at the devices: packets that come together are carried together. A wake-up for each would
-take the CPU of the programs under test, which a real wire leaves alone."""
+"""Seconds between two looks at the devices: packets that come together are carried
+together. A wake-up for each would take the CPU of the programs under test, which a real
+wire leaves alone."""
 
 
 class Direction:
-    """Packets on their way from one device to the other: each leaves ``seconds`` after it came."""
+    """Packets on their way from one device to the other: each leaves ``seconds`` after
+    it came."""
 
     def __init__(self, source: int, target: int, seconds: float) -> None:
         self._source = source
         self._target = target
-        # A packet is noticed half a pace late on average, and written as much late again.
+        # A packet is noticed half a pace late on average, and written as much late
+        # again.
         self._seconds = seconds - PACE
         self._packets: deque[tuple[float, bytes]] = deque()
 
@@ -51,7 +58,8 @@ class Direction:
             self._packets.append((time.monotonic() + self._seconds, packet))
 
     def write(self) -> float | None:
-        """Write what is due; return the seconds until the next packet is, None when there is none."""
+        """Write what is due; return the seconds until the next packet is, None when
+        there is none."""
         while self._packets:
             wait = self._packets[0][0] - time.monotonic()
             if wait > 0:
@@ -61,14 +69,16 @@ class Direction:
 
 
 def open_tun(name: str) -> int:
-    """Return the descriptor of a new TUN device ``name``, which lives as long as it is open."""
+    """Return the descriptor of a new TUN device ``name``, which lives as long as it is
+    open."""
     descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
     return descriptor
 
 
 def set_up(other: int) -> list[int]:
-    """Make both devices, one here and one in the network namespace of process ``other``; return their descriptors."""
+    """Make both devices, one here and one in the network namespace of process
+    ``other``; return their descriptors."""
     descriptors = [open_tun(name) for name in DEVICES]
     _run("ip", "link", "set", DEVICES[1], "netns", str(other))
     inside = ("nsenter", f"--net=/proc/{other}/ns/net")

@@ -1,4 +1,5 @@
-"""What a run has measured: for each system and measure the figure of every round, and their medians."""
+"""What a run has measured: for each system and measure the figure of every round, and
+their medians."""
 
 import statistics
 from collections import defaultdict
@@ -46,16 +47,19 @@ class Figures:
         return statistics.median(rounds) if rounds else None
 
     def systems(self, measure: str) -> list[str]:
-        """Return the systems for which ``measure`` has a figure, in the order in which they were measured first."""
+        """Return the systems for which ``measure`` has a figure, in the order in which
+        they were measured first."""
         return [system for system, name in self._rounds if name == measure]
 
     def ratio(self, system: str, measure: str, to: str) -> float | None:
-        """Return the median as a multiple of that of the system ``to``; None where one of them was not measured."""
+        """Return the median as a multiple of that of the system ``to``; None where one
+        of them was not measured."""
         mine, its = self.get(system, measure), self.get(to, measure)
         return mine / its if mine is not None and its else None
 
     def spread(self, system: str, measure: str) -> float:
-        """Return how far apart the rounds were, as a fraction of their median; 0 with one round."""
+        """Return how far apart the rounds were, as a fraction of their median; 0 with
+        one round."""
         rounds = self._rounds[system, measure]
         return (max(rounds) - min(rounds)) / statistics.median(rounds)
 
@@ -67,9 +71,11 @@ def measure(
     say: Callable[[str], None],
     figures: Figures,
 ) -> None:
-    """Let every system take its turn at every measure in every round, so that a busy moment singles none out.
+    """Let every system take its turn at every measure in every round, so that a busy
+    moment singles none out.
 
-    A measure returns its figures by name, none where the system cannot do it; they are added to ``figures``.
+    A measure returns its figures by name, none where the system cannot do it; they are
+    added to ``figures``.
     """
     for number in range(1, rounds + 1):
         for name, take in measures.items():

@@ -1,4 +1,5 @@
-"""One tunnel flooded, and what a visitor of its neighbour on the same server notices."""
+"""One tunnel flooded, and what a visitor of its neighbour on the same server
+notices."""
 
 import statistics
 import subprocess
@@ -11,14 +12,17 @@ from systems import Door
 from visitors import REQUEST_TIMEOUT, crowd, join, timed
 
 CONNECTIONS = 64
-"""Visitors of the flooded tunnel, each of which asks again as soon as it is answered."""
+"""Visitors of the flooded tunnel, each of which asks again as soon as it is
+answered."""
 
 PAUSE = 0.002
-"""Seconds between two requests of the neighbour's visitor: he is there all the time, and is no load himself."""
+"""Seconds between two requests of the neighbour's visitor: he is there all the time,
+and is no load himself."""
 
 
 def neighbour(flooded: Door, calm: Door, seconds: float) -> dict[str, float]:
-    """Return the neighbour's latencies in milliseconds, without and with the flood. Raises BenchError."""
+    """Return the neighbour's latencies in milliseconds, without and with the flood.
+    Raises BenchError."""
     found: dict[str, float] = {}
     p50, p99 = _latencies(calm, seconds)
     found |= {CALM_P50: p50, CALM_P99: p99}
@@ -38,7 +42,8 @@ def neighbour(flooded: Door, calm: Door, seconds: float) -> dict[str, float]:
 
 
 def _latencies(door: Door, seconds: float) -> tuple[float, float]:
-    """Return the median and the 99th percentile, in milliseconds, of requests on one kept connection."""
+    """Return the median and the 99th percentile, in milliseconds, of requests on one
+    kept connection."""
     taken: list[float] = []
     with crowd() as connections:
         join(connections, door.address, door.host, 1)

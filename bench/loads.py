@@ -1,4 +1,5 @@
-"""The loads of a benchmark: requests and connections by wrk, bulk by our own visitors, and the CPU time they cost."""
+"""The loads of a benchmark: requests and connections by wrk, bulk by our own visitors,
+and the CPU time they cost."""
 
 import subprocess
 import time
@@ -19,7 +20,8 @@ BULK_NAME = "bulk"
 """The file that is downloaded, below /files/, and whose bytes are uploaded."""
 
 BULK_BYTES = 128 << 20
-"""Its size: more than the processor's caches hold, little of the page cache. It is sent again and again."""
+"""Its size: more than the processor's caches hold, little of the page cache. It is sent
+again and again."""
 
 CALM = 0.2
 """Seconds before each load, in which what the last one left behind is cleared away."""
@@ -42,7 +44,8 @@ def make_bulk(files: Path, size: int = BULK_BYTES) -> Path:
 
 
 def all_loads(file: Path, seconds: float) -> dict[str, Callable[[System], dict[str, float]]]:
-    """Return every load, by name, each of ``seconds``; wrk knows whole ones only, and takes one at least."""
+    """Return every load, by name, each of ``seconds``; wrk knows whole ones only, and
+    takes one at least."""
 
     def down(streams: int) -> Callable[[System], float]:
         path = f"/files/{BULK_NAME}"
@@ -100,7 +103,8 @@ def _cpu(system: System) -> Mapping[str, float]:
 
 
 def requests(name: str, door: Door, seconds: float, *options: str, connections: int = CONNECTIONS) -> float:
-    """Return the requests per second that wrk gets answered. Raises BenchError when one is not."""
+    """Return the requests per second that wrk gets answered. Raises BenchError when one
+    is not."""
     whole = max(1, round(seconds))
     command = [require("wrk", "wrk"), "-t1", f"-c{connections}", f"-d{whole}", "-H", f"Host: {door.host}", *options]
     address, port = door.address
@@ -109,9 +113,11 @@ def requests(name: str, door: Door, seconds: float, *options: str, connections: 
 
 
 def read_wrk(name: str, printed: str, *, closing: bool = False) -> float:
-    """Return the rate in what wrk ``printed``. Raises BenchError when a request of ``name`` was not answered.
+    """Return the rate in what wrk ``printed``. Raises BenchError when a request of
+    ``name`` was not answered.
 
-    ``closing`` says that each connection was to be closed after its answer, which wrk takes for an error at times.
+    ``closing`` says that each connection was to be closed after its answer, which wrk
+    takes for an error at times.
     """
     rate = 0.0
     for line in printed.splitlines():
@@ -132,7 +138,8 @@ def _only_closed(errors: str) -> bool:
 
 
 def output(command: list[str], seconds: float) -> str:
-    """Return what ``command`` prints. Raises BenchError when it fails, or takes longer than ``seconds``."""
+    """Return what ``command`` prints. Raises BenchError when it fails, or takes longer
+    than ``seconds``."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
     except subprocess.TimeoutExpired:

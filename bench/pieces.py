@@ -1,7 +1,9 @@
-"""An upstream that sends each answer in two pieces, with Nagle's algorithm: what a request on a kept connection takes.
+"""An upstream that sends each answer in two pieces, with Nagle's algorithm: what a
+request on a kept connection takes.
 
-That is Python's http.server, which many use at first. The second piece waits until the first one is acknowledged, and
-a reader with nothing to say acknowledges after 40 ms, unless it asks the kernel to do so at once.
+That is Python's http.server, which many use at first. The second piece waits until the
+first one is acknowledged, and a reader with nothing to say acknowledges after 40 ms,
+unless it asks the kernel to do so at once.
 """
 
 import statistics
@@ -14,11 +16,13 @@ from systems import EDGES, Door, System, Upstreams, localtunnel
 from visitors import crowd, join, timed
 
 REQUESTS = 40
-"""Requests of one round: the kernel acknowledges the first few of any connection at once."""
+"""Requests of one round: the kernel acknowledges the first few of any connection at
+once."""
 
 
 def measure_pieces(rounds: int, say: Callable[[str], None], figures: Figures) -> None:
-    """Ask the upstream directly and through ours, in each of its modes. Raises BenchError."""
+    """Ask the upstream directly and through ours, in each of its modes. Raises
+    BenchError."""
     with Programs() as programs:
         port = unused_port()
         command = [sys.executable, "-m", "http.server", "--protocol=HTTP/1.1", "--bind=127.0.0.1"]
@@ -34,7 +38,8 @@ def measure_pieces(rounds: int, say: Callable[[str], None], figures: Figures) ->
 
 
 def _median(door: Door) -> float:
-    """Return the median of requests one after the other on one connection, in milliseconds."""
+    """Return the median of requests one after the other on one connection, in
+    milliseconds."""
     with crowd() as connections:
         join(connections, door.address, door.host, 1)
         return statistics.median(timed(connections[0], door.host) * 1000 for _ in range(REQUESTS))

@@ -1,4 +1,5 @@
-"""Plots as SVG text, made of strings: bars side by side, and lines over a growing number. They follow dark mode."""
+"""Plots as SVG text, made of strings: bars side by side, and lines over a growing
+number. They follow dark mode."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ _LEFT, _RIGHT, _LINE, _BAR = 190, 70, 22, 14
 
 _PLOT_HEIGHT = 240
 
-# Told apart by most people with colour blindness (Okabe and Ito), and clear on white and on black.
+# Told apart by most people with colour blindness (Okabe and Ito), and clear on white
+# and on black.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
 
 _STYLE = """\
@@ -43,7 +45,8 @@ class Lines:
 
 
 def svg(parts: Sequence[Bars | Lines]) -> str:
-    """Return one picture with ``parts`` below each other; a name keeps its colour throughout."""
+    """Return one picture with ``parts`` below each other; a name keeps its colour
+    throughout."""
     names: dict[str, str] = {}
     drawn: list[str] = []
     top = 0.0
@@ -90,7 +93,8 @@ def _lines(plot: Lines, colours: dict[str, str], top: float) -> tuple[list[str],
         drawn.append(f'<path class="rule" d="M{left} {y:.1f}H{left + width}"/>')
         drawn.append(_text(left - 6, y + 4, _number(most * share), anchor="end"))
     for x in sorted({x for x, _ in points}):
-        # Names of points that lie too close to each other would be written over each other.
+        # Names of points that lie too close to each other would be written over each
+        # other.
         if x == right or x >= right / 12:
             drawn.append(_text(place(x, 0)[0], bottom + 16, _number(x), anchor="middle"))
     drawn.append(_text(left + width / 2, bottom + 34, plot.across, anchor="middle"))

@@ -1,4 +1,5 @@
-"""What the kernel says of running processes: their ports, their memory and their CPU time."""
+"""What the kernel says of running processes: their ports, their memory and their CPU
+time."""
 
 import os
 import socket
@@ -8,12 +9,14 @@ from pathlib import Path
 _TICKS = os.sysconf("SC_CLK_TCK")
 _KIB_PER_PAGE = os.sysconf("SC_PAGE_SIZE") // 1024
 
-# Fields of /proc/PID/stat (proc(5)), counted from the one behind the program's name, which may hold spaces.
+# Fields of /proc/PID/stat (proc(5)), counted from the one behind the program's name,
+# which may hold spaces.
 _PARENT, _USER_TIME, _SYSTEM_TIME, _RESIDENT = 1, 11, 12, 21
 
 
 def is_listened_on(pid: int, port: int, host: str) -> bool:
-    """Say whether somebody in the namespace of process ``pid`` listens, without a visit that a tunnel would pass on."""
+    """Say whether somebody in the namespace of process ``pid`` listens, without a visit
+    that a tunnel would pass on."""
     wanted = f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}:{port:04X}"
     rows = [row.split() for row in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()]
     return any(row[1] == wanted and row[3] == "0A" for row in rows)
@@ -25,7 +28,8 @@ def resident_kib(pid: int) -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a process and all that descend from it have had; the kernel counts in 10 ms."""
+    """Return the CPU time that a process and all that descend from it have had; the
+    kernel counts in 10 ms."""
     return sum(int(stat[_USER_TIME]) + int(stat[_SYSTEM_TIME]) for stat in _family(pid)) / _TICKS
 
 

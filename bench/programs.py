@@ -1,4 +1,5 @@
-"""Programs that a benchmark runs beside itself: started here, and each ended by its own process id."""
+"""Programs that a benchmark runs beside itself: started here, and each ended by its own
+process id."""
 
 import os
 import re
@@ -33,7 +34,8 @@ _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", 
 
 
 class BenchError(Exception):
-    """A benchmark cannot be run, or a measurement went wrong; the text says why and what to do."""
+    """A benchmark cannot be run, or a measurement went wrong; the text says why and
+    what to do."""
 
 
 def find(name: str) -> str | None:
@@ -42,7 +44,8 @@ def find(name: str) -> str | None:
 
 
 def require(name: str, package: str) -> str:
-    """Return the path of the program ``name``. Raises BenchError, naming its Debian package, when it is missing."""
+    """Return the path of the program ``name``. Raises BenchError, naming its Debian
+    package, when it is missing."""
     path = find(name)
     if path is None:
         raise BenchError(f"The program {name} is not installed; install it with: sudo apt-get install {package}")
@@ -50,20 +53,23 @@ def require(name: str, package: str) -> str:
 
 
 def version(*command: str) -> str:
-    """Return what ``command`` prints first about its version, on either stream, up to a comma or a date."""
+    """Return what ``command`` prints first about its version, on either stream, up to a
+    comma or a date."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=START_TIMEOUT)
     lines = (done.stdout + done.stderr).strip().splitlines()
     return re.split(r",| \d{4}/", lines[0])[0].strip() if lines else "unknown"
 
 
 def raise_descriptor_limit() -> None:
-    """Let this process, and what it starts, have as many descriptors as the system allows."""
+    """Let this process, and what it starts, have as many descriptors as the system
+    allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def unused_port() -> int:
-    """Return a port of loopback on which nothing listens; below the ephemeral range, so no dial gets it by chance."""
+    """Return a port of loopback on which nothing listens; below the ephemeral range, so
+    no dial gets it by chance."""
     for port in range(21_000, 30_000):
         if port in _given:
             continue
@@ -82,7 +88,8 @@ _given: set[int] = set()
 
 
 class Programs:
-    """A directory for the files of several programs, and the programs. Leaving the ``with`` block ends all of them."""
+    """A directory for the files of several programs, and the programs. Leaving the
+    ``with`` block ends all of them."""
 
     def __init__(self) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="localtunnel-bench-")
@@ -103,16 +110,19 @@ class Programs:
         self._directory.cleanup()
 
     def make_directory(self, path: Path) -> None:
-        """Make an empty directory that a program insists on, if it is missing; it goes with the programs."""
+        """Make an empty directory that a program insists on, if it is missing; it goes
+        with the programs."""
         if not path.exists():
             path.mkdir(mode=0o755)
             self._made.append(path)
 
     def start(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Start ``command``; what it prints goes to files of the directory called after ``name``.
+        """Start ``command``; what it prints goes to files of the directory called after
+        ``name``.
 
-        stdin is a pipe that is never written to, so that a program may take its end for the end of the benchmark. What
-        the user has set for lt-client in the environment, a token perhaps, is not for these.
+        stdin is a pipe that is never written to, so that a program may take its end for
+        the end of the benchmark. What the user has set for lt-client in the
+        environment, a token perhaps, is not for these.
         """
         environment = {key: value for key, value in os.environ.items() if not key.startswith("LT_")}
         with self._out(name).open("wb") as out, self._err(name).open("wb") as err:
@@ -121,16 +131,19 @@ class Programs:
         return process
 
     def wait_for_line(self, name: str, process: subprocess.Popen[bytes]) -> str:
-        """Return the first line that the program ``name`` prints on stdout. Raises BenchError when none comes."""
+        """Return the first line that the program ``name`` prints on stdout. Raises
+        BenchError when none comes."""
         give_up = time.monotonic() + START_TIMEOUT
         while b"\n" not in (printed := self._out(name).read_bytes()):
             self._check(name, process, give_up)
         return printed.decode().splitlines()[0]
 
     def wait_for_port(self, name: str, process: subprocess.Popen[bytes], port: int, host: str = LOOPBACK) -> None:
-        """Return once ``port`` of ``host`` is listened on in the network namespace of ``process``.
+        """Return once ``port`` of ``host`` is listened on in the network namespace of
+        ``process``.
 
-        Raises BenchError, with what the program ``name`` said, when it is not within the time-out.
+        Raises BenchError, with what the program ``name`` said, when it is not within
+        the time-out.
         """
         give_up = time.monotonic() + START_TIMEOUT
         while not is_listened_on(process.pid, port, host):

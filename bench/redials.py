@@ -1,4 +1,5 @@
-"""How fast the client opens a whole pool again, as it does when its network was away: with its own dialler, at once."""
+"""How fast the client opens a whole pool again, as it does when its network was away:
+with its own dialler, at once."""
 
 import itertools
 import time
@@ -26,7 +27,8 @@ from localtunnel.protocol.messages import PING, ControlRequest, FromServer, Pong
 from localtunnel.protocol.version import LTP_0_3
 
 PLAIN, FULL, RESUMED = "without encryption", "TLS, each handshake from nothing", "TLS, resumed by a ticket"
-"""The three ways in which a pool can be dialled; PLAIN is what the handshakes are compared with."""
+"""The three ways in which a pool can be dialled; PLAIN is what the handshakes are
+compared with."""
 
 TIMEOUT = 10.0
 """Seconds for anything that the server is waited for."""
@@ -37,7 +39,8 @@ _numbers = itertools.count()
 
 
 def measure_redials(size: int, rounds: int, say: Callable[[str], None], figures: Figures) -> None:
-    """Open a pool of ``size`` in each of the three ways in every round. Raises BenchError."""
+    """Open a pool of ``size`` in each of the three ways in every round. Raises
+    BenchError."""
     with Programs() as programs:
         server = lt_server(programs, Route())
         if server.backend is None or server.server is None:
@@ -45,7 +48,8 @@ def measure_redials(size: int, rounds: int, say: Callable[[str], None], figures:
         for number in range(1, rounds + 1):
             say(f"round {number} of {rounds}: pool redials")
             for way in (PLAIN, FULL, RESUMED):
-                # A server that was met over TLS is refused without it, where that is known.
+                # A server that was met over TLS is refused without it, where that is
+                # known.
                 link = Link(Trust(LOOPBACK, KnownServers(programs.directory / way)))
                 try:
                     found = redial(link, way, HostPort(LOOPBACK, server.backend), server.server, size)
@@ -56,9 +60,11 @@ def measure_redials(size: int, rounds: int, say: Callable[[str], None], figures:
 
 
 def redial(link: Link, way: str, backend: HostPort, server: int, size: int) -> dict[str, float]:
-    """Open a tunnel and its pool; return how many proxy connections a second were parked, and the CPU time of each.
+    """Open a tunnel and its pool; return how many proxy connections a second were
+    parked, and the CPU time of each.
 
-    ``server`` is the process id of the other side. Raises BenchError or what the client's own parts do.
+    ``server`` is the process id of the other side. Raises BenchError or what the
+    client's own parts do.
     """
     sock, address = link.connect(backend, Deadline(TIMEOUT), encrypted=way != PLAIN)
     channel = client_channel(sock, LTP_0_3, "the server")
@@ -75,7 +81,8 @@ def redial(link: Link, way: str, backend: HostPort, server: int, size: int) -> d
         try:
             started, cpu = time.monotonic(), (cpu_seconds(server), time.process_time())
             proxies.fill()
-            # Without encryption all have sent their request by now: on this machine none had to be waited for.
+            # Without encryption all have sent their request by now: on this machine
+            # none had to be waited for.
             if counter is not None:
                 counter.wait()
             _wait_for_answer(channel)
@@ -91,7 +98,8 @@ def redial(link: Link, way: str, backend: HostPort, server: int, size: int) -> d
 
 
 class _Counter:
-    """Dials as ``dial`` does, and knows when ``size`` connections have sent their request."""
+    """Dials as ``dial`` does, and knows when ``size`` connections have sent their
+    request."""
 
     def __init__(self, dial: Dialler, size: int, *, resumed: bool) -> None:
         self._dial = dial
@@ -130,7 +138,8 @@ class _Counter:
 
 
 def _wait_for_answer(channel: Channel[FromServer]) -> None:
-    """Ask the server on the control connection: it answers when it has read what was sent to it before."""
+    """Ask the server on the control connection: it answers when it has read what was
+    sent to it before."""
     channel.send(PING)
     deadline = Deadline(TIMEOUT)
     while not isinstance(channel.receive(deadline), Pong):

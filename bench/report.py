@@ -1,4 +1,5 @@
-"""What a benchmark leaves behind: a table for the terminal, and the same table in docs/benchmarks.md."""
+"""What a benchmark leaves behind: a table for the terminal, and the same table in
+docs/benchmarks.md."""
 
 import os
 import platform
@@ -15,7 +16,8 @@ DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table that reads well as plain text too; the first column is words, the others are numbers."""
+    """Return a Markdown table that reads well as plain text too; the first column is
+    words, the others are numbers."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = [_row(head, widths), _row(rule, widths), *(_row(row, widths) for row in rows)]
@@ -49,14 +51,16 @@ def python_versions() -> str:
 
 
 def write_picture(name: str, svg: str) -> str:
-    """Write ``svg`` beside docs/benchmarks.md, and return the line of Markdown that shows it."""
+    """Write ``svg`` beside docs/benchmarks.md, and return the line of Markdown that
+    shows it."""
     path = DOCUMENT.with_name(f"benchmarks-{name}.svg")
     path.write_text(svg)
     return f"![The same figures as a picture.]({path.name})"
 
 
 def write(name: str, text: str) -> None:
-    """Put ``text`` between the marks of section ``name`` of docs/benchmarks.md. Raises BenchError without marks."""
+    """Put ``text`` between the marks of section ``name`` of docs/benchmarks.md. Raises
+    BenchError without marks."""
     before, start, rest = DOCUMENT.read_text().partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- end of {name} -->\n")
     if not start or not end:
@@ -65,7 +69,8 @@ def write(name: str, text: str) -> None:
 
 
 def _wrapped(text: str) -> str:
-    """Return ``text`` with its prose in lines as long as those of other documents; tables stay as they are."""
+    """Return ``text`` with its prose in lines as long as those of other documents;
+    tables stay as they are."""
     lines = [
         line if line.startswith(("|", "!")) else textwrap.fill(line, 88, break_on_hyphens=False)
         for line in text.split("\n")

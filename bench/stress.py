@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""What must not break lt-server: a long load, thousands of open connections, and visitors who are slow on purpose.
+"""What must not break lt-server: a long load, thousands of open connections, and
+visitors who are slow on purpose.
 
-Each is tried in both modes of the server, over TLS as users have it: a minute of wrk at 64 connections without a failed
-request; 9,000 connections that are held and then all answered once more; slowhttptest with slow heads, slow bodies and
-slow reading, while every request of a good visitor is answered.
+Each is tried in both modes of the server, over TLS as users have it: a minute of wrk at
+64 connections without a failed request; 9,000 connections that are held and then all
+answered once more; slowhttptest with slow heads, slow bodies and slow reading, while
+every request of a good visitor is answered.
 
-It takes 5 minutes and ends by itself. Exit codes: 0 everything held, 1 something did not, 2 it cannot be run here.
-Needs nginx, wrk and slowhttptest of Debian.
+It takes 5 minutes and ends by itself. Exit codes: 0 everything held, 1 something did
+not, 2 it cannot be run here. Needs nginx, wrk and slowhttptest of Debian.
 """
 
 import argparse
@@ -103,7 +105,8 @@ def main() -> int:
 
 
 def stress(edge: str, scale: Scale) -> list[str]:
-    """Try everything on a server in the mode ``edge``; return a sentence for whatever did not hold."""
+    """Try everything on a server in the mode ``edge``; return a sentence for whatever
+    did not hold."""
     trials: list[tuple[str, Callable[[System], str]]] = [
         (f"{scale.load_seconds} s of wrk", lambda system: under_load(system, scale)),
         (f"{scale.held:,} open connections", lambda system: held_open(system, scale)),
@@ -131,7 +134,8 @@ def under_load(system: System, scale: Scale) -> str:
 
 
 def held_open(system: System, scale: Scale) -> str:
-    """Open connections, look at the server at rest, and use each once more. Raises BenchError when one fails."""
+    """Open connections, look at the server at rest, and use each once more. Raises
+    BenchError when one fails."""
     with crowd() as connections:
         join(connections, system.requests.address, system.requests.host, scale.held)
         held: Held = read_held(system, scale.held, window=2.0)
@@ -147,12 +151,14 @@ def held_open(system: System, scale: Scale) -> str:
 
 
 def under_attack(system: System, name: str, scale: Scale) -> str:
-    """Let slowhttptest attack while good visitors come. Raises BenchError when one of these is not answered."""
+    """Let slowhttptest attack while good visitors come. Raises BenchError when one of
+    these is not answered."""
     option, url = SLOW[name]
     address, port = system.requests.address
     command = [require("slowhttptest", "slowhttptest"), option, "-u", url, "-d", f"{address}:{port}", "-v", "1"]
     command += ["-c", str(scale.attackers), "-r", str(max(1, scale.attackers // 5)), "-l", str(scale.attack_seconds)]
-    # A few bytes now and then: a follow-up each second, a window of at most 512 bytes read 32 bytes a second.
+    # A few bytes now and then: a follow-up each second, a window of at most 512 bytes
+    # read 32 bytes a second.
     command += ["-i", "1", "-n", "1", "-z", "32", "-s", str(1 << 20)]
     with good_visitors(system.requests) as good:
         output(command, scale.attack_seconds + _END_PATIENCE)

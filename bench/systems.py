@@ -1,4 +1,5 @@
-"""The systems under comparison, each set up from nothing on ports of its own, in front of the same upstream."""
+"""The systems under comparison, each set up from nothing on ports of its own, in front
+of the same upstream."""
 
 import getpass
 import os
@@ -23,10 +24,12 @@ HOST = "bench.localhost"
 """The Host field of every request, to all systems alike; ours routes by it."""
 
 NEIGHBOUR = "neighbour.localhost"
-"""The Host of the second tunnel of ours: the one that takes uploads, and that is not flooded when the first one is."""
+"""The Host of the second tunnel of ours: the one that takes uploads, and that is not
+flooded when the first one is."""
 
 SSHD_DIRECTORY = Path("/run/sshd")
-"""Where sshd, run by root, wants an empty directory; Debian's service makes it, and so do we where that is not run."""
+"""Where sshd, run by root, wants an empty directory; Debian's service makes it, and so
+do we where that is not run."""
 
 _SSH_OPTIONS = (
     "BatchMode=yes",
@@ -54,7 +57,8 @@ class Door:
 
 @dataclass(frozen=True)
 class Upstreams:
-    """The ports of the local servers: nginx for requests and downloads, and the sink for uploads, if there is one."""
+    """The ports of the local servers: nginx for requests and downloads, and the sink
+    for uploads, if there is one."""
 
     requests: int
     uploads: int | None = None
@@ -67,18 +71,21 @@ class Upstreams:
 
 @dataclass(frozen=True)
 class System:
-    """One way for a visitor to the upstreams: where visitors connect, and whose memory it takes."""
+    """One way for a visitor to the upstreams: where visitors connect, and whose memory
+    it takes."""
 
     name: str
     requests: Door
     uploads: Door | None = None
     """None where only the first upstream can be reached."""
     server: int | None = None
-    """Process id of the public side; None where nothing is between visitor and upstream, or it is not ours to see."""
+    """Process id of the public side; None where nothing is between visitor and
+    upstream, or it is not ours to see."""
     client: int | None = None
     """Process id of the side next to the upstream; None for what is no tunnel."""
     others: tuple[int, ...] = ()
-    """Process ids of further clients: those of the second upstream, where it needs one of its own."""
+    """Process ids of further clients: those of the second upstream, where it needs one
+    of its own."""
     backend: int | None = None
     """Port for clients of ours."""
     encrypted: bool = False
@@ -92,14 +99,16 @@ class System:
 
 @dataclass(frozen=True)
 class Route:
-    """How the laptop's side reaches the public side: what to put before a command, and the address to dial."""
+    """How the laptop's side reaches the public side: what to put before a command, and
+    the address to dial."""
 
     prefix: Sequence[str] = ()
     server_host: str = LOOPBACK
 
 
 def nginx(programs: Programs, files: Path, prefix: Sequence[str] = (), port: int | None = None) -> System:
-    """Start nginx with one worker, which answers ``/`` from memory and serves ``files`` below ``/files/``.
+    """Start nginx with one worker, which answers ``/`` from memory and serves ``files``
+    below ``/files/``.
 
     ``prefix`` is put before the command, to run it on the laptop's side.
     """
@@ -123,7 +132,8 @@ def sink(programs: Programs, port: int | None = None) -> int:
 
 
 def haproxy(programs: Programs, upstreams: Upstreams) -> System:
-    """Start haproxy with one thread as one TCP hop: what a tunnel without a tunnel would cost."""
+    """Start haproxy with one thread as one TCP hop: what a tunnel without a tunnel
+    would cost."""
     ports = [unused_port() for _ in upstreams.ports]
     config = programs.directory / "haproxy.cfg"
     hops = [_HOP.format(host=LOOPBACK, port=port, upstream=to) for port, to in zip(ports, upstreams.ports, strict=True)]
@@ -142,10 +152,12 @@ def localtunnel(
     *,
     encrypted: bool = False,
 ) -> System:
-    """Start lt-server and two lt-clients with ``route``, with this interpreter and a data directory for each.
+    """Start lt-server and two lt-clients with ``route``, with this interpreter and a
+    data directory for each.
 
-    ``edge`` is the server's mode, None for its default. ``encrypted`` leaves the clients their default, which is TLS;
-    without it they are told to do without, as the TCP hop and most peers do.
+    ``edge`` is the server's mode, None for its default. ``encrypted`` leaves the
+    clients their default, which is TLS; without it they are told to do without, as the
+    TCP hop and most peers do.
     """
     route = route or Route()
     system = lt_server(programs, route, edge)
@@ -160,12 +172,14 @@ def localtunnel(
 
 
 def ours(edge: str | None, *, encrypted: bool = False) -> str:
-    """Return what tables call localtunnel in a mode of its server, with or without encryption."""
+    """Return what tables call localtunnel in a mode of its server, with or without
+    encryption."""
     return ", ".join(["localtunnel", *([] if edge is None else [edge]), *(["TLS"] if encrypted else [])])
 
 
 def lt_server(programs: Programs, route: Route, edge: str | None = None) -> System:
-    """Start an lt-server, to which no client has come yet; ``edge`` is its mode, None for its default."""
+    """Start an lt-server, to which no client has come yet; ``edge`` is its mode, None
+    for its default."""
     port, backend = unused_port(), unused_port()
     name = f"lt-server-{port}"
     config = _configure(programs, name, _QUOTAS)
@@ -179,7 +193,8 @@ def lt_server(programs: Programs, route: Route, edge: str | None = None) -> Syst
 
 
 def lt_client(programs: Programs, server: System, host: str, upstream: int, route: Route, *, encrypted: bool) -> int:
-    """Start an lt-client for ``host``, and return its process id once its tunnel is open."""
+    """Start an lt-client for ``host``, and return its process id once its tunnel is
+    open."""
     name = f"lt-client-{server.port}-{host}"
     command = [sys.executable, str(ROOT / "bin/lt-client"), f"--config={_configure(programs, name)}", "--quiet"]
     command += [f"--name={host.partition('.')[0]}", f"--server={route.server_host}:{server.port}"]
@@ -190,14 +205,16 @@ def lt_client(programs: Programs, server: System, host: str, upstream: int, rout
 
 
 def _configure(programs: Programs, name: str, more: str = "") -> Path:
-    """Write a settings file for one of our programs, with a data directory of its own; the user's are left alone."""
+    """Write a settings file for one of our programs, with a data directory of its own;
+    the user's are left alone."""
     path = programs.directory / f"{name}.toml"
     path.write_text(f'data_dir = "{programs.directory / name}"\n{more}')
     return path
 
 
 def ssh(programs: Programs, upstreams: Upstreams, route: Route | None = None) -> System:
-    """Start an sshd with a host key of its own, and ``ssh -R`` to it with ``route`` and a key of its own."""
+    """Start an sshd with a host key of its own, and ``ssh -R`` to it with ``route`` and
+    a key of its own."""
     route = route or Route()
     ports, sshd_port = [unused_port() for _ in upstreams.ports], unused_port()
     keys = [programs.directory / name for name in ("host_key", "user_key")]
@@ -238,7 +255,8 @@ strangers_per_address = 0
 tunnels_per_address = 0
 tunnels_per_owner = 0
 """
-"""All clients of a benchmark come from one address, and those by hand have no key: they would be one owner."""
+"""All clients of a benchmark come from one address, and those by hand have no key: they
+would be one owner."""
 
 _NGINX = """\
 daemon off;

@@ -1,4 +1,5 @@
-"""The report of ``bench/compare``: tables in Markdown, and a picture of the same figures."""
+"""The report of ``bench/compare``: tables in Markdown, and a picture of the same
+figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

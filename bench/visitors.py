@@ -1,4 +1,5 @@
-"""Visitors of a benchmark's own: many at once and timed one by one, or opened and held."""
+"""Visitors of a benchmark's own: many at once and timed one by one, or opened and
+held."""
 
 import selectors
 import socket
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from programs import BenchError
 
 REQUEST_TIMEOUT = 20.0
-"""Seconds that one visitor waits for its answer before it counts as failed: longer than the server's own patience."""
+"""Seconds that one visitor waits for its answer before it counts as failed: longer than
+the server's own patience."""
 
 SETTLE_SECONDS = 1.0
 
@@ -19,11 +21,13 @@ _READ_SIZE = 64 * 1024
 
 @dataclass
 class Visit:
-    """One visitor: a new connection, a GET, the whole answer, and the end of the connection."""
+    """One visitor: a new connection, a GET, the whole answer, and the end of the
+    connection."""
 
     started: float = 0.0
     seconds: float | None = None
-    """From the connect to the last byte of the answer; None when there was no good one."""
+    """From the connect to the last byte of the answer; None when there was no good
+    one."""
     failure: str | None = None
 
 
@@ -33,7 +37,8 @@ def request(host: str, path: str = "/") -> bytes:
 
 
 def visit(address: tuple[str, int], host: str, count: int) -> list[Visit]:
-    """Let ``count`` visitors come at the same moment; return them in the order in which they came."""
+    """Let ``count`` visitors come at the same moment; return them in the order in which
+    they came."""
     with selectors.DefaultSelector() as selector:
         crowd = [_Visitor(address, host, selector) for _ in range(count)]
         waiting = set(crowd)
@@ -61,7 +66,8 @@ class _Visitor:
         self._sock.setblocking(False)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.visit.started = time.monotonic()
-        # Whether the connection comes about, or fails at once, shows when the request is sent.
+        # Whether the connection comes about, or fails at once, shows when the request
+        # is sent.
         self._sock.connect_ex(address)
         selector.register(self._sock, selectors.EVENT_WRITE, self)
 
@@ -98,7 +104,8 @@ class _Visitor:
 
 
 def is_whole(answer: bytes) -> bool:
-    """Say whether ``answer`` is a 200 with as many bytes of body as its Content-Length says."""
+    """Say whether ``answer`` is a 200 with as many bytes of body as its Content-Length
+    says."""
     head, blank, body = answer.partition(b"\r\n\r\n")
     if not blank or not head.startswith(b"HTTP/1.1 200 "):
         return False
@@ -111,7 +118,8 @@ def is_whole(answer: bytes) -> bool:
 
 @contextmanager
 def crowd() -> Iterator[list[socket.socket]]:
-    """Yield a list for the connections that ``join`` opens; they are closed when the block is left."""
+    """Yield a list for the connections that ``join`` opens; they are closed when the
+    block is left."""
     connections: list[socket.socket] = []
     try:
         yield connections
@@ -121,7 +129,8 @@ def crowd() -> Iterator[list[socket.socket]]:
 
 
 def join(connections: list[socket.socket], address: tuple[str, int], host: str, count: int) -> None:
-    """Open ``count`` more connections, each with one request answered, and keep them. Raises BenchError."""
+    """Open ``count`` more connections, each with one request answered, and keep them.
+    Raises BenchError."""
     for _ in range(count):
         sock = socket.create_connection(address, REQUEST_TIMEOUT)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -130,7 +139,8 @@ def join(connections: list[socket.socket], address: tuple[str, int], host: str, 
 
 
 def timed(sock: socket.socket, host: str) -> float:
-    """Return the seconds that one request on an open connection takes. Raises BenchError when it has no good answer."""
+    """Return the seconds that one request on an open connection takes. Raises
+    BenchError when it has no good answer."""
     started = time.monotonic()
     answer = b""
     try:
@@ -146,5 +156,6 @@ def timed(sock: socket.socket, host: str) -> float:
 
 
 def settle() -> None:
-    """Wait until a pool has been refilled after the last visitor; on loopback that takes milliseconds."""
+    """Wait until a pool has been refilled after the last visitor; on loopback that
+    takes milliseconds."""
     time.sleep(SETTLE_SECONDS)

@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""How many round trips a visitor waits when the laptop is far away, and whether the bounds hold.
+"""How many round trips a visitor waits when the laptop is far away, and whether the
+bounds hold.
 
-The server and the visitors are in one network namespace, the client and its nginx in another; what goes between the
-two takes half a round trip each way. One visitor is a new connection, a GET, the whole answer, and the end of the
-connection; its time is from the connect to the answer's last byte. The bounds are those of a link without encryption;
-the same over TLS, as users have it, and ``ssh -R`` are measured beside it without bounds.
+The server and the visitors are in one network namespace, the client and its nginx in
+another; what goes between the two takes half a round trip each way. One visitor is a
+new connection, a GET, the whole answer, and the end of the connection; its time is from
+the connect to the answer's last byte. The bounds are those of a link without
+encryption; the same over TLS, as users have it, and ``ssh -R`` are measured beside it
+without bounds.
 
-Exit codes: 0 every bound holds, 1 one does not, 2 the benchmark cannot be run here. Needs root (for the namespaces),
-/dev/net/tun, and on Debian the packages iproute2, util-linux, nginx, openssh-server and openssh-client.
+Exit codes: 0 every bound holds, 1 one does not, 2 the benchmark cannot be run here.
+Needs root (for the namespaces), /dev/net/tun, and on Debian the packages iproute2,
+util-linux, nginx, openssh-server and openssh-client.
 """
 
 import argparse
@@ -30,19 +34,23 @@ from systems import HOST, Route, System, Upstreams, localtunnel, nginx, ssh
 from visitors import Visit, visit
 
 ROUND_TRIP = 0.1
-"""Seconds: about Europe to the west coast of America, or a laptop on a mobile network."""
+"""Seconds: about Europe to the west coast of America, or a laptop on a mobile
+network."""
 
 LONE, BURST, BURSTS = 10, 64, 4
 """Visitors one after the other; then so many at once, so many times."""
 
 LONE_PAUSE, BURST_PAUSE = 0.4, 2.0
-"""Seconds between two lone visitors, and before each burst: the pool is refilled within 0.2 s."""
+"""Seconds between two lone visitors, and before each burst: the pool is refilled within
+0.2 s."""
 
 LONE_BOUND, FIRST_BURST_BOUND, NEXT_BURST_BOUND = 1.1, 3.2, 1.3
-"""Round trips: the median of the lone visitors, the slowest of the first burst, the slowest of any later one."""
+"""Round trips: the median of the lone visitors, the slowest of the first burst, the
+slowest of any later one."""
 
 WIRE_TOLERANCE = 0.05
-"""How far the wire may be off the round trip that was asked for, as a fraction, before the run is worth nothing."""
+"""How far the wire may be off the round trip that was asked for, as a fraction, before
+the run is worth nothing."""
 
 _HERE = Path(__file__).resolve()
 _BROKEN, _UNAVAILABLE = 1, 2
@@ -83,7 +91,8 @@ def main() -> int:
 
 
 def run_in_namespaces(arguments: list[str]) -> int:
-    """Run this program again as the first process of its own namespaces; they end with it, and all that is in them."""
+    """Run this program again as the first process of its own namespaces; they end with
+    it, and all that is in them."""
     if os.geteuid() != 0:
         raise BenchError("Network namespaces and TUN devices need root; run it with sudo.")
     if not os.path.exists("/dev/net/tun"):
@@ -93,7 +102,8 @@ def run_in_namespaces(arguments: list[str]) -> int:
 
 
 def measure(makers: Sequence[Callable[[Programs, int, Route], System]], *, write: bool) -> int:
-    """Measure what has bounds, which comes first, and the others; print the table, and return the exit code."""
+    """Measure what has bounds, which comes first, and the others; print the table, and
+    return the exit code."""
     raise_descriptor_limit()
     with Programs() as programs:
         laptop = start_wire(programs)
@@ -112,9 +122,11 @@ def measure(makers: Sequence[Callable[[Programs, int, Route], System]], *, write
 
 
 def start_wire(programs: Programs) -> tuple[str, ...]:
-    """Make the laptop's namespace and the wire to it; return what to put before a command to run it there."""
+    """Make the laptop's namespace and the wire to it; return what to put before a
+    command to run it there."""
     ip, nsenter = require("ip", "iproute2"), require("nsenter", "util-linux")
-    # The namespace lives as long as a process is in it; this one reads its stdin, which ends with the benchmark.
+    # The namespace lives as long as a process is in it; this one reads its stdin, which
+    # ends with the benchmark.
     holder = programs.start("laptop", ["unshare", "--net", "sh", "-c", f"{ip} link set lo up && echo up && cat"])
     programs.wait_for_line("laptop", holder)
     subprocess.run([ip, "link", "set", "lo", "up"], check=True)
@@ -124,7 +136,8 @@ def start_wire(programs: Programs) -> tuple[str, ...]:
 
 
 def check_wire() -> float:
-    """Return the wire's median round trip in seconds. Raises BenchError when it is not what was asked for."""
+    """Return the wire's median round trip in seconds. Raises BenchError when it is not
+    what was asked for."""
     measured = statistics.median(_refused_after() for _ in range(5))
     if abs(measured / ROUND_TRIP - 1) > WIRE_TOLERANCE:
         raise BenchError(f"The wire's round trip is {measured * 1000:.1f} ms; is the machine busy? Run it again.")
@@ -132,7 +145,8 @@ def check_wire() -> float:
 
 
 def _refused_after() -> float:
-    """A port on which nothing listens refuses a connection after exactly one round trip."""
+    """A port on which nothing listens refuses a connection after exactly one round
+    trip."""
     with socket.socket() as sock:
         started = time.monotonic()
         code = sock.connect_ex((ADDRESSES[1], 9))
@@ -146,7 +160,8 @@ def measure_system(system: System) -> Result:
     """Let the lone visitors come, and then the bursts."""
     result = Result(system)
     address = (LOOPBACK, system.port)
-    # The first visitor of all finds what is set up on demand; it is nobody's measurement.
+    # The first visitor of all finds what is set up on demand; it is nobody's
+    # measurement.
     time.sleep(BURST_PAUSE)
     visit(address, HOST, 1)
     for _ in range(LONE):
@@ -201,7 +216,8 @@ def _slowest(visits: list[Visit]) -> float:
 
 
 def _seconds(visits: list[Visit]) -> list[float]:
-    """A visitor that had no answer has no time; infinity keeps it from making the others look good."""
+    """A visitor that had no answer has no time; infinity keeps it from making the
+    others look good."""
     return [float("inf") if each.seconds is None else each.seconds for each in visits]
 
 

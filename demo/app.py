@@ -1,7 +1,9 @@
-"""The sample application of ``make demo``: it answers every request with a description of that request.
+"""The sample application of ``make demo``: it answers every request with a description
+of that request.
 
-A browser gets a page, ``Accept: application/json`` gets JSON, and everything else, curl among it, gets text. What is
-shown is what came through the tunnel: the fields as they were spelled, the body's size and digest and its beginning.
+A browser gets a page, ``Accept: application/json`` gets JSON, and everything else, curl
+among it, gets text. What is shown is what came through the tunnel: the fields as they
+were spelled, the body's size and digest and its beginning.
 """
 
 import hashlib
@@ -16,10 +18,12 @@ from typing import Any
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
 BODY_SHOWN = 4 * 1024
-"""How much of a body is shown, in bytes: enough for a form or a webhook, little enough for a page."""
+"""How much of a body is shown, in bytes: enough for a form or a webhook, little enough
+for a page."""
 
 READ_SIZE = 64 * 1024
-"""How much of a body is read at a time, in bytes: uploads of any size pass through without being held."""
+"""How much of a body is read at a time, in bytes: uploads of any size pass through
+without being held."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """What the application answers; anything else is 405."""
@@ -27,7 +31,8 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 @dataclass(frozen=True)
 class Seen:
-    """One request, as the application received it. ``body`` is its beginning, and ``body_bytes`` its whole size."""
+    """One request, as the application received it. ``body`` is its beginning, and
+    ``body_bytes`` its whole size."""
 
     method: str
     target: str
@@ -39,7 +44,8 @@ class Seen:
 
 
 class Handler(WSGIHandler):
-    """Hands the application the request's own spelling of its target and its fields, which WSGI changes."""
+    """Hands the application the request's own spelling of its target and its fields,
+    which WSGI changes."""
 
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
@@ -49,14 +55,16 @@ class Handler(WSGIHandler):
 
 
 def serve() -> WSGIServer:
-    """Start the application on a free port of 127.0.0.1 and return its server; the caller calls ``stop()``.
+    """Start the application on a free port of 127.0.0.1 and return its server; the
+    caller calls ``stop()``.
 
     The port is ``server_port``. Raises OSError when no port can be had.
     """
     # Without a name of its own, the server would look one up in the DNS.
     server = WSGIServer(("127.0.0.1", 0), answer, handler_class=Handler, log=None, environ={"SERVER_NAME": "localhost"})
     server.start()
-    # Accepted sockets inherit it. Without it, each answer on a kept connection waits for a delayed acknowledgement.
+    # Accepted sockets inherit it. Without it, each answer on a kept connection waits
+    # for a delayed acknowledgement.
     server.socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
     return server
 
@@ -86,7 +94,8 @@ def look(environ: dict[str, Any]) -> Seen:
     shown = b""
     size = 0
     digest = hashlib.sha256()
-    # An upgrade has no body: what follows its head would be the new protocol's, and never ends.
+    # An upgrade has no body: what follows its head would be the new protocol's, and
+    # never ends.
     while environ["wsgi.input_terminated"] and (data := environ["wsgi.input"].read(READ_SIZE)):
         shown += data[: BODY_SHOWN - len(shown)]
         size += len(data)
@@ -112,7 +121,8 @@ def as_text(seen: Seen) -> str:
 
 
 def as_json(seen: Seen) -> str:
-    """The request as a JSON object; ``fields`` is a list of pairs, since a name may come twice."""
+    """The request as a JSON object; ``fields`` is a list of pairs, since a name may
+    come twice."""
     return json.dumps(asdict(seen), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -146,10 +156,12 @@ RENDERERS: dict[str, Callable[[Seen], str]] = {
 
 
 def choose(accept: str) -> tuple[str, Callable[[Seen], str]]:
-    """The type to answer with, and what renders it, by the Accept field (RFC 9110, 12.5.1).
+    """The type to answer with, and what renders it, by the Accept field (RFC 9110,
+    12.5.1).
 
-    The highest quality wins, then the most specific range, then the order of ``RENDERERS``. A field that accepts
-    nothing of what there is gets the first one, as that section allows.
+    The highest quality wins, then the most specific range, then the order of
+    ``RENDERERS``. A field that accepts nothing of what there is gets the first one, as
+    that section allows.
     """
     wishes = dict(wish(part) for part in accept.split(",") if part.strip())
     best = max(RENDERERS, key=lambda name: rank(name, wishes))
@@ -157,7 +169,8 @@ def choose(accept: str) -> tuple[str, Callable[[Seen], str]]:
 
 
 def wish(part: str) -> tuple[str, float]:
-    """One element of an Accept field as its media range and its quality; a quality that is no number counts as 0."""
+    """One element of an Accept field as its media range and its quality; a quality that
+    is no number counts as 0."""
     media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
     quality = next((piece[2:] for piece in parameters if piece.startswith("q=")), "1")
     try:
@@ -167,7 +180,8 @@ def wish(part: str) -> tuple[str, float]:
 
 
 def rank(name: str, wishes: dict[str, float]) -> tuple[float, int]:
-    """How much a type is wanted: the quality that its most specific range gives it, and how specific that one is."""
+    """How much a type is wanted: the quality that its most specific range gives it, and
+    how specific that one is."""
     for specific, media_range in ((2, name), (1, name.partition("/")[0] + "/*"), (0, "*/*")):
         if media_range in wishes:
             return wishes[media_range], specific

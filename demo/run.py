@@ -1,7 +1,8 @@
 """``make demo``: a server, the sample application and a client, in one process.
 
-The first line on stdout is the address to open; everything else goes to stderr. Serves until SIGINT or SIGTERM, then
-closes the client, the server and the application in that order, so that no process and no port is left over.
+The first line on stdout is the address to open; everything else goes to stderr. Serves
+until SIGINT or SIGTERM, then closes the client, the server and the application in that
+order, so that no process and no port is left over.
 """
 
 import logging
@@ -22,19 +23,23 @@ from localtunnel.client.events import Event, RequestFinished, TunnelLost, Tunnel
 from localtunnel.errors import ListenError, LocaltunnelError
 
 NAME = "demo"
-"""The tunnel's name: with the default domain and port it makes http://demo.localhost:8000."""
+"""The tunnel's name: with the default domain and port it makes
+http://demo.localhost:8000."""
 
 GRACE = 1.0
-"""How long open connections may take to finish at the end, in seconds: whoever pressed Ctrl-C is waiting."""
+"""How long open connections may take to finish at the end, in seconds: whoever pressed
+Ctrl-C is waiting."""
 
 
 def main() -> int:
-    """Run the demo and return the exit code: 0 after a signal, 8 when a port is taken, else the client's."""
+    """Run the demo and return the exit code: 0 after a signal, 8 when a port is taken,
+    else the client's."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     ended = AsyncResult()
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, ended.set, CLEAN)
-    # What the two would keep, a server's key and a client's acquaintances, would outlive the demo for nothing.
+    # What the two would keep, a server's key and a client's acquaintances, would
+    # outlive the demo for nothing.
     with TemporaryDirectory(prefix="localtunnel-demo-") as directory:
         server = Server(ServerConfig(data_dir=f"{directory}/server"))
         try:
@@ -51,7 +56,8 @@ def main() -> int:
 
 
 def serve_until(ended: AsyncResult, data_dir: str) -> int:
-    """Run the application and the client until ``ended`` has an exit code, and return it."""
+    """Run the application and the client until ``ended`` has an exit code, and return
+    it."""
     app = serve()
     client = Client(ClientConfig(target=app.server_port, name=NAME, data_dir=data_dir), report)
     running = gevent.spawn(run_client, client, ended)
@@ -77,7 +83,8 @@ def run_client(client: Client, ended: AsyncResult) -> None:
 
 
 def report(event: Event) -> None:
-    """Print what happens: the address once on stdout, one line for each request on stderr."""
+    """Print what happens: the address once on stdout, one line for each request on
+    stderr."""
     match event:
         case TunnelOpened(url=url, resumed=False):
             print(url, flush=True)

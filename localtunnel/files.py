@@ -1,7 +1,9 @@
-"""Files that hold secrets: readable by their owner only, replaced as a whole, written by one process at a time.
+"""Files that hold secrets: readable by their owner only, replaced as a whole, written
+by one process at a time.
 
-Whatever moment a writer is killed at, the file has its old content or its new one. Both sides use it, so it lies below
-both; it knows paths and bytes and nothing of what they mean.
+Whatever moment a writer is killed at, the file has its old content or its new one. Both
+sides use it, so it lies below both; it knows paths and bytes and nothing of what they
+mean.
 """
 
 import codecs
@@ -19,24 +21,27 @@ PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
 
 MAX_FILE = 16 * 1024 * 1024
-"""Bytes of a file that is read whole: 50,000 tokens. A file above that is not one of ours, or is about to fill us."""
+"""Bytes of a file that is read whole: 50,000 tokens. A file above that is not one of
+ours, or is about to fill us."""
 
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
 def text_of(data: bytes) -> str:
-    """Return the text of a file that a person has edited: UTF-8, unless a byte order mark says otherwise.
+    """Return the text of a file that a person has edited: UTF-8, unless a byte order
+    mark says otherwise.
 
-    The mark itself is no part of the text. Editors and shells of Windows write one, also
-    into files that a Linux there reads. Raises UnicodeDecodeError.
+    The mark itself is no part of the text. Editors and shells of Windows write one,
+    also into files that a Linux there reads. Raises UnicodeDecodeError.
     """
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     return data.decode(encoding)
 
 
 def reason(error: OSError) -> str:
-    """Return why something cannot be written, and what to do about it: the end of a sentence without its full stop."""
+    """Return why something cannot be written, and what to do about it: the end of a
+    sentence without its full stop."""
     if error.errno == errno.EROFS:
         return "the file system is read-only; mount it writable, or set data_dir to a directory that is"
     text = error.strerror or str(error)
@@ -46,10 +51,12 @@ def reason(error: OSError) -> str:
 
 
 def data_directory(configured: str, environ: Mapping[str, str]) -> Path:
-    """Return where a program keeps what it must not lose: ``configured``, or else the first that there is of
+    """Return where a program keeps what it must not lose: ``configured``, or else the
+    first that there is of
 
-    ``$STATE_DIRECTORY`` (which systemd makes), ``$XDG_DATA_HOME/localtunnel`` and ``~/.local/share/localtunnel``. A
-    relative ``$XDG_DATA_HOME`` is ignored, as its standard says. Nothing is made here.
+    ``$STATE_DIRECTORY`` (which systemd makes), ``$XDG_DATA_HOME/localtunnel`` and
+    ``~/.local/share/localtunnel``. A relative ``$XDG_DATA_HOME`` is ignored, as its
+    standard says. Nothing is made here.
     """
     if configured:
         return Path(configured).expanduser()
@@ -62,7 +69,8 @@ def data_directory(configured: str, environ: Mapping[str, str]) -> Path:
 
 
 def make_directory(path: Path) -> None:
-    """Make ``path``, and what is missing above it, for its owner only. One that is there is left as it is.
+    """Make ``path``, and what is missing above it, for its owner only. One that is
+    there is left as it is.
 
     Raises ConfigError.
     """
@@ -78,8 +86,9 @@ def make_directory(path: Path) -> None:
 def read(path: Path, *, secret: bool = True) -> bytes | None:
     """Return the content of a private file, or None when there is none.
 
-    Raises ConfigError when others than its owner have any right to it: what it holds may be theirs by now. One that
-    holds nothing ``secret`` others may read, but not write.
+    Raises ConfigError when others than its owner have any right to it: what it holds
+    may be theirs by now. One that holds nothing ``secret`` others may read, but not
+    write.
     """
     try:
         with path.open("rb") as file:
@@ -105,10 +114,12 @@ def read(path: Path, *, secret: bool = True) -> bytes | None:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Make ``data`` the content of ``path``; when this returns, a loss of power does not undo it.
+    """Make ``data`` the content of ``path``; when this returns, a loss of power does
+    not undo it.
 
-    The caller holds ``locked(path)``: the temporary file beside it has a fixed name, so that killed writers leave one
-    at most. Raises ConfigError, with the old content in place.
+    The caller holds ``locked(path)``: the temporary file beside it has a fixed name, so
+    that killed writers leave one at most. Raises ConfigError, with the old content in
+    place.
     """
     fresh = path.with_name(path.name + ".new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -127,10 +138,12 @@ def replace(path: Path, data: bytes) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of ``path`` against every other process and thread that asks for it; blocks until it is free.
+    """Hold the lock of ``path`` against every other process and thread that asks for
+    it; blocks until it is free.
 
-    The lock is a file of its own beside ``path``, which is never removed: ``path`` itself is another file after each
-    ``replace``. The kernel lets go of it when its holder dies. Raises ConfigError.
+    The lock is a file of its own beside ``path``, which is never removed: ``path``
+    itself is another file after each ``replace``. The kernel lets go of it when its
+    holder dies. Raises ConfigError.
     """
     lock = path.with_name(path.name + ".lock")
     try:
@@ -146,7 +159,8 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _give_to_owner(descriptor: int, directory: Path) -> None:
-    """Let what root writes belong to the directory's owner: a command that root runs must not lock a server out."""
+    """Let what root writes belong to the directory's owner: a command that root runs
+    must not lock a server out."""
     if os.geteuid() == 0:
         found = os.stat(directory)
         os.fchown(descriptor, found.st_uid, found.st_gid)

@@ -1,4 +1,5 @@
-"""The two commands: their docopt texts, their settings, what they print and how they end.
+"""The two commands: their docopt texts, their settings, what they print and how they
+end.
 
 =============  ======================================================================================
 module         subject
@@ -17,5 +18,6 @@ writer.py      lines to stdout and stderr that never make the tunnel wait
 clean.py       texts from elsewhere, made safe for a terminal
 =============  ======================================================================================
 
-``--help`` has to be quick, so a module here imports the libraries and the other packages only where it needs them.
+``--help`` has to be quick, so a module here imports the libraries and the other
+packages only where it needs them.
 """

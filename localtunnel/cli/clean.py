@@ -1,7 +1,9 @@
-"""Text from another machine, made fit for a terminal, a log or a script: the one place where that is done.
+"""Text from another machine, made fit for a terminal, a log or a script: the one place
+where that is done.
 
-A server, a visitor and whoever is on the path choose banners, URLs, request lines and error messages. An escape in one
-of them could move the cursor, rename the window or paint a second URL, and a line break could forge a line of ours.
+A server, a visitor and whoever is on the path choose banners, URLs, request lines and
+error messages. An escape in one of them could move the cursor, rename the window or
+paint a second URL, and a line break could forge a line of ours.
 """
 
 import re
@@ -11,18 +13,23 @@ from typing import Any, TypeVar
 import msgspec
 
 MAX_SHOWN = 500
-"""Characters of one text from elsewhere that are shown: enough for any banner, and a request line may be 64 KiB."""
+"""Characters of one text from elsewhere that are shown: enough for any banner, and a
+request line may be 64 KiB."""
 
 MAX_ERROR = 2000
-"""Characters of an error that are shown: the last sentence of a program, with names, paths and what to do about it."""
+"""Characters of an error that are shown: the last sentence of a program, with names,
+paths and what to do about it."""
 
 LINES = frozenset({"banner"})
-"""Fields of events in which line breaks mean something: whoever shows one begins each of its lines anew."""
+"""Fields of events in which line breaks mean something: whoever shows one begins each
+of its lines anew."""
 
-# Control, format (among them those that turn the direction of writing), lone surrogates, private use, line separators.
+# Control, format (among them those that turn the direction of writing), lone
+# surrogates, private use, line separators.
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
-# ECMA-48: a control sequence, a string command such as OSC up to its end, and the short sequences of ESC.
+# ECMA-48: a control sequence, a string command such as OSC up to its end, and the short
+# sequences of ESC.
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
@@ -33,7 +40,8 @@ _Event = TypeVar("_Event", bound=msgspec.Struct)
 
 
 def clean(text: str, limit: int | None = MAX_SHOWN) -> str:
-    """Return ``text`` on one line, without terminal escapes and other invisible characters, ``limit`` long at most."""
+    """Return ``text`` on one line, without terminal escapes and other invisible
+    characters, ``limit`` long at most."""
     if text.isprintable():
         return text[:limit]
     if limit is not None:
@@ -45,12 +53,14 @@ def clean(text: str, limit: int | None = MAX_SHOWN) -> str:
 
 
 def clean_lines(text: str, limit: int | None = MAX_SHOWN) -> str:
-    """Return ``text`` with its lines cleaned one by one: for what has line breaks of our own, or may have some."""
+    """Return ``text`` with its lines cleaned one by one: for what has line breaks of
+    our own, or may have some."""
     return "\n".join(clean(line, limit) for line in text.splitlines())
 
 
 def cleaned(event: _Event, limit: int | None = MAX_SHOWN) -> _Event:
-    """Return ``event`` with every text in it cleaned, whatever it is about and wherever it came from."""
+    """Return ``event`` with every text in it cleaned, whatever it is about and wherever
+    it came from."""
     changes = {}
     for name, value in msgspec.structs.asdict(event).items():
         if isinstance(value, str | tuple):

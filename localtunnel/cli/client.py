@@ -82,18 +82,21 @@ FIRST_WORDS = {"login": "lt-client login SERVER", "logout": "lt-client logout SE
 """The commands with a usage of their own, each with a line as it is to be written."""
 
 VERSION_TIMEOUT = 2.0
-"""How long ``--version`` waits for the server, in seconds: its own version is what the user asked for first."""
+"""How long ``--version`` waits for the server, in seconds: its own version is what the
+user asked for first."""
 
 DEFAULT_COLUMNS = 80
 """The width of a terminal that does not tell."""
 
 _Report = Callable[["Event"], None]
 _Ended = Callable[[LocaltunnelError | None], None]
-"""Called when the tunnel has ended, with the error that ended it, or None for Ctrl-C."""
+"""Called when the tunnel has ended, with the error that ended it, or None for
+Ctrl-C."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run ``lt-client`` with ``argv`` (the process's own when None) until it is stopped; return the exit code."""
+    """Run ``lt-client`` with ``argv`` (the process's own when None) until it is
+    stopped; return the exit code."""
     return program.run("lt-client", _command, argv)
 
 
@@ -142,7 +145,8 @@ def _settings(arguments: Mapping[str, Any]) -> tuple["ClientConfig", "Token | No
 
 
 def _show_versions(server: str | None) -> None:
-    """Show this program's version; only where a server is named on the line, ask for that of the server."""
+    """Show this program's version; only where a server is named on the line, ask for
+    that of the server."""
     from localtunnel import __version__
 
     program.show(f"lt-client {__version__}")
@@ -156,7 +160,8 @@ def _show_versions(server: str | None) -> None:
 
 
 def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, quiet: bool) -> int:
-    """Run the client with the output that was asked for; the writer has written everything before this returns."""
+    """Run the client with the output that was asked for; the writer has written
+    everything before this returns."""
     import logging
 
     from localtunnel.cli import log
@@ -174,7 +179,8 @@ def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, q
         logging.getLogger("localtunnel.client").debug("descriptors", extra={"limit": now, "before": before})
         try:
             client = Client(settings, report, token, find_shared_token(settings))
-            # A tunnel whose URL nobody has seen is of no use. One that was seen goes on when a disk fills up later.
+            # A tunnel whose URL nobody has seen is of no use. One that was seen goes on
+            # when a disk fills up later.
             out.on_useless = _stopper(client)
             # What is loaded now stays: the cyclic collector need not look at it again.
             gc.freeze()
@@ -232,7 +238,8 @@ def _output(writer: Any, out: Any, *, as_json: bool, quiet: bool) -> tuple[_Repo
 
 
 def _renewing(stream: TextIO | None, put: Callable[[str], None]) -> Any:
-    """Return what renews the last line on ``stream``, None where that is not a terminal that can."""
+    """Return what renews the last line on ``stream``, None where that is not a terminal
+    that can."""
     from localtunnel.cli.output import renewing
 
     if stream is None or not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
@@ -257,14 +264,16 @@ def _stopper(client: "Client") -> Callable[[], None]:
 
 
 def _nothing(error: LocaltunnelError | None) -> None:
-    """``program.run`` says on stderr which error ends the program; there is nothing to add."""
+    """``program.run`` says on stderr which error ends the program; there is nothing to
+    add."""
 
 
 def _until_signal(client: "Client") -> int | None:
-    """Run the client until it ends, and return None, or until a signal stops it, and return its number.
+    """Run the client until it ends, and return None, or until a signal stops it, and
+    return its number.
 
-    A second signal ends the process as if it had no handler. A second SIGHUP does not: a terminal that closes sends
-    several, and the server is still to be told.
+    A second signal ends the process as if it had no handler. A second SIGHUP does not:
+    a terminal that closes sends several, and the server is still to be told.
     """
     import gevent
 

@@ -15,9 +15,10 @@ code  constant               meaning
 130   INTERRUPTED            Ctrl-C (SIGINT), as shells count it: 128 + 2
 ====  =====================  ==============================================================================
 
-Both commands stop gracefully on SIGINT, on SIGTERM, and on the SIGHUP of a terminal that closes, unless that was
-ignored when they were started (nohup); only the exit code tells which it was. A service manager sends SIGTERM and has
-to see success, a script has to see that its user interrupted it.
+Both commands stop gracefully on SIGINT, on SIGTERM, and on the SIGHUP of a terminal
+that closes, unless that was ignored when they were started (nohup); only the exit code
+tells which it was. A service manager sends SIGTERM and has to see success, a script has
+to see that its user interrupted it.
 """
 
 from localtunnel import errors
@@ -61,7 +62,8 @@ _TABLE: tuple[tuple[type[BaseException], int], ...] = (
 
 
 def exit_code(error: BaseException) -> int:
-    """Return the code for what ended the program; anything that is not in the table is an internal error."""
+    """Return the code for what ended the program; anything that is not in the table is
+    an internal error."""
     for kind, code in _TABLE:
         if isinstance(error, kind):
             return code

@@ -1,7 +1,9 @@
-"""The log of both commands: one line per record on stderr, as text for people or as JSON for machines.
+"""The log of both commands: one line per record on stderr, as text for people or as
+JSON for machines.
 
-A record's message is the name of what happened; what it happened to stands in the fields given by ``extra``. Both
-formats write the fields after it and escape control characters, so that nothing a peer sends can forge a line.
+A record's message is the name of what happened; what it happened to stands in the
+fields given by ``extra``. Both formats write the fields after it and escape control
+characters, so that nothing a peer sends can forge a line.
 """
 
 import json
@@ -13,7 +15,8 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 LOGGER = "localtunnel"
-"""The root of the package's loggers: the level is set here, other libraries keep theirs."""
+"""The root of the package's loggers: the level is set here, other libraries keep
+theirs."""
 
 HANDLER = "localtunnel.cli"
 """The name of the handler that ``configure`` installs, by which it finds it again."""
@@ -24,10 +27,12 @@ _COLOURS = {logging.DEBUG: "2", logging.INFO: "32", logging.WARNING: "33", loggi
 
 
 def configure(level: str, log_format: str, environ: Mapping[str, str], stream: TextIO | None = None) -> None:
-    """Send the package's records of at least ``level`` to ``stream`` (stderr), in ``log_format`` text or json.
+    """Send the package's records of at least ``level`` to ``stream`` (stderr), in
+    ``log_format`` text or json.
 
-    Calling it again replaces what it installed before. Text has colour only on a terminal and without ``NO_COLOR``.
-    Where the program was started without a stderr, as with ``2>&-``, the records go nowhere.
+    Calling it again replaces what it installed before. Text has colour only on a
+    terminal and without ``NO_COLOR``. Where the program was started without a stderr,
+    as with ``2>&-``, the records go nowhere.
     """
     stream = sys.stderr if stream is None else stream
     handler = logging.NullHandler() if stream is None else logging.StreamHandler(stream)
@@ -41,7 +46,8 @@ def configure(level: str, log_format: str, environ: Mapping[str, str], stream: T
 
 
 def take_over_hub() -> None:
-    """Log what dies in gevent's hub or in a greenlet that nobody waits for, instead of its printing to stderr."""
+    """Log what dies in gevent's hub or in a greenlet that nobody waits for, instead of
+    its printing to stderr."""
     from gevent import get_hub
 
     def log_exception(context: object, kind: type[BaseException], error: BaseException, traceback: Any) -> None:
@@ -70,9 +76,11 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object per line: ``time``, ``level``, ``logger``, ``event`` and the record's fields.
+    """One object per line: ``time``, ``level``, ``logger``, ``event`` and the record's
+    fields.
 
-    Those four names, and ``exception`` for a traceback, win over a field of the same name.
+    Those four names, and ``exception`` for a traceback, win over a field of the same
+    name.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -107,7 +115,8 @@ def _escaped(message: str) -> str:
 
 
 def _indented(traceback: str) -> str:
-    """Return the lines of ``traceback``, the last of which may hold any text, as none of them could begin a record."""
+    """Return the lines of ``traceback``, the last of which may hold any text, as none
+    of them could begin a record."""
     return "\n".join(f"  {_escaped(line)}" for line in traceback.splitlines())
 
 

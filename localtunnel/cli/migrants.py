@@ -1,7 +1,9 @@
-"""The options and commands of other tunnels, each with what does the same here, for people who type them out of habit.
+"""The options and commands of other tunnels, each with what does the same here, for
+people who type them out of habit.
 
-A table for each of our programs: tool, option, and the end of the sentence "its --option is …". An option that this
-program has as well, in the same meaning, is not in it.
+A table for each of our programs: tool, option, and the end of the sentence "its
+--option is …". An option that this program has as well, in the same meaning, is not in
+it.
 """
 
 from collections.abc import Mapping
@@ -177,7 +179,8 @@ _WORDS = {"lt-client": CLIENT_WORDS, "lt-server": SERVER_WORDS}
 
 
 def option(program: str, name: str) -> str | None:
-    """Return what stands for the other tunnels' option ``name`` in ``program``, as the end of a sentence, or None.
+    """Return what stands for the other tunnels' option ``name`` in ``program``, as the
+    end of a sentence, or None.
 
     frp writes its options with underscores as well.
     """
@@ -192,10 +195,12 @@ def option(program: str, name: str) -> str | None:
 
 
 def is_of(program: str, tool: str, name: str) -> bool:
-    """Say whether ``name`` is an option of ``tool`` that ``program`` has in another way."""
+    """Say whether ``name`` is an option of ``tool`` that ``program`` has in another
+    way."""
     return name in _TABLES.get(program, {}).get(tool, {})
 
 
 def word(program: str, name: str) -> str | None:
-    """Return what is written in ``program`` instead of the command ``name``, as ``option`` does."""
+    """Return what is written in ``program`` instead of the command ``name``, as
+    ``option`` does."""
     return _WORDS.get(program, {}).get(name)

@@ -1,4 +1,5 @@
-"""What the client prints about its tunnel: four renderers of ``localtunnel.client.events``.
+"""What the client prints about its tunnel: four renderers of
+``localtunnel.client.events``.
 
 ========  ==========================================================  =======================================
 renderer  stdout                                                      stderr
@@ -9,8 +10,9 @@ Quiet     the URL alone, again only when it changes                   nothing
 Json      one object per event                                        nothing
 ========  ==========================================================  =======================================
 
-A renderer turns an event into lines and hands them to ``Put`` callables, which must not block. It gets no text as it
-came from another machine: ``Renderer`` has ``cli.clean`` clean every event first.
+A renderer turns an event into lines and hands them to ``Put`` callables, which must not
+block. It gets no text as it came from another machine: ``Renderer`` has ``cli.clean``
+clean every event first.
 """
 
 import json
@@ -39,22 +41,27 @@ from localtunnel.client.events import (
 
 Put = Callable[[str], None]
 Renew = Callable[[str, str], None]
-"""What writes its second line in the place of the first, which was the last that was written."""
+"""What writes its second line in the place of the first, which was the last that was
+written."""
 
 MAX_BANNER_LINES = 20
-"""Lines of a banner that are shown: a server's greeting must not push the URL off the screen."""
+"""Lines of a banner that are shown: a server's greeting must not push the URL off the
+screen."""
 
 LOST_INTERVAL = 60.0
-"""Seconds between two lines about attempts that failed, where a line cannot be renewed: they must not fill a log."""
+"""Seconds between two lines about attempts that failed, where a line cannot be renewed:
+they must not fill a log."""
 
 QUOTED = "| "
-"""What each line of a banner begins with: it is the server's, and could read like the lines of ours that follow."""
+"""What each line of a banner begins with: it is the server's, and could read like the
+lines of ours that follow."""
 
 SHORTEST_WAIT = 0.05
 """Seconds below which a wait, rounded for the eye, would read as 0.0."""
 
 SHORT_TRIP = 0.00995
-"""Seconds below which a round trip has a digit behind the point: above, the digit says nothing that stays true."""
+"""Seconds below which a round trip has a digit behind the point: above, the digit says
+nothing that stays true."""
 
 
 def time_of_day() -> str:
@@ -66,7 +73,8 @@ def utc_now() -> str:
 
 
 class Renderer:
-    """Shows events: called with each as it was reported, it has ``show`` see it cleaned, ``longest`` for one text."""
+    """Shows events: called with each as it was reported, it has ``show`` see it
+    cleaned, ``longest`` for one text."""
 
     longest: int | None = MAX_SHOWN
 
@@ -79,10 +87,11 @@ class Renderer:
 
 
 class Terminal(Renderer):
-    """For a person: everything on one stream, with the time of day before each connection.
+    """For a person: everything on one stream, with the time of day before each
+    connection.
 
-    While the server cannot be reached there is one line, which ``renew`` renews; without that, at most one in
-    LOST_INTERVAL.
+    While the server cannot be reached there is one line, which ``renew`` renews;
+    without that, at most one in LOST_INTERVAL.
     """
 
     def __init__(
@@ -137,7 +146,8 @@ class Terminal(Renderer):
                 self._timed(f"#{event.number}  {event.reason}  {show_duration(event.seconds)}  {size}")
 
     def closed(self) -> None:
-        """Say goodbye to the user, who has pressed Ctrl-C, if the tunnel was ever open."""
+        """Say goodbye to the user, who has pressed Ctrl-C, if the tunnel was ever
+        open."""
         if self._opened_at is None:
             return
         seconds = show_duration(self._now() - self._opened_at)
@@ -167,7 +177,8 @@ class Terminal(Renderer):
         self._url = url
 
     def _measured(self, seconds: float) -> None:
-        """Show the first one among what is said once about the tunnel, and a change as something that happened."""
+        """Show the first one among what is said once about the tunnel, and a change as
+        something that happened."""
         shown = f"{seconds * 1000:.1f} ms" if seconds < SHORT_TRIP else f"{seconds * 1000:.0f} ms"
         if self._round_trip_shown:
             self._timed(f"round trip {shown}")
@@ -189,7 +200,8 @@ class Terminal(Renderer):
         self._request(event, *parts)
 
     def _upstream_failed(self, event: UpstreamFailed) -> None:
-        """Say why, for each connection of a TCP tunnel. A request has a line of its own: there, once is enough."""
+        """Say why, for each connection of a TCP tunnel. A request has a line of its
+        own: there, once is enough."""
         message = event.message
         if self._is_tcp:
             self._timed(f"#{event.number}  closed: {message}")
@@ -244,7 +256,8 @@ class Piped(Terminal):
 
 
 def renewing(put: Put, columns: Callable[[], int]) -> Renew:
-    """Return what renews a line on a terminal of so many columns, by the sequences of ECMA-48 that all of them know."""
+    """Return what renews a line on a terminal of so many columns, by the sequences of
+    ECMA-48 that all of them know."""
 
     def renew(last: str, line: str) -> None:
         rows = max(1, -(-len(last) // max(1, columns())))
@@ -267,7 +280,8 @@ class Quiet(Renderer):
 
 
 class Json(Renderer):
-    """For a program: ``{"event": "tunnel_opened", "time": …, "url": …}``, as ``docs/events.md`` explains."""
+    """For a program: ``{"event": "tunnel_opened", "time": …, "url": …}``, as
+    ``docs/events.md`` explains."""
 
     longest = None
 

@@ -1,4 +1,5 @@
-"""What both commands share: one way from an exception to a sentence on stderr and an exit code."""
+"""What both commands share: one way from an exception to a sentence on stderr and an
+exit code."""
 
 import os
 import sys
@@ -12,9 +13,11 @@ REPORT = "Please report it with the output of --log-level=debug."
 
 
 def run(name: str, command: Callable[[list[str]], int], argv: list[str] | None) -> int:
-    """Call ``command`` with the arguments (the process's own when None) and return the exit code of the program.
+    """Call ``command`` with the arguments (the process's own when None) and return the
+    exit code of the program.
 
-    Of what a command raises, only ``ModuleNotFoundError`` leaves this function: ``bin/`` knows what to do about it.
+    Of what a command raises, only ``ModuleNotFoundError`` leaves this function:
+    ``bin/`` knows what to do about it.
     """
     try:
         return command(sys.argv[1:] if argv is None else argv)
@@ -33,12 +36,14 @@ def run(name: str, command: Callable[[list[str]], int], argv: list[str] | None) 
 
 
 def sample(name: str) -> str:
-    """Return a commented settings file as it is shipped with the package: ``server.toml`` or ``client.toml``."""
+    """Return a commented settings file as it is shipped with the package:
+    ``server.toml`` or ``client.toml``."""
     return (Path(__file__).resolve().parent.parent / "conf" / name).read_text(encoding="utf-8")
 
 
 def say(text: str) -> None:
-    """Write one line to stderr. A stderr that is closed or that nobody reads any more is no reason to fail."""
+    """Write one line to stderr. A stderr that is closed or that nobody reads any more
+    is no reason to fail."""
     if sys.stderr is None:
         # print would take stdout instead, and mix this into what was asked for.
         return
@@ -51,7 +56,8 @@ def say(text: str) -> None:
 def _drop_unwritten() -> None:
     """Drop what stderr did not take, as on a terminal that was closed.
 
-    The interpreter would try again when it exits, and end with 120 whatever the exit code was.
+    The interpreter would try again when it exits, and end with 120 whatever the exit
+    code was.
     """
     if sys.stderr is None:
         return
@@ -62,7 +68,8 @@ def _drop_unwritten() -> None:
 
 
 def complain(name: str, error: LocaltunnelError) -> None:
-    """Say on stderr what ``error`` is about, as the program ``name``: one line, since another machine may have a part.
+    """Say on stderr what ``error`` is about, as the program ``name``: one line, since
+    another machine may have a part.
 
     What is wrong about a command line comes from its user, with the usage below it.
     """
@@ -85,7 +92,8 @@ def show(text: str) -> None:
 
 
 def unwritable(failure: OSError) -> OutputError:
-    """Return the error for output that could not be written, as to a disk that is full."""
+    """Return the error for output that could not be written, as to a disk that is
+    full."""
     return OutputError(f"The output cannot be written: {failure.strerror}.")
 
 

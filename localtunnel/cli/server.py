@@ -1,4 +1,5 @@
-"""``lt-server``: the public side, which gives visitors' connections to the clients that wait for them."""
+"""``lt-server``: the public side, which gives visitors' connections to the clients that
+wait for them."""
 
 import os
 import signal
@@ -57,7 +58,8 @@ FIRST_WORDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run ``lt-server`` with ``argv`` (the process's own when None) until it is stopped; return the exit code."""
+    """Run ``lt-server`` with ``argv`` (the process's own when None) until it is
+    stopped; return the exit code."""
     return program.run("lt-server", _command, argv)
 
 

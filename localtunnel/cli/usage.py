@@ -1,7 +1,8 @@
 """docopt with messages that can be read.
 
-docopt says that a command line does not fit, not why. ``parse`` lets it decide and, when it refuses, looks for the
-reason itself: the word that was not understood and the nearest one that would have been.
+docopt says that a command line does not fit, not why. ``parse`` lets it decide and,
+when it refuses, looks for the reason itself: the word that was not understood and the
+nearest one that would have been.
 """
 
 import re
@@ -23,7 +24,8 @@ NONE: Mapping[str, str] = MappingProxyType({})
 """No command with a text of its own."""
 
 NEAR = 0.6
-"""How alike two words must be, as difflib measures it, for one to be offered instead of the other: its own default."""
+"""How alike two words must be, as difflib measures it, for one to be offered instead of
+the other: its own default."""
 
 
 def parse(
@@ -35,11 +37,12 @@ def parse(
 ) -> Mapping[str, Any]:
     """Return docopt's mapping for ``argv``; a flag that was not given is None or False.
 
-    ``text`` is the docopt text, with a line of its own for every long option; one whose line says "May be repeated."
-    comes as a list. ``commands`` are the words in it that stand for themselves, ``verbs`` those that have to follow
-    them; ``first_words`` are the commands with a text of their own, which nothing may precede, each with a line as it
-    is to be written. ``--help`` anywhere wins over everything else on the line. Raises ``UsageError``, whose message is
-    a sentence followed by the short usage.
+    ``text`` is the docopt text, with a line of its own for every long option; one whose
+    line says "May be repeated." comes as a list. ``commands`` are the words in it that
+    stand for themselves, ``verbs`` those that have to follow them; ``first_words`` are
+    the commands with a text of their own, which nothing may precede, each with a line
+    as it is to be written. ``--help`` anywhere wins over everything else on the line.
+    Raises ``UsageError``, whose message is a sentence followed by the short usage.
     """
     from docopt import DocoptExit, docopt
 
@@ -63,7 +66,8 @@ def parse(
 
 
 def refusal(text: str, sentence: str) -> UsageError:
-    """Return the error to raise: the sentence, then the usage lines of the docopt text."""
+    """Return the error to raise: the sentence, then the usage lines of the docopt
+    text."""
     lines = _usage_lines(text)
     return UsageError(f"{sentence}\n\n{lines}\n\n{_program(text)} --help explains the options.")
 
@@ -73,13 +77,15 @@ def _usage_lines(text: str) -> str:
 
 
 def _program(text: str) -> str:
-    """Return the command that the docopt text is about: ``lt-client``, ``lt-server token``."""
+    """Return the command that the docopt text is about: ``lt-client``,
+    ``lt-server token``."""
     name: str = _PROGRAM.findall(_usage_lines(text))[0]
     return name
 
 
 def nearest(word: str, words: Sequence[str]) -> str:
-    """Return the end of a sentence that offers the word most like ``word``, or nothing when none is like it."""
+    """Return the end of a sentence that offers the word most like ``word``, or nothing
+    when none is like it."""
     from difflib import get_close_matches
 
     # The hyphens that all options begin with would make short ones alike.
@@ -89,7 +95,8 @@ def nearest(word: str, words: Sequence[str]) -> str:
 
 
 def _with_repetitions(text: str) -> str:
-    """Return ``text`` as docopt wants it, which takes an option several times only if the usage itself says so."""
+    """Return ``text`` as docopt wants it, which takes an option several times only if
+    the usage itself says so."""
     repeated = "".join(f" [{option}]..." for option in _REPEATED.findall(text))
     return text.replace("[options]", f"[options]{repeated}")
 
@@ -100,10 +107,11 @@ def _asks_for_help(argv: Sequence[str]) -> bool:
 
 
 def _of_another_tunnel(text: str, argv: Sequence[str]) -> str | None:
-    """Return what is wrong with the first option that another tunnel has and this command has not, or None.
+    """Return what is wrong with the first option that another tunnel has and this
+    command has not, or None.
 
-    This cannot wait for docopt to refuse the line: it takes the beginning of an option for the whole, so that lt's
-    ``--host`` would pass for ``--host-header``.
+    This cannot wait for docopt to refuse the line: it takes the beginning of an option
+    for the whole, so that lt's ``--host`` would pass for ``--host-header``.
     """
     from localtunnel.cli import migrants
 
@@ -128,7 +136,8 @@ def _of_another_tunnel(text: str, argv: Sequence[str]) -> str | None:
 
 
 def _options(text: str) -> tuple[dict[str, str | None], dict[str, str]]:
-    """Return the long options of a docopt text, each with the name of its value, and the short ones with the long."""
+    """Return the long options of a docopt text, each with the name of its value, and
+    the short ones with the long."""
     matches = list(_OPTION_LINE.finditer(text))
     return {match[2]: match[3] for match in matches}, {match[1]: match[2] for match in matches if match[1]}
 
@@ -136,7 +145,8 @@ def _options(text: str) -> tuple[dict[str, str | None], dict[str, str]]:
 def _explain(
     text: str, argv: Sequence[str], commands: Sequence[str], verbs: Sequence[str], first_words: Mapping[str, str]
 ) -> str | None:
-    """Walk the words as docopt does and return what is wrong with the first that does not fit."""
+    """Walk the words as docopt does and return what is wrong with the first that does
+    not fit."""
     options, shorts = _options(text)
     repeated = {option.partition("=")[0] for option in _REPEATED.findall(text)}
     seen: set[str] = set()
@@ -179,7 +189,8 @@ def _is_number(word: str) -> bool:
 
 
 def _option_name(word: str, options: Mapping[str, str | None], shorts: Mapping[str, str]) -> tuple[str, str | None]:
-    """Return the long name of an option word, in full where it is a clear prefix, and the value written with it."""
+    """Return the long name of an option word, in full where it is a clear prefix, and
+    the value written with it."""
     if not word.startswith("--"):
         return shorts.get(word[:2], word[:2]), word[2:] or None
     name, equals, value = word.partition("=")
@@ -197,7 +208,8 @@ def _unknown_option(name: str, options: Mapping[str, str | None]) -> str:
 
 
 def _explain_verb(text: str, places: Sequence[str], verbs: Sequence[str]) -> str | None:
-    """Return what is wrong with the words behind the first of a command in two steps."""
+    """Return what is wrong with the words behind the first of a command in two
+    steps."""
     if not places:
         return f"Say what to do: {', '.join(verbs)}."
     if places[0] not in verbs:
@@ -206,7 +218,8 @@ def _explain_verb(text: str, places: Sequence[str], verbs: Sequence[str]) -> str
 
 
 def _explain_arguments(text: str, command: str, *given: str) -> str | None:
-    """Return what is wrong with the number of words behind a command, whose usage line says how many it takes."""
+    """Return what is wrong with the number of words behind a command, whose usage line
+    says how many it takes."""
     line = next(line for line in _usage_lines(text).splitlines() if command in line.split())
     wanted = re.findall(r"<\w+>", line)
     if len(given) < len(wanted):
@@ -217,7 +230,8 @@ def _explain_arguments(text: str, command: str, *given: str) -> str | None:
 
 
 def _of_habit(text: str, word: str) -> str | None:
-    """Return what to write instead of a command that others have, and that is no command of this program, or None."""
+    """Return what to write instead of a command that others have, and that is no
+    command of this program, or None."""
     from localtunnel.cli import migrants
 
     advice = migrants.word(_program(text), word)

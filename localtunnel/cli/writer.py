@@ -1,9 +1,10 @@
 """Lines to stdout and stderr that never make the tunnel wait.
 
-Their reader may stop: a terminal on which Ctrl-S was pressed, a pager, a script that is busy. A
-write from the hub would then stop every connection. So a thread of its own writes, from a queue with
-an end: what does not fit is dropped and counted. It writes to the descriptor itself, since a thread
-that waits inside Python's buffered stream holds a lock that the interpreter needs in order to exit.
+Their reader may stop: a terminal on which Ctrl-S was pressed, a pager, a script that is
+busy. A write from the hub would then stop every connection. So a thread of its own
+writes, from a queue with an end: what does not fit is dropped and counted. It writes to
+the descriptor itself, since a thread that waits inside Python's buffered stream holds a
+lock that the interpreter needs in order to exit.
 """
 
 import os
@@ -17,22 +18,27 @@ MAX_LINES = 1000
 """Lines that may wait to be written: some seconds of a busy tunnel."""
 
 GATHER = 0.01
-"""Seconds for which lines are gathered after a write. Each time that the thread wakes, the hub loses
-the interpreter to it for a moment, which cost 8 microseconds a request when it woke for every line.
-People see no delay of this length, and a line that comes alone has none."""
+"""Seconds for which lines are gathered after a write. Each time that the thread wakes,
+the hub loses the interpreter to it for a moment, which cost 8 microseconds a request
+when it woke for every line. People see no delay of this length, and a line that comes
+alone has none."""
 
 MAX_WRITE = 64 * 1024
-"""Bytes after which a write has enough lines: as much as an empty pipe takes (pipe(7))."""
+"""Bytes after which a write has enough lines: as much as an empty pipe takes
+(pipe(7))."""
 
 CLOSE_TIMEOUT = 1.0
-"""How long ``close`` waits for the lines still queued, in seconds: a reader that is there needs far less."""
+"""How long ``close`` waits for the lines still queued, in seconds: a reader that is
+there needs far less."""
 
 
 class Stream:
-    """One destination. ``None`` for a stream that was closed before the program started, as with ``>&-``.
+    """One destination. ``None`` for a stream that was closed before the program
+    started, as with ``>&-``.
 
-    ``failure`` is what a write has failed with, other than that the reader has gone. ``on_useless`` is called, in the
-    thread that writes, when that was the first write: nobody has seen anything.
+    ``failure`` is what a write has failed with, other than that the reader has gone.
+    ``on_useless`` is called, in the thread that writes, when that was the first write:
+    nobody has seen anything.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -47,7 +53,8 @@ class Stream:
         return f"{line}\n".encode(self._encoding, "backslashreplace")
 
     def write(self, data: bytes) -> None:
-        """Write everything, however long that takes. After a failure, such as a reader who has gone, do nothing."""
+        """Write everything, however long that takes. After a failure, such as a reader
+        who has gone, do nothing."""
         view = memoryview(data)
         while self._descriptor is not None and view:
             try:
@@ -68,9 +75,11 @@ class Stream:
 
 
 class LineWriter:
-    """Writes lines in the order in which they were put, whatever their destination. Owns one daemon thread.
+    """Writes lines in the order in which they were put, whatever their destination.
+    Owns one daemon thread.
 
-    Callable from the hub: ``put`` never blocks. The owner calls ``close`` once nothing more is to come.
+    Callable from the hub: ``put`` never blocks. The owner calls ``close`` once nothing
+    more is to come.
     """
 
     def __init__(self) -> None:

@@ -61,11 +61,13 @@ LocaltunnelError
         ├── UpstreamInvalid     upstream_invalid      502
         └── UpstreamTimeout     upstream_timeout      504
 
-Each message is a whole sentence for its reader: what went wrong, then what to do about it.
-Codes are public: they stand in logs, in ``X-Localtunnel-Error`` and in ``--json`` output.
+Each message is a whole sentence for its reader: what went wrong, then what to do about
+it. Codes are public: they stand in logs, in ``X-Localtunnel-Error`` and in ``--json``
+output.
 
-Import errors from here. The modules are ``local`` (this machine), ``peers`` (connections and
-the other side of them), ``refusals`` (what a server answers a client) and ``visitors``.
+Import errors from here. The modules are ``local`` (this machine), ``peers``
+(connections and the other side of them), ``refusals`` (what a server answers a client)
+and ``visitors``.
 """
 
 from localtunnel.errors.local import AddressError as AddressError

@@ -1,4 +1,5 @@
-"""What is wrong on this machine: the command line, the settings, the disk, the output."""
+"""What is wrong on this machine: the command line, the settings, the disk, the
+output."""
 
 from localtunnel.errors.root import LocaltunnelError
 
@@ -10,7 +11,8 @@ class UsageError(LocaltunnelError):
 
 
 class ConfigError(LocaltunnelError):
-    """A setting is unknown, of the wrong type or out of range; the message names file, table and key."""
+    """A setting is unknown, of the wrong type or out of range; the message names file,
+    table and key."""
 
     code = "config"
 
@@ -22,13 +24,15 @@ class AddressError(ConfigError):
 
 
 class TokenInvalid(ConfigError):
-    """A text is not a token: mistyped, cut short, or something else. No server has seen it."""
+    """A text is not a token: mistyped, cut short, or something else. No server has seen
+    it."""
 
     code = "invalid_token"
 
 
 class StorageError(LocaltunnelError):
-    """The server cannot record what it promises: the disk is full, or its file is damaged."""
+    """The server cannot record what it promises: the disk is full, or its file is
+    damaged."""
 
     code = "storage"
 

@@ -22,7 +22,8 @@ class VersionError(ProtocolError):
 
 
 class FrameError(ProtocolError):
-    """A frame is too long, or its payload is not a UTF-8 JSON object within the limits."""
+    """A frame is too long, or its payload is not a UTF-8 JSON object within the
+    limits."""
 
     code = "bad_frame"
 
@@ -34,13 +35,15 @@ class MessageError(ProtocolError):
 
 
 class Flooded(ProtocolError):
-    """A peer sent more messages on a control connection than it may, and was cut off."""
+    """A peer sent more messages on a control connection than it may, and was cut
+    off."""
 
     code = "flooded"
 
 
 class TrustError(LocaltunnelError):
-    """The server may not be the one that the user named. Nothing of value was sent to it."""
+    """The server may not be the one that the user named. Nothing of value was sent to
+    it."""
 
     code = "untrusted"
 
@@ -58,13 +61,15 @@ class CertificateUntrusted(TrustError):
 
 
 class CertificateUnknown(CertificateUntrusted):
-    """No authority known to this machine has signed the certificate. It may still be pinned."""
+    """No authority known to this machine has signed the certificate. It may still be
+    pinned."""
 
     code = "certificate_unknown"
 
 
 class DowngradeRefused(TrustError):
-    """A server with a known key, or known to encrypt, was to be used without encryption."""
+    """A server with a known key, or known to encrypt, was to be used without
+    encryption."""
 
     code = "downgrade"
 

@@ -34,7 +34,8 @@ class OptionRefused(RefusedError):
 
 
 class ClientReplaced(RefusedError):
-    """Another run of this client took the session over. This run must not take it back."""
+    """Another run of this client took the session over. This run must not take it
+    back."""
 
     code = "replaced"
 
@@ -64,7 +65,8 @@ class AuthRequired(AuthError):
 
 
 class AuthFailed(AuthError):
-    """The token is unknown, wrong or revoked, or a peer could not prove that it knows it."""
+    """The token is unknown, wrong or revoked, or a peer could not prove that it knows
+    it."""
 
     code = "auth_failed"
 
@@ -76,13 +78,15 @@ class TokenExpired(AuthError):
 
 
 class AuthThrottled(AuthError):
-    """Too many logins from this address have failed. The token may be good: try later."""
+    """Too many logins from this address have failed. The token may be good: try
+    later."""
 
     code = "auth_throttled"
 
 
 class TlsRequired(AuthError):
-    """A token was to be used without encryption, where a proof is tied to no connection."""
+    """A token was to be used without encryption, where a proof is tied to no
+    connection."""
 
     code = "tls_required"
 
@@ -107,7 +111,8 @@ class RequestInvalid(RefusedError):
 
 
 class LimitReached(RefusedError):
-    """A token, an address or the server has reached its limit of tunnels or connections."""
+    """A token, an address or the server has reached its limit of tunnels or
+    connections."""
 
     code = "limit_reached"
 

@@ -2,7 +2,8 @@
 
 
 class LocaltunnelError(Exception):
-    """Something went wrong. ``advice`` says what to do about it to a user for whom nothing has worked so far."""
+    """Something went wrong. ``advice`` says what to do about it to a user for whom
+    nothing has worked so far."""
 
     code = "internal_error"
 

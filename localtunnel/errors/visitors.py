@@ -4,7 +4,8 @@ from localtunnel.errors.root import LocaltunnelError
 
 
 class VisitorError(LocaltunnelError):
-    """The server answers a visitor itself, with ``status``, and Retry-After where ``retry_after`` (seconds) is given.
+    """The server answers a visitor itself, with ``status``, and Retry-After where
+    ``retry_after`` (seconds) is given.
 
     ``fields`` are names and values of further fields of the answer.
     """
@@ -23,7 +24,8 @@ class NoHost(VisitorError):
 
 
 class BadRequest(VisitorError):
-    """The request is not HTTP/1.x as RFC 9112 has it. One that is too large has the status 431."""
+    """The request is not HTTP/1.x as RFC 9112 has it. One that is too large has the
+    status 431."""
 
     code = "bad_request"
     status = 400
@@ -37,7 +39,8 @@ class RequestTimeout(VisitorError):
 
 
 class Unauthorized(VisitorError):
-    """The tunnel asks for a user and a password (RFC 7617), which the request lacks or has wrong."""
+    """The tunnel asks for a user and a password (RFC 7617), which the request lacks or
+    has wrong."""
 
     code = "unauthorized"
     status = 401
@@ -52,7 +55,8 @@ class Forbidden(VisitorError):
 
 
 class TooManyRequests(VisitorError):
-    """The visitor or the tunnel has reached its rate. Each error has its own ``retry_after``."""
+    """The visitor or the tunnel has reached its rate. Each error has its own
+    ``retry_after``."""
 
     code = "too_many_requests"
     status = 429
@@ -71,7 +75,8 @@ class TunnelNotFound(VisitorError):
 
 
 class ClientOffline(VisitorError):
-    """The name is leased to a client that is not connected now, and may be back soon."""
+    """The name is leased to a client that is not connected now, and may be back
+    soon."""
 
     code = "client_offline"
     status = 503
@@ -95,9 +100,11 @@ class ServerFull(VisitorError):
 
 
 class UpstreamError(VisitorError):
-    """The client has the visitor, but no answer of its upstream. ``word`` names it in LTP/0.3.
+    """The client has the visitor, but no answer of its upstream. ``word`` names it in
+    LTP/0.3.
 
-    Raised without a sentence: pages say the same for all targets, which visitors may not know.
+    Raised without a sentence: pages say the same for all targets, which visitors may
+    not know.
     """
 
     status = 502
@@ -126,9 +133,11 @@ class UpstreamClosed(UpstreamError):
 
 
 class UpstreamInvalid(UpstreamError):
-    """The upstream's answer is not HTTP/1.x as RFC 9112 has it, ended within its head, or its head is too large.
+    """The upstream's answer is not HTTP/1.x as RFC 9112 has it, ended within its head,
+    or its head is too large.
 
-    The server finds this one, not the client. Its sentence is about the answer, not the target.
+    The server finds this one, not the client. Its sentence is about the answer, not the
+    target.
     """
 
     code = "upstream_invalid"
@@ -143,6 +152,7 @@ class UpstreamTimeout(UpstreamError):
 
 
 def upstream_error(word: str) -> UpstreamError:
-    """Return the error for a word from the wire, UpstreamUnreachable for an unknown one."""
+    """Return the error for a word from the wire, UpstreamUnreachable for an unknown
+    one."""
     kinds = {kind.word: kind for kind in (UpstreamRefused, UpstreamClosed, UpstreamTimeout)}
     return kinds.get(word, UpstreamUnreachable)()

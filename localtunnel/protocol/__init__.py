@@ -1,4 +1,5 @@
-"""The Localtunnel Protocol as pure code: bytes in, typed values out. No socket, no gevent, no clock.
+"""The Localtunnel Protocol as pure code: bytes in, typed values out. No socket, no
+gevent, no clock.
 
 version     which versions there are, and what each of them has
 messages    the typed messages
@@ -11,5 +12,6 @@ limits      every limit and interval, with what it bounds and why
 wire/       header and frames, the JSON of messages, chunks of a stream
 login/      tokens, and the proof that a client has one
 
-PROTOCOL.md says the same in prose. A change of the protocol lands here and nowhere else.
+PROTOCOL.md says the same in prose. A change of the protocol lands here and nowhere
+else.
 """

@@ -1,6 +1,7 @@
 """The typed messages of LTP (PROTOCOL.md, "Messages"); ``codec`` knows their JSON.
 
-Both versions share the types; what only LTP/0.3 has is marked so, and ``states`` keeps it out of LTP/0.2.
+Both versions share the types; what only LTP/0.3 has is marked so, and ``states`` keeps
+it out of LTP/0.2.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -13,14 +14,16 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """A name or any other short text of a request."""
 
 ClientId = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
-"""Who a client is, as LTP/0.2 says it: ``user@host;System``; ours adds an instance behind a further semicolon."""
+"""Who a client is, as LTP/0.2 says it: ``user@host;System``; ours adds an instance
+behind a further semicolon."""
 
 Secret = Annotated[str, Meta(min_length=32, max_length=64)]
 Key = Annotated[str, Meta(min_length=64, max_length=64)]
 """What a client proves by that a name is its own: 256 bits in hexadecimal."""
 
 Scram = Annotated[str, Meta(min_length=1, max_length=MAX_SCRAM)]
-"""One message of a SCRAM exchange, as RFC 5802 writes it; ``scram`` reads and makes them."""
+"""One message of a SCRAM exchange, as RFC 5802 writes it; ``scram`` reads and makes
+them."""
 
 Patterns = Annotated[tuple[Text, ...], Meta(max_length=MAX_PATTERNS)]
 Port = Annotated[int, Meta(ge=1, le=MAX_PORT)]
@@ -29,12 +32,14 @@ Kind = Literal["http", "tcp"]
 
 
 class ControlRequest(Struct, frozen=True):
-    """The client asks for a tunnel. ``protect`` is ``user:password`` for visitors, ``domain`` a host of its own.
+    """The client asks for a tunnel. ``protect`` is ``user:password`` for visitors,
+    ``domain`` a host of its own.
 
-    LTP/0.3: ``instance`` is this run of the client, ``kind`` what visitors speak, ``port`` the public port wished for
-    a ``tcp`` tunnel, ``resume`` the session that is to be taken up again, ``auth`` the beginning of a login by token,
-    ``owner`` the key by which a client without a token owns its names, ``takeover`` the wish to move its own tunnel
-    here, ``options`` what ``protocol.options`` reads.
+    LTP/0.3: ``instance`` is this run of the client, ``kind`` what visitors speak,
+    ``port`` the public port wished for a ``tcp`` tunnel, ``resume`` the session that is
+    to be taken up again, ``auth`` the beginning of a login by token, ``owner`` the key
+    by which a client without a token owns its names, ``takeover`` the wish to move its
+    own tunnel here, ``options`` what ``protocol.options`` reads.
     """
 
     name: Text
@@ -52,12 +57,14 @@ class ControlRequest(Struct, frozen=True):
 
 
 class ControlReply(Struct, frozen=True):
-    """The server opened the tunnel: visitors reach it at ``host``; ``concurrency`` is the pool's size.
+    """The server opened the tunnel: visitors reach it at ``host``; ``concurrency`` is
+    the pool's size.
 
-    LTP/0.3: ``url`` is what to show, ``session`` the secret that proxy requests carry, ``heartbeat`` seconds, ``auth``
-    the server's proof that it knows the token as well, ``options`` the names of the options that are in force, ``also``
-    further URLs of the tunnel.
-    ``real_ip`` says that each request on a joined connection has an X-Real-IP that the server wrote.
+    LTP/0.3: ``url`` is what to show, ``session`` the secret that proxy requests carry,
+    ``heartbeat`` seconds, ``auth`` the server's proof that it knows the token as well,
+    ``options`` the names of the options that are in force, ``also`` further URLs of the
+    tunnel. ``real_ip`` says that each request on a joined connection has an X-Real-IP
+    that the server wrote.
     """
 
     host: str
@@ -73,19 +80,22 @@ class ControlReply(Struct, frozen=True):
 
 
 class Challenge(Struct, frozen=True):
-    """LTP/0.3: the server's answer to a request with ``auth``: SCRAM's server-first-message."""
+    """LTP/0.3: the server's answer to a request with ``auth``: SCRAM's
+    server-first-message."""
 
     text: Scram
 
 
 class Proof(Struct, frozen=True):
-    """LTP/0.3: the client's answer to a challenge: SCRAM's client-final-message. The reply or an error follows."""
+    """LTP/0.3: the client's answer to a challenge: SCRAM's client-final-message. The
+    reply or an error follows."""
 
     text: Scram
 
 
 class ProxyRequest(Struct, frozen=True):
-    """The client offers this connection to the pool of the tunnel ``name``; LTP/0.3 proves it by ``session``."""
+    """The client offers this connection to the pool of the tunnel ``name``; LTP/0.3
+    proves it by ``session``."""
 
     name: Text
     client: ClientId | None = None
@@ -93,11 +103,13 @@ class ProxyRequest(Struct, frozen=True):
 
 
 class Assigned(Struct, frozen=True):
-    """LTP/0.2: the server bound this connection to a visitor. From the next byte on it is the visitor's stream."""
+    """LTP/0.2: the server bound this connection to a visitor. From the next byte on it
+    is the visitor's stream."""
 
 
 class Assignment(Struct, frozen=True):
-    """LTP/0.3: the same with the visitor's address, under an ``id`` that stays when it is repeated elsewhere."""
+    """LTP/0.3: the same with the visitor's address, under an ``id`` that stays when it
+    is repeated elsewhere."""
 
     id: Id
     peer: str
@@ -111,13 +123,15 @@ class Got(Struct, frozen=True):
 
 
 class Ready(Struct, frozen=True):
-    """LTP/0.3: the upstream is connected. From the next byte on comes the upstream's stream."""
+    """LTP/0.3: the upstream is connected. From the next byte on comes the upstream's
+    stream."""
 
     id: Id
 
 
 class Failed(Struct, frozen=True):
-    """LTP/0.3: the upstream could not be connected, or the id was ``seen`` before. The client closes."""
+    """LTP/0.3: the upstream could not be connected, or the id was ``seen`` before. The
+    client closes."""
 
     id: Id
     error: str
@@ -138,13 +152,15 @@ class Concurrency(Struct, frozen=True):
 
 
 class Drain(Struct, frozen=True):
-    """LTP/0.3: the server stops within ``seconds``; open no more proxy connections, and reconnect when it has."""
+    """LTP/0.3: the server stops within ``seconds``; open no more proxy connections, and
+    reconnect when it has."""
 
     seconds: Annotated[float, Meta(ge=0)]
 
 
 class Replaced(Struct, frozen=True):
-    """LTP/0.3: somebody else holds the session now; the client ends and does not fight."""
+    """LTP/0.3: somebody else holds the session now; the client ends and does not
+    fight."""
 
     text: str
 
@@ -160,9 +176,11 @@ class Release(Struct, frozen=True):
 
 
 class ErrorReply(Struct, frozen=True):
-    """The server refuses or fails, and closes. ``error`` is one of the codes below, ``message`` a sentence.
+    """The server refuses or fails, and closes. ``error`` is one of the codes below,
+    ``message`` a sentence.
 
-    LTP/0.3: ``names`` are the names and globs that the client's token covers, where it was refused for its name.
+    LTP/0.3: ``names`` are the names and globs that the client's token covers, where it
+    was refused for its name.
     """
 
     error: str
@@ -188,7 +206,8 @@ OPTION_REFUSED: Final = "option_refused"
 INVALID_REQUEST: Final = "invalid_request"
 
 SEEN: Final = "seen"
-"""What ``failed`` says of an id that was taken before; its other words are those of ``errors.UpstreamError``."""
+"""What ``failed`` says of an id that was taken before; its other words are those of
+``errors.UpstreamError``."""
 
 FromClient = ControlRequest | Proof | ProxyRequest | Ping | Pong | Got | Ready | Failed | Release
 FromServer = (

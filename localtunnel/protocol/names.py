@@ -1,7 +1,7 @@
 """Which names a tunnel may have, and how a memorable one is made.
 
-A name is one label of a host name (RFC 1123 2.1: letters, digits and inner hyphens; RFC 1035 2.3.4: 63 at most).
-Case does not matter to DNS, so names are kept in lower case.
+A name is one label of a host name (RFC 1123 2.1: letters, digits and inner hyphens; RFC
+1035 2.3.4: 63 at most). Case does not matter to DNS, so names are kept in lower case.
 """
 
 import re
@@ -22,7 +22,8 @@ _WORDS = 3
 
 
 def check(name: str) -> str:
-    """Return ``name`` in lower case. Raises NameInvalid with the rule that it breaks."""
+    """Return ``name`` in lower case. Raises NameInvalid with the rule that it
+    breaks."""
     lower = name.lower()
     if not lower:
         raise NameInvalid("The tunnel's name is empty.")
@@ -38,7 +39,8 @@ def check(name: str) -> str:
 
 
 def check_host(host: str, domain: str) -> str:
-    """Return a tunnel's own host in lower case, without a final dot. ``domain`` is the server's.
+    """Return a tunnel's own host in lower case, without a final dot. ``domain`` is the
+    server's.
 
     Raises NameInvalid for what is no host name, or one within that domain.
     """
@@ -51,7 +53,8 @@ def check_host(host: str, domain: str) -> str:
 
 
 def generate() -> str:
-    """Return a new memorable name such as ``brave-amber-otter``; unguessable enough not to be found by trying."""
+    """Return a new memorable name such as ``brave-amber-otter``; unguessable enough not
+    to be found by trying."""
     import coolname
 
     coolname.replace_random(secrets.SystemRandom())
@@ -59,10 +62,12 @@ def generate() -> str:
 
 
 def generate_for(patterns: Sequence[str]) -> str | None:
-    """Return a new name that one of ``patterns`` covers, None where none of them can be met.
+    """Return a new name that one of ``patterns`` covers, None where none of them can be
+    met.
 
-    A pattern is a name or a glob, such as ``ann-*``, which becomes ``ann-brave-amber-otter``. Globs come first: what
-    they leave open is made up, as a name would be.
+    A pattern is a name or a glob, such as ``ann-*``, which becomes
+    ``ann-brave-amber-otter``. Globs come first: what they leave open is made up, as a
+    name would be.
     """
     globs = [pattern for pattern in patterns if _WILD.search(pattern)]
     for pattern in (*globs, *(pattern for pattern in patterns if pattern not in globs)):
@@ -73,7 +78,8 @@ def generate_for(patterns: Sequence[str]) -> str | None:
 
 
 def _filled(pattern: str) -> str:
-    """Return ``pattern`` with words for its first ``*``, nothing for the others, and a character for any other wild."""
+    """Return ``pattern`` with words for its first ``*``, nothing for the others, and a
+    character for any other wild."""
     words = [generate()] if "*" in pattern else []
 
     def fill(match: re.Match[str]) -> str:

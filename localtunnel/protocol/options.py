@@ -1,7 +1,9 @@
-"""The options of a tunnel on the wire (PROTOCOL.md, section 5.8): which there are, and of what types.
+"""The options of a tunnel on the wire (PROTOCOL.md, section 5.8): which there are, and
+of what types.
 
-What an option does, and which values it takes, is for the server's rules (``http.rules``). Whatever is not known here
-is refused rather than ignored: a guard that a server does not know would leave the tunnel open to everybody.
+What an option does, and which values it takes, is for the server's rules
+(``http.rules``). Whatever is not known here is refused rather than ignored: a guard
+that a server does not know would leave the tunnel open to everybody.
 """
 
 from typing import Annotated
@@ -18,10 +20,12 @@ Lines = Annotated[tuple[Line, ...], Meta(max_length=MAX_OPTION_ITEMS)]
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a client asks of its tunnel; an option that has its default is not asked for.
+    """What a client asks of its tunnel; an option that has its default is not asked
+    for.
 
-    ``protect`` is ``user:password``, ``host_header`` the Host that the upstream is to get, ``request_header_add`` and
-    ``response_header_add`` hold field lines, ``request_header_remove`` names, ``allow_ip`` networks.
+    ``protect`` is ``user:password``, ``host_header`` the Host that the upstream is to
+    get, ``request_header_add`` and ``response_header_add`` hold field lines,
+    ``request_header_remove`` names, ``allow_ip`` networks.
     """
 
     protect: Text | None = None
@@ -40,7 +44,8 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
 
 
 FOR_TCP = frozenset({"allow_ip"})
-"""What a tunnel of the kind ``tcp`` may ask for: every other option needs the requests to be read."""
+"""What a tunnel of the kind ``tcp`` may ask for: every other option needs the requests
+to be read."""
 
 
 def to_wire(options: Options) -> dict[str, object]:
@@ -52,8 +57,8 @@ def to_wire(options: Options) -> dict[str, object]:
 def of_request(request: ControlRequest) -> Options:
     """Return the options that ``request`` asks for, ``protect`` of LTP/0.2 among them.
 
-    Raises OptionRefused for an option that is not known, has a wrong type, is given twice and not alike, or needs a
-    tunnel of another kind.
+    Raises OptionRefused for an option that is not known, has a wrong type, is given
+    twice and not alike, or needs a tunnel of another kind.
     """
     try:
         options = msgspec.convert(request.options or {}, Options)
@@ -70,5 +75,6 @@ def of_request(request: ControlRequest) -> Options:
 
 
 def missing(asked: Options, reply: ControlReply) -> list[str]:
-    """Return the names of the options in ``asked`` that ``reply`` does not say to be in force."""
+    """Return the names of the options in ``asked`` that ``reply`` does not say to be in
+    force."""
     return [name for name in asked.names if name not in (reply.options or ())]

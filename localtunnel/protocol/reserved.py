@@ -1,7 +1,8 @@
 """Names that a server keeps for itself, and names that look like them.
 
-A name is ASCII (``names``), and one that begins with ``xn--`` is refused there, so that no letter of another script can
-stand for a Latin one (UTS 39). What is left to be mistaken are digits and pairs of letters: ``adm1n``, ``rnail``.
+A name is ASCII (``names``), and one that begins with ``xn--`` is refused there, so that
+no letter of another script can stand for a Latin one (UTS 39). What is left to be
+mistaken are digits and pairs of letters: ``adm1n``, ``rnail``.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,8 @@ from localtunnel.errors import NameInvalid
 LOOKED_UP = """
 autoconfig autodiscover broadcasthost ftp imap isatap localdomain localhost mail pop smtp wpad www
 """.split()
-"""Names that programs look up by themselves, and would trust: for mail, files, the machine itself (RFC 6761).
+"""Names that programs look up by themselves, and would trust: for mail, files, the
+machine itself (RFC 6761).
 
 ``wpad`` alone would hand over the proxy settings of a whole office.
 """
@@ -20,21 +22,25 @@ OWNERS = """
 abuse account accounts admin administrator api app auth billing blog cdn dashboard docs help hostmaster localtunnel
 login meta ns ns1 ns2 postmaster root security signin static status support webmaster
 """.split()
-"""Names that a server's owner will want, or that visitors would take for the owner's (RFC 2142 has some of them)."""
+"""Names that a server's owner will want, or that visitors would take for the owner's
+(RFC 2142 has some of them)."""
 
 DEFAULT = tuple(sorted({*LOOKED_UP, *OWNERS}))
 """What no tunnel is called unless the server's owner has another list."""
 
 _PAIRS = (("vv", "w"), ("rn", "m"), ("cl", "d"))
-"""Letters that stand for another one in most typefaces at the size of an address bar."""
+"""Letters that stand for another one in most typefaces at the size of an address
+bar."""
 
 _DIGITS = str.maketrans({"0": "o", "3": "e", "4": "a", "5": "s", "7": "t", "8": "b", "9": "g", "-": None})
 
 
 def skeletons(name: str) -> frozenset[str]:
-    """Return what ``name`` looks like: two names look alike if they have one of these in common.
+    """Return what ``name`` looks like: two names look alike if they have one of these
+    in common.
 
-    A 1 may be read as an l and as an i. Hyphens are easily overlooked, so that they count for nothing.
+    A 1 may be read as an l and as an i. Hyphens are easily overlooked, so that they
+    count for nothing.
     """
     lower = name.lower()
     spellings = {lower, *(lower.replace(pair, letter) for pair, letter in _PAIRS)}
@@ -50,7 +56,8 @@ class Reserved:
         self._looks = {look: name for name in sorted(self._names) for look in skeletons(name)}
 
     def check(self, name: str) -> None:
-        """Raise NameInvalid when ``name`` is on the list, or can be taken for one that is."""
+        """Raise NameInvalid when ``name`` is on the list, or can be taken for one that
+        is."""
         if name.lower() in self._names:
             raise NameInvalid(f"The name {name.lower()!r} is reserved; choose another one.")
         for look in skeletons(name):

@@ -1,7 +1,9 @@
-"""Which message may come when, on both connection types: one table for each version, shared by server and client.
+"""Which message may come when, on both connection types: one table for each version,
+shared by server and client.
 
-A message's type tells who sends it, so one table serves both sides: each side advances its state for every message,
-sent or received, and a message that the table does not have is refused with MessageError.
+A message's type tells who sends it, so one table serves both sides: each side advances
+its state for every message, sent or received, and a message that the table does not
+have is refused with MessageError.
 """
 
 import enum
@@ -32,7 +34,8 @@ from localtunnel.protocol.version import LTP_0_2, LTP_0_3, Version
 
 
 class State(enum.Enum):
-    """Where a connection stands: the first message makes it a control connection or a proxy connection."""
+    """Where a connection stands: the first message makes it a control connection or a
+    proxy connection."""
 
     START = "new"
 
@@ -63,10 +66,12 @@ CONTROL_0_2: Table = {
     State.OPEN: {Ping: State.PINGED, ErrorReply: State.CLOSED},
     State.PINGED: {Pong: State.OPEN, ErrorReply: State.CLOSED},
 }
-"""The control connection: a request, a reply, then pings and pongs in turn; the server may end it with an error."""
+"""The control connection: a request, a reply, then pings and pongs in turn; the server
+may end it with an error."""
 
 PROXY_0_2: Table = {State.PARKED: {Assigned: State.JOINED, ErrorReply: State.CLOSED}, State.JOINED: {}}
-"""The proxy connection: a request, silence while it is parked, the assignment, and then no message ever again."""
+"""The proxy connection: a request, silence while it is parked, the assignment, and then
+no message ever again."""
 
 CONTROL_0_3: Table = {
     State.REQUESTED: {ControlReply: State.OPEN, Challenge: State.CHALLENGED, ErrorReply: State.CLOSED},
@@ -83,8 +88,8 @@ CONTROL_0_3: Table = {
         ErrorReply: State.CLOSED,
     },
 }
-"""The control connection: a login by token takes one challenge and one proof before the reply; once it is open, both
-sides speak when they like; three messages end it."""
+"""The control connection: a login by token takes one challenge and one proof before the
+reply; once it is open, both sides speak when they like; three messages end it."""
 
 PROXY_0_3: Table = {
     State.PARKED: {Assignment: State.ASSIGNED, ErrorReply: State.CLOSED},
@@ -92,7 +97,8 @@ PROXY_0_3: Table = {
     State.TAKEN: {Ready: State.JOINED, Failed: State.CLOSED},
     State.JOINED: {},
 }
-"""The proxy connection: the visitor's stream follows the assignment at once, the upstream's follows ``ready``."""
+"""The proxy connection: the visitor's stream follows the assignment at once, the
+upstream's follows ``ready``."""
 
 TABLES: dict[Version, Table] = {
     LTP_0_2: {**START, **CONTROL_0_2, **PROXY_0_2},
@@ -101,7 +107,8 @@ TABLES: dict[Version, Table] = {
 
 
 def advance(version: Version, state: State, message: Message) -> State:
-    """Return the state after ``message``. Raises MessageError when it may not come in ``state``."""
+    """Return the state after ``message``. Raises MessageError when it may not come in
+    ``state``."""
     following = TABLES[version][state].get(type(message))
     if following is None:
         raise MessageError(f"{type(message).__name__} may not come while the connection is {state.value}.")

@@ -9,28 +9,34 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Version:
-    """One version of the protocol; there is one object for each, so that identity is equality."""
+    """One version of the protocol; there is one object for each, so that identity is
+    equality."""
 
     header: bytes
     """The first bytes of a connection that speaks it."""
 
     acknowledges: bool
-    """Whether a client answers an assignment, so that a connection that ends after that was not a dead one."""
+    """Whether a client answers an assignment, so that a connection that ends after that
+    was not a dead one."""
 
     has_sessions: bool
-    """Whether a session proves that a connection belongs to a tunnel; else client string and address have to."""
+    """Whether a session proves that a connection belongs to a tunnel; else client
+    string and address have to."""
 
     has_tokens: bool
     """Whether a client can log in by token."""
 
     has_final_codes: bool
-    """Whether errors have codes for what another try cannot mend; any other code makes a client try again."""
+    """Whether errors have codes for what another try cannot mend; any other code makes
+    a client try again."""
 
     leases: bool
-    """Whether a name is kept for a while after its client has gone, unless the client gives it up."""
+    """Whether a name is kept for a while after its client has gone, unless the client
+    gives it up."""
 
     speaks_freely: bool
-    """Whether both sides say on an open control connection what they like and when; else it has pings and pongs."""
+    """Whether both sides say on an open control connection what they like and when;
+    else it has pings and pongs."""
 
     speaks_tls: bool
     """Whether it may be spoken over TLS."""

@@ -1,4 +1,5 @@
-"""``lt-server check``: lists everything that is wrong with the server's settings, without starting it."""
+"""``lt-server check``: lists everything that is wrong with the server's settings,
+without starting it."""
 
 import os
 
@@ -26,7 +27,8 @@ COMMANDS = ("check",)
 
 
 def command(argv: list[str]) -> int:
-    """Run ``lt-server`` with ``argv``, which begins with ``check``; return the exit code."""
+    """Run ``lt-server`` with ``argv``, which begins with ``check``; return the exit
+    code."""
     arguments = usage.parse(USAGE, argv, COMMANDS)
     if arguments["--help"]:
         program.show(USAGE)

@@ -26,7 +26,8 @@ COMMANDS = ("fingerprint",)
 
 
 def command(argv: list[str]) -> int:
-    """Run ``lt-server`` with ``argv``, which begins with ``fingerprint``; return the exit code."""
+    """Run ``lt-server`` with ``argv``, which begins with ``fingerprint``; return the
+    exit code."""
     arguments = usage.parse(USAGE, argv, COMMANDS)
     if arguments["--help"]:
         program.show(USAGE)

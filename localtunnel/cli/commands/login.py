@@ -1,7 +1,8 @@
 """``lt-client login`` and ``logout``, and where a client's token comes from.
 
-A token is never an argument: every user of a machine sees the command lines of all others, and a shell writes its own
-down. It comes from a file, from the environment, or from what ``login`` has stored.
+A token is never an argument: every user of a machine sees the command lines of all
+others, and a shell writes its own down. It comes from a file, from the environment, or
+from what ``login`` has stored.
 """
 
 import os
@@ -46,11 +47,13 @@ COMMANDS = ("login", "logout")
 VARIABLE = "LT_TOKEN"
 
 MAX_TOKEN_FILE = 4096
-"""Bytes of a file with a token: one has a hundred, and a device or a wrong file is not to be read for ever."""
+"""Bytes of a file with a token: one has a hundred, and a device or a wrong file is not
+to be read for ever."""
 
 
 def command(argv: list[str]) -> int:
-    """Run ``lt-client`` with ``argv``, whose first word is one of COMMANDS; return the exit code."""
+    """Run ``lt-client`` with ``argv``, whose first word is one of COMMANDS; return the
+    exit code."""
     arguments = usage.parse(USAGE, argv, COMMANDS)
     if arguments["--help"]:
         program.show(USAGE)
@@ -73,9 +76,11 @@ def command(argv: list[str]) -> int:
 
 
 def find_token(config: "ClientConfig", arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Token | None:
-    """Return what to log in with: that of ``--token-file``, LT_TOKEN, LT_TOKEN_FILE or the settings, or a stored one.
+    """Return what to log in with: that of ``--token-file``, LT_TOKEN, LT_TOKEN_FILE or
+    the settings, or a stored one.
 
-    The first that is there counts. Raises ConfigError, also where a token would travel without encryption.
+    The first that is there counts. Raises ConfigError, also where a token would travel
+    without encryption.
     """
     text = environ.get(VARIABLE)
     if text and not arguments.get("--token-file"):
@@ -93,10 +98,12 @@ def find_token(config: "ClientConfig", arguments: Mapping[str, Any], environ: Ma
 
 
 def find_shared_token(config: "ClientConfig") -> "Callable[[HostPort], Token | None] | None":
-    """Return what finds, for a backend, the token of a server that was logged in to under another port or scheme.
+    """Return what finds, for a backend, the token of a server that was logged in to
+    under another port or scheme.
 
-    ``example.com`` and ``example.com:8000`` are one server if both name the same backend. None where no token is stored
-    for a server on that host, or none could be used.
+    ``example.com`` and ``example.com:8000`` are one server if both name the same
+    backend. None where no token is stored for a server on that host, or none could be
+    used.
     """
     from localtunnel.net.address import parse_server
 
@@ -111,7 +118,8 @@ def find_shared_token(config: "ClientConfig") -> "Callable[[HostPort], Token | N
 
 
 def _is_backend_of(server: "ServerAddress", backend: "HostPort", config: "ClientConfig") -> bool:
-    """Ask ``server`` where its backend is, blocking the greenlet; one that does not say so is another server."""
+    """Ask ``server`` where its backend is, blocking the greenlet; one that does not say
+    so is another server."""
     from localtunnel.client.discovery import discover_backend
     from localtunnel.net.deadline import Deadline
 
@@ -152,7 +160,8 @@ def _from_file(name: str) -> Token:
 
 
 def _text_of(data: bytes) -> str:
-    """Return the text of ``data``; bytes that are no text are no token either, which is for its parser to say."""
+    """Return the text of ``data``; bytes that are no text are no token either, which is
+    for its parser to say."""
     try:
         return text_of(data)
     except UnicodeDecodeError:

@@ -1,4 +1,5 @@
-"""``lt-server token …``: makes, lists, changes and revokes tokens, whether or not the server runs."""
+"""``lt-server token …``: makes, lists, changes and revokes tokens, whether or not the
+server runs."""
 
 import json
 import os
@@ -67,7 +68,8 @@ _GLOB = re.compile(r"[a-z0-9.*?\[\]!-]{1,253}", re.ASCII)
 
 
 def command(argv: list[str]) -> int:
-    """Run ``lt-server`` with ``argv``, whose first word is ``token``; return the exit code."""
+    """Run ``lt-server`` with ``argv``, whose first word is ``token``; return the exit
+    code."""
     arguments = usage.parse(USAGE, argv, ("token",), VERBS)
     if arguments["--help"]:
         program.show(USAGE)
@@ -162,7 +164,8 @@ def _allowed(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _drops(arguments: Mapping[str, Any], flag: str) -> bool:
-    """Say whether ``flag`` is the empty ``--reserve=`` of an update. In ``create`` it is a variable that is not set."""
+    """Say whether ``flag`` is the empty ``--reserve=`` of an update. In ``create`` it
+    is a variable that is not set."""
     return flag == "--reserve" and bool(arguments["update"]) and arguments[flag] == [""]
 
 

@@ -1,4 +1,5 @@
-"""``lt-server tunnels …``: asks the running server, through the unix socket in its data directory."""
+"""``lt-server tunnels …``: asks the running server, through the unix socket in its data
+directory."""
 
 import json
 import os
@@ -44,7 +45,8 @@ COLUMNS = ("NAME", "STATE", "KIND", "VISITORS", "FOR", "ADDRESS", "OWNER", "CLIE
 
 
 def command(argv: list[str]) -> int:
-    """Run ``lt-server`` with ``argv``, whose first word is ``tunnels``; return the exit code."""
+    """Run ``lt-server`` with ``argv``, whose first word is ``tunnels``; return the exit
+    code."""
     arguments = usage.parse(USAGE, argv, verbs=VERBS)
     if arguments.get("--help"):
         program.show(USAGE)
@@ -67,7 +69,8 @@ def command(argv: list[str]) -> int:
 
 
 def _address(text: str | None) -> str | None:
-    """Return ``text``, which a mistake in is told of before any server is looked for. Raises UsageError."""
+    """Return ``text``, which a mistake in is told of before any server is looked for.
+    Raises UsageError."""
     from localtunnel.networks import parse_network
 
     if text is not None:
@@ -110,7 +113,8 @@ def _say(verb: str, subject: str, answer: Mapping[str, Any]) -> None:
 
 
 def _row(tunnel: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the cells of one tunnel. What a client says of itself is not to be trusted with a terminal."""
+    """Return the cells of one tunnel. What a client says of itself is not to be trusted
+    with a terminal."""
     from localtunnel.cli.clean import clean
 
     kind = tunnel["kind"] if tunnel["port"] is None else f"{tunnel['kind']} {tunnel['port']}"

@@ -1,4 +1,5 @@
-"""Amounts as people write them: bytes a second, moments as a duration from now or as a date, and how many."""
+"""Amounts as people write them: bytes a second, moments as a duration from now or as a
+date, and how many."""
 
 import datetime
 import re
@@ -13,11 +14,13 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 LATEST = datetime.datetime(9999, 1, 1, tzinfo=datetime.timezone.utc).timestamp()
-"""Seconds since 1970 until a time that is taken for a slip: in every time zone, a date before it can still be shown."""
+"""Seconds since 1970 until a time that is taken for a slip: in every time zone, a date
+before it can still be shown."""
 
 
 def parse_rate(text: str) -> int:
-    """Return bytes a second for ``500k``, ``10M`` or ``1000000``; k, M and G are powers of 1000. Raises ConfigError."""
+    """Return bytes a second for ``500k``, ``10M`` or ``1000000``; k, M and G are powers
+    of 1000. Raises ConfigError."""
     match = _RATE.fullmatch(text)
     if match is None:
         raise ConfigError(f"{text!r} is not a rate; write bytes a second, such as 500k, 10M or 1000000.")
@@ -25,10 +28,11 @@ def parse_rate(text: str) -> int:
 
 
 def parse_moment(text: str, now: float) -> float:
-    """Return the time, in seconds since 1970, that ``text`` names: ``30d`` is that long after ``now``.
+    """Return the time, in seconds since 1970, that ``text`` names: ``30d`` is that long
+    after ``now``.
 
-    A date, with or without a time (ISO 8601), is meant in UTC unless it says otherwise. Raises ConfigError, also for a
-    time that is over, and for one after ``LATEST``.
+    A date, with or without a time (ISO 8601), is meant in UTC unless it says otherwise.
+    Raises ConfigError, also for a time that is over, and for one after ``LATEST``.
     """
     moment = _moment(text, now)
     if moment <= now:
@@ -57,7 +61,8 @@ def show_moment(seconds: float) -> str:
 
 
 def rfc3339(seconds: float) -> str:
-    """Return a time since 1970 in UTC and to the millisecond, as programs read it: ``2027-01-31T12:00:00.000Z``."""
+    """Return a time since 1970 in UTC and to the millisecond, as programs read it:
+    ``2027-01-31T12:00:00.000Z``."""
     moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -68,7 +73,8 @@ def how_many(count: int, noun: str) -> str:
 
 
 def show_duration(seconds: float) -> str:
-    """Return seconds as people read them: ``0.4 ms``, ``12 ms``, ``1.5 s``, ``2m05s``, ``3h20m``."""
+    """Return seconds as people read them: ``0.4 ms``, ``12 ms``, ``1.5 s``, ``2m05s``,
+    ``3h20m``."""
     if seconds < 0.00995:
         return f"{seconds * 1000:.1f} ms"
     if seconds < 0.9995:
@@ -82,7 +88,8 @@ def show_duration(seconds: float) -> str:
 
 
 def show_size(size: int) -> str:
-    """Return bytes as people read them: ``0 B``, ``999 B``, ``1.4 kB``, ``23 MB``; kB and MB are powers of 1000."""
+    """Return bytes as people read them: ``0 B``, ``999 B``, ``1.4 kB``, ``23 MB``; kB
+    and MB are powers of 1000."""
     if size < 1000:
         return f"{size} B"
     amount = float(size)

@@ -1,7 +1,9 @@
-"""The settings of both commands: flag > environment > file > default, each checked where it came from.
+"""The settings of both commands: flag > environment > file > default, each checked
+where it came from.
 
-A wrong value on the command line is a ``UsageError`` that names the flag; a wrong one in the environment or in a file
-is a ``ConfigError`` that names the variable, or the file, the table and the key. An empty variable counts as unset.
+A wrong value on the command line is a ``UsageError`` that names the flag; a wrong one
+in the environment or in a file is a ``ConfigError`` that names the variable, or the
+file, the table and the key. An empty variable counts as unset.
 """
 
 import os
@@ -21,16 +23,19 @@ from localtunnel.server.config import ServerConfig
 
 FILE_VARIABLE = "LT_CONFIG"
 CLIENT_FILE = Path("localtunnel", "client.toml")
-"""Where the client looks below ``$XDG_CONFIG_HOME`` (or ``~/.config``) when no file is named."""
+"""Where the client looks below ``$XDG_CONFIG_HOME`` (or ``~/.config``) when no file is
+named."""
 
 MAX_FILE = 1024 * 1024
-"""Bytes of a settings file: a real one has a few thousand, and a device or a wrong file is not to be read for ever."""
+"""Bytes of a settings file: a real one has a few thousand, and a device or a wrong file
+is not to be read for ever."""
 
 _Complain = Callable[[tuple[str, ...], str], LocaltunnelError]
 
 
 class _Layer(NamedTuple):
-    """The values of one origin, and what makes the error for one of them, its key given as a path."""
+    """The values of one origin, and what makes the error for one of them, its key given
+    as a path."""
 
     values: dict[str, Any]
     complain: _Complain
@@ -49,10 +54,11 @@ def server_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> S
 
 
 def server_faults(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> list[LocaltunnelError]:
-    """Return everything that is wrong with the server's settings, where ``server_config`` raises the first of it.
+    """Return everything that is wrong with the server's settings, where
+    ``server_config`` raises the first of it.
 
-    Values that contradict each other are looked for once each is right by itself. Raises
-    ``ConfigError`` for a file that cannot be read as TOML.
+    Values that contradict each other are looked for once each is right by itself.
+    Raises ``ConfigError`` for a file that cannot be read as TOML.
     """
     layers = _layers(SERVER, arguments, environ, default_file=None)
     return list(_faults(SERVER, layers)) or list(_conflicts(_merged(SERVER, layers), layers))
@@ -61,9 +67,10 @@ def server_faults(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> l
 def client_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> ClientConfig:
     """Return the client's settings from docopt's mapping and the environment.
 
-    Raises ``UsageError`` and ``ConfigError``. ``target`` is empty when nothing names one: whether that is an error is
-    for the caller to say. ``remote_port`` is None where no TCP tunnel is asked for. Where nothing names the server, it
-    is that of the last login, if there was one.
+    Raises ``UsageError`` and ``ConfigError``. ``target`` is empty when nothing names
+    one: whether that is an error is for the caller to say. ``remote_port`` is None
+    where no TCP tunnel is asked for. Where nothing names the server, it is that of the
+    last login, if there was one.
     """
     layers = _layers(CLIENT, arguments, environ, default_file=_client_file(environ))
     _raise_first(_faults(CLIENT, layers))
@@ -86,7 +93,8 @@ def client_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> C
 
 
 def _last_login(config: ClientConfig, environ: Mapping[str, str]) -> str | None:
-    """Return the server that ``lt-client login`` was last told of; it is never used without encryption."""
+    """Return the server that ``lt-client login`` was last told of; it is never used
+    without encryption."""
     from localtunnel.client.trust.credentials import Credentials
 
     return Credentials(files.data_directory(config.data_dir, environ)).latest()
@@ -123,7 +131,8 @@ def _origin_of(key: str, layers: Sequence[_Layer]) -> _Layer:
 
 
 def _refuse_url(layers: Sequence[_Layer]) -> None:
-    """Refuse a URL as the target of a TCP tunnel: whoever writes one expects HTTP, which nothing would look at."""
+    """Refuse a URL as the target of a TCP tunnel: whoever writes one expects HTTP,
+    which nothing would look at."""
     layer = _origin_of("target", layers)
     if "://" in str(layer.values.get("target")):
         text = f"{layer.values['target']!r} is not a target of a TCP tunnel: http:// stands for a web server."
@@ -131,7 +140,8 @@ def _refuse_url(layers: Sequence[_Layer]) -> None:
 
 
 def _refuse_http_only(layers: Sequence[_Layer]) -> None:
-    """Refuse what a TCP tunnel was asked for and cannot have; from a file, only the password that would be missed."""
+    """Refuse what a TCP tunnel was asked for and cannot have; from a file, only the
+    password that would be missed."""
     for layer in reversed(layers):
         for key in ("protect",) if layer is layers[0] else HTTP_ONLY:
             if key in layer.values:
@@ -139,7 +149,8 @@ def _refuse_http_only(layers: Sequence[_Layer]) -> None:
 
 
 def _client_file(environ: Mapping[str, str]) -> str | None:
-    """Return the user's own file if there is one. A relative ``$XDG_CONFIG_HOME`` is ignored, as its standard says."""
+    """Return the user's own file if there is one. A relative ``$XDG_CONFIG_HOME`` is
+    ignored, as its standard says."""
     base = Path(environ.get("XDG_CONFIG_HOME") or "")
     if not base.is_absolute():
         base = Path(environ.get("HOME") or os.path.expanduser("~"), ".config")
@@ -218,12 +229,14 @@ def _from_flags(schema: Schema[Config], arguments: Mapping[str, Any]) -> _Layer:
 
 
 def _complaint_about(error: type[LocaltunnelError], origins: Mapping[str, str]) -> _Complain:
-    """Return what makes the error for a flag or a variable, of which each stands for one key."""
+    """Return what makes the error for a flag or a variable, of which each stands for
+    one key."""
     return lambda path, text: error(f"{origins[path[0]]}: {text}")
 
 
 def _faults(schema: Schema[Config], layers: Sequence[_Layer]) -> Iterator[LocaltunnelError]:
-    """Yield an error for each value that is wrong by itself. Each layer is checked alone, so a fault has one origin."""
+    """Yield an error for each value that is wrong by itself. Each layer is checked
+    alone, so a fault has one origin."""
     defaults = msgspec.to_builtins(schema.struct())
     for layer in layers:
         wrong = set()

@@ -1,4 +1,5 @@
-"""What may be set: the settings of both commands, with their flags and the forms of their values."""
+"""What may be set: the settings of both commands, with their flags and the forms of
+their values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,10 +41,12 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Schema(Generic[Config]):
-    """What a command can be told: the struct, what can stand outside its file, and what its types cannot say.
+    """What a command can be told: the struct, what can stand outside its file, and what
+    its types cannot say.
 
-    ``forms`` has a callable for each key whose value has a form of its own; it raises ``ConfigError`` or ``ValueError``
-    for others. A key within a table is written ``table.key``.
+    ``forms`` has a callable for each key whose value has a form of its own; it raises
+    ``ConfigError`` or ``ValueError`` for others. A key within a table is written
+    ``table.key``.
     """
 
     struct: type[Config]

@@ -1,11 +1,15 @@
-"""Logging in without sending the secret: SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677), both sides, without any I/O.
+"""Logging in without sending the secret: SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677), both
+sides, without any I/O.
 
-Each side proves to the other that it knows the token, and neither tells it. The proofs cover both nonces, so that none
-is of use twice, and the certificate of the TLS connection that they travel on (``tls-server-end-point``, RFC 5929 4),
-so that none is of use on another connection. What the server keeps, ``Credentials``, cannot be used to log in.
+Each side proves to the other that it knows the token, and neither tells it. The proofs
+cover both nonces, so that none is of use twice, and the certificate of the TLS
+connection that they travel on (``tls-server-end-point``, RFC 5929 4), so that none is
+of use on another connection. What the server keeps, ``Credentials``, cannot be used to
+log in.
 
-Of the RFC's grammar exactly what PROTOCOL.md uses is read: the binding is always there, and there are no extensions.
-Nonces come from the caller. MessageError is for what is no message, AuthFailed for a proof that proves nothing.
+Of the RFC's grammar exactly what PROTOCOL.md uses is read: the binding is always there,
+and there are no extensions. Nonces come from the caller. MessageError is for what is no
+message, AuthFailed for a proof that proves nothing.
 """
 
 import base64
@@ -18,8 +22,9 @@ from typing import Final, NamedTuple
 from localtunnel.errors import AuthFailed, MessageError
 
 ITERATIONS: Final = 4096
-"""Rounds of PBKDF2, the least that RFC 7677 allows. They make guessing slow; a token has 130 random bits and is not to
-be guessed at any speed, so that more of them would only cost the laptop (these cost it 2 ms)."""
+"""Rounds of PBKDF2, the least that RFC 7677 allows. They make guessing slow; a token
+has 130 random bits and is not to be guessed at any speed, so that more of them would
+only cost the laptop (these cost it 2 ms)."""
 
 MAX_ITERATIONS: Final = 65_536
 """What a client lets a server ask for: 30 ms, in which nothing else happens."""
@@ -31,7 +36,8 @@ NONCE_SIZE: Final = 18
 """Random bytes of either side's nonce: 144 bits, which base64 needs no padding for."""
 
 REFUSED: Final = "The server does not accept this token: it is unknown, wrong or revoked. Ask its operator for another."
-"""One sentence for every reason: whoever tries ids or secrets learns nothing from it."""
+"""One sentence for every reason: whoever tries ids or secrets learns nothing from
+it."""
 
 _GS2_HEADER: Final = "p=tls-server-end-point,,"
 _NONCE = r"[!-+\--~]{16,128}"
@@ -47,7 +53,8 @@ _SERVER_FINAL = re.compile(rf"v=({_DIGEST})", re.ASCII)
 
 
 class Credentials(NamedTuple):
-    """What a server keeps of a secret: enough to check a proof and to give its own, too little to make one."""
+    """What a server keeps of a secret: enough to check a proof and to give its own, too
+    little to make one."""
 
     salt: bytes
     iterations: int
@@ -62,16 +69,19 @@ def credentials(secret: str, salt: bytes, iterations: int = ITERATIONS) -> Crede
 
 
 def decoy(key: bytes, user: str) -> Credentials:
-    """Return credentials of a user that does not exist: the same for each name at all times, and matched by nobody.
+    """Return credentials of a user that does not exist: the same for each name at all
+    times, and matched by nobody.
 
-    ``key`` is the server's secret. With them an unknown user is challenged, and refused, as any other would be.
+    ``key`` is the server's secret. With them an unknown user is challenged, and
+    refused, as any other would be.
     """
     salt, stored_key, server_key = (_hmac(key, f"{part} {user}".encode()) for part in ("salt", "stored", "server"))
     return Credentials(salt[:SALT_SIZE], ITERATIONS, stored_key, server_key)
 
 
 class ClientLogin:
-    """The client's part: send ``first``, then ``final(challenge)``, then check the server's answer by ``verify``."""
+    """The client's part: send ``first``, then ``final(challenge)``, then check the
+    server's answer by ``verify``."""
 
     def __init__(self, user: str, secret: str, nonce: str, binding: bytes) -> None:
         self.first = f"{_GS2_HEADER}n={user},r={nonce}"
@@ -81,7 +91,8 @@ class ClientLogin:
         self._signature: bytes | None = None
 
     def final(self, challenge: str) -> str:
-        """Return the proof that answers ``challenge``. Raises MessageError; AuthFailed if it answers somebody else."""
+        """Return the proof that answers ``challenge``. Raises MessageError; AuthFailed
+        if it answers somebody else."""
         nonce, salt, rounds = _read(_SERVER_FIRST, challenge, "challenge")
         iterations = int(rounds)
         if not ITERATIONS <= iterations <= MAX_ITERATIONS:
@@ -95,7 +106,8 @@ class ClientLogin:
         return f"{without_proof},p={_base64(_client_proof(_client_key(salted), auth_message))}"
 
     def verify(self, answer: str | None) -> None:
-        """Hold the server's answer to the proof against what only the token's own server can know.
+        """Hold the server's answer to the proof against what only the token's own
+        server can know.
 
         Raises MessageError, and AuthFailed when it does not prove that.
         """
@@ -107,7 +119,8 @@ class ClientLogin:
 
 
 class ServerLogin:
-    """The server's part: look up ``user``, send ``challenge(credentials)``, then ``verify`` the proof."""
+    """The server's part: look up ``user``, send ``challenge(credentials)``, then
+    ``verify`` the proof."""
 
     def __init__(self, first: str, nonce: str, binding: bytes) -> None:
         self._bare, self.user, client_nonce = _read(_CLIENT_FIRST, first, "beginning of a login")
@@ -117,15 +130,18 @@ class ServerLogin:
         self._credentials: Credentials | None = None
 
     def challenge(self, credentials: Credentials) -> str:
-        """Return what to send to the client, whose proof will be held against ``credentials``."""
+        """Return what to send to the client, whose proof will be held against
+        ``credentials``."""
         self._credentials = credentials
         self._challenge = f"r={self._nonce},s={_base64(credentials.salt)},i={credentials.iterations}"
         return self._challenge
 
     def verify(self, final: str) -> str:
-        """Return the answer to a proof that holds. Raises MessageError, and AuthFailed for one that does not.
+        """Return the answer to a proof that holds. Raises MessageError, and AuthFailed
+        for one that does not.
 
-        What is wrong makes no difference in time: everything is computed and compared in any case.
+        What is wrong makes no difference in time: everything is computed and compared
+        in any case.
         """
         without_proof, binding, nonce, proof = _read(_CLIENT_FINAL, final, "proof")
         kept = self._credentials
@@ -143,7 +159,8 @@ class ServerLogin:
 
 
 def _read(pattern: re.Pattern[str], text: str, what: str) -> tuple[str, ...]:
-    """Return the groups of ``text``, which is never repeated in an error: it may hold what others must not see."""
+    """Return the groups of ``text``, which is never repeated in an error: it may hold
+    what others must not see."""
     match = pattern.fullmatch(text)
     if match is None:
         raise MessageError(f"This is not the {what} that PROTOCOL.md describes.")
@@ -151,7 +168,8 @@ def _read(pattern: re.Pattern[str], text: str, what: str) -> tuple[str, ...]:
 
 
 def _bound(binding: bytes) -> str:
-    """The ``c=`` of a proof: the header of the first message, and what stands for the TLS connection."""
+    """The ``c=`` of a proof: the header of the first message, and what stands for the
+    TLS connection."""
     return _base64(_GS2_HEADER.encode() + binding)
 
 

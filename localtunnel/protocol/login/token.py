@@ -1,7 +1,9 @@
-"""A token as its holder has it: one word that names it, proves it, and says which server it belongs to.
+"""A token as its holder has it: one word that names it, proves it, and says which
+server it belongs to.
 
-``lt_ID_SECRET_FINGERPRINT_CHECK``, in the lower-case letters and digits of base32 (RFC 4648 6), so that a double click
-selects it and no shell takes any part of it for something else. The server keeps the id and ``scram.Credentials``.
+``lt_ID_SECRET_FINGERPRINT_CHECK``, in the lower-case letters and digits of base32 (RFC
+4648 6), so that a double click selects it and no shell takes any part of it for
+something else. The server keeps the id and ``scram.Credentials``.
 """
 
 import base64
@@ -13,7 +15,8 @@ from dataclasses import dataclass, field
 from localtunnel.errors import ConfigError, TokenInvalid
 
 ID_LENGTH = 8
-"""Characters of an id, 5 bits each. An id is no secret; the server sees to it that no two tokens have the same."""
+"""Characters of an id, 5 bits each. An id is no secret; the server sees to it that no
+two tokens have the same."""
 
 SECRET_LENGTH = 26
 """Characters of a secret: 130 random bits."""
@@ -33,7 +36,8 @@ _FINGERPRINT_PREFIX = "SHA256:"
 
 @dataclass(frozen=True)
 class Token:
-    """``fingerprint`` is the server's, as ``lt-server fingerprint`` prints it: ``SHA256:`` and base64 unpadded."""
+    """``fingerprint`` is the server's, as ``lt-server fingerprint`` prints it:
+    ``SHA256:`` and base64 unpadded."""
 
     id: str
     secret: str = field(repr=False)
@@ -46,7 +50,8 @@ class Token:
 
 
 def parse(text: str) -> Token:
-    """Return the token that ``text`` is, white space around it apart, and a byte order mark before it.
+    """Return the token that ``text`` is, white space around it apart, and a byte order
+    mark before it.
 
     Raises TokenInvalid, which does not repeat it.
     """
@@ -74,7 +79,8 @@ def _digest(fingerprint: str) -> bytes:
 
 
 def _checksum(body: str) -> str:
-    """CRC-32: it finds every slip of a few letters that stand together, and is not meant to withstand anybody."""
+    """CRC-32: it finds every slip of a few letters that stand together, and is not
+    meant to withstand anybody."""
     return base32(zlib.crc32(body.encode()).to_bytes(4, "big"))
 
 

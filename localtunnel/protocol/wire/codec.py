@@ -1,8 +1,9 @@
 """The JSON of LTP's messages (PROTOCOL.md, "Messages").
 
-A request and its reply use the same key (``control``, ``proxy``), so what an object means depends on who sent it:
-``decode_from_client`` is for servers, ``decode_from_server`` for clients. Unknown fields are ignored, unknown messages
-refused with MessageError. ``encode`` makes the whole frame, ready to be sent in one piece.
+A request and its reply use the same key (``control``, ``proxy``), so what an object
+means depends on who sent it: ``decode_from_client`` is for servers,
+``decode_from_server`` for clients. Unknown fields are ignored, unknown messages refused
+with MessageError. ``encode`` makes the whole frame, ready to be sent in one piece.
 """
 
 from collections.abc import Callable
@@ -90,7 +91,8 @@ class _ControlReply02(Struct):
 
 
 class _ClientEnvelope02(Struct):
-    """What LTP/0.2 knows: a field that only LTP/0.3 has is unknown there, and ignored whatever it holds."""
+    """What LTP/0.2 knows: a field that only LTP/0.3 has is unknown there, and ignored
+    whatever it holds."""
 
     control: _ControlRequest02 | str | UnsetType = UNSET
     proxy: _ProxyRequest02 | UnsetType = UNSET
@@ -242,7 +244,8 @@ _BESIDE_ERROR = ("message", "names")
 
 
 def _only_one(envelope: Struct) -> tuple[str, Any]:
-    """Return the one message key that ``envelope`` has, with its value; an object with several is no message."""
+    """Return the one message key that ``envelope`` has, with its value; an object with
+    several is no message."""
     found = [(key, value) for key in envelope.__struct_fields__ if (value := getattr(envelope, key)) is not UNSET]
     found = [pair for pair in found if pair[0] not in _BESIDE_ERROR]
     return found[0] if len(found) == 1 else ("", None)

@@ -1,7 +1,9 @@
-"""The protocol header and the frames that follow it, without I/O (PROTOCOL.md, "Protocol Header" and "Preamble").
+"""The protocol header and the frames that follow it, without I/O (PROTOCOL.md,
+"Protocol Header" and "Preamble").
 
-A connection begins with seven ASCII bytes, ``LTP/`` and a version. Everything up to the hand-over to a byte stream is
-then a sequence of frames: a 4-byte big-endian unsigned length, and that many bytes of a UTF-8 JSON object.
+A connection begins with seven ASCII bytes, ``LTP/`` and a version. Everything up to the
+hand-over to a byte stream is then a sequence of frames: a 4-byte big-endian unsigned
+length, and that many bytes of a UTF-8 JSON object.
 """
 
 import re
@@ -17,12 +19,13 @@ _VERSION_OF = {version.header: version for version in VERSIONS}
 _PREFIX = b"LTP/"
 _HEADER = re.compile(rb"LTP/[0-9]\.[0-9]\Z")
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
-"""A string that lacks its end reaches to the end of the payload: a pattern that could fail there would be tried again
-at every quote, in quadratic time."""
+"""A string that lacks its end reaches to the end of the payload: a pattern that could
+fail there would be tried again at every quote, in quadratic time."""
 
 
 def encode_frame(payload: bytes) -> bytes:
-    """Return ``payload`` behind its length. Raises FrameError when it is longer than any receiver takes."""
+    """Return ``payload`` behind its length. Raises FrameError when it is longer than
+    any receiver takes."""
     if len(payload) > MAX_MESSAGE:
         raise FrameError(f"A message of {len(payload)} bytes is over the limit of {MAX_MESSAGE} bytes.")
     return len(payload).to_bytes(LENGTH_SIZE, "big") + payload
@@ -31,8 +34,9 @@ def encode_frame(payload: bytes) -> bytes:
 class Decoder:
     """Takes bytes however they were cut, and gives back the payloads of whole frames.
 
-    ``header`` says whether a protocol header comes first; ``limit`` bounds a payload and may be changed between frames.
-    After an exception the connection is finished: the decoder must not be fed again.
+    ``header`` says whether a protocol header comes first; ``limit`` bounds a payload
+    and may be changed between frames. After an exception the connection is finished:
+    the decoder must not be fed again.
     """
 
     __slots__ = ("_buffer", "_expects_header", "limit", "version")
@@ -50,8 +54,9 @@ class Decoder:
     def next_payload(self) -> bytes | None:
         """Return the next frame's payload, or None when more bytes are needed.
 
-        Raises HeaderError as soon as the first bytes cannot become a header, VersionError for a header of a version
-        that is not spoken here, and FrameError for a length over the limit, before any of the payload is awaited.
+        Raises HeaderError as soon as the first bytes cannot become a header,
+        VersionError for a header of a version that is not spoken here, and FrameError
+        for a length over the limit, before any of the payload is awaited.
         """
         if self._expects_header and not self._take_header():
             return None
@@ -74,7 +79,8 @@ class Decoder:
         return not self._buffer
 
     def take_rest(self) -> bytes:
-        """Return the bytes behind the last frame and forget them: the connection is handed over to a byte stream."""
+        """Return the bytes behind the last frame and forget them: the connection is
+        handed over to a byte stream."""
         rest = bytes(self._buffer)
         self._buffer.clear()
         return rest
@@ -98,10 +104,11 @@ class Decoder:
 
 
 def check_depth(payload: bytes) -> None:
-    """Raise FrameError when arrays and objects in ``payload`` nest deeper than MAX_DEPTH.
+    """Raise FrameError when arrays and objects in ``payload`` nest deeper than
+    MAX_DEPTH.
 
-    This runs before the JSON parser, so that its stack is never the peer's to spend. Most payloads have fewer brackets
-    than the limit and cost two counts.
+    This runs before the JSON parser, so that its stack is never the peer's to spend.
+    Most payloads have fewer brackets than the limit and cost two counts.
     """
     if payload.count(b"{") + payload.count(b"[") <= MAX_DEPTH:
         return

@@ -1,8 +1,10 @@
-"""The stream of a join over TLS, in chunks with an end of its own (PROTOCOL.md, "Streams over TLS").
+"""The stream of a join over TLS, in chunks with an end of its own (PROTOCOL.md,
+"Streams over TLS").
 
-TLS has no half-close that programs can rely on, and the end of its TCP connection says nothing about the end of what it
-carries. So each direction is a sequence of chunks: a 4-byte big-endian unsigned length, and that many bytes. A length
-of 0 is the end of the direction; a connection that ends without it was cut.
+TLS has no half-close that programs can rely on, and the end of its TCP connection says
+nothing about the end of what it carries. So each direction is a sequence of chunks: a
+4-byte big-endian unsigned length, and that many bytes. A length of 0 is the end of the
+direction; a connection that ends without it was cut.
 """
 
 from localtunnel.errors import FrameError
@@ -13,20 +15,22 @@ RECORD_SIZE = 16 * 1024
 """Bytes that one TLS record carries at most (RFC 8446 5.1)."""
 
 MAX_CHUNK = RECORD_SIZE - LENGTH_SIZE
-"""Bytes that one chunk of ours carries: it fills a record, so that the receiver's reads never end within one. A
-receiver takes chunks of any length."""
+"""Bytes that one chunk of ours carries: it fills a record, so that the receiver's reads
+never end within one. A receiver takes chunks of any length."""
 
 END = bytes(LENGTH_SIZE)
 
 
 def chunked(data: bytes) -> bytes:
-    """Return ``data`` in chunks, without the end; nothing for no data, since an empty chunk would be the end."""
+    """Return ``data`` in chunks, without the end; nothing for no data, since an empty
+    chunk would be the end."""
     pieces = (data[start : start + MAX_CHUNK] for start in range(0, len(data), MAX_CHUNK))
     return b"".join(len(piece).to_bytes(LENGTH_SIZE, "big") + piece for piece in pieces)
 
 
 class Unchunker:
-    """Takes a direction's bytes however they were cut, and says what they carry. ``ended`` once the end has come."""
+    """Takes a direction's bytes however they were cut, and says what they carry.
+    ``ended`` once the end has come."""
 
     __slots__ = ("_head", "_left", "ended")
 
@@ -41,9 +45,11 @@ class Unchunker:
         return not (self._left or self._head or self.ended)
 
     def compact(self, view: memoryview, size: int) -> int:
-        """Move what ``view[:size]`` carries to its beginning, and return how many bytes that is.
+        """Move what ``view[:size]`` carries to its beginning, and return how many bytes
+        that is.
 
-        Raises FrameError for bytes behind the end. In place, because this is on the way of every byte.
+        Raises FrameError for bytes behind the end. In place, because this is on the way
+        of every byte.
         """
         is_between_chunks = not (self._left or self._head or self.ended)
         if is_between_chunks and int.from_bytes(view[:LENGTH_SIZE], "big") == size - LENGTH_SIZE > 0:
@@ -70,7 +76,8 @@ class Unchunker:
         return bytes(buffer[:size])
 
     def _take_head(self, data: bytes) -> int:
-        """Take what is missing of a length from the beginning of ``data``; return how many bytes that was."""
+        """Take what is missing of a length from the beginning of ``data``; return how
+        many bytes that was."""
         if self.ended:
             raise FrameError("The stream goes on behind its end.")
         size = min(LENGTH_SIZE - len(self._head), len(data))
