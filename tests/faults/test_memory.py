@@ -135,7 +135,7 @@ class Crowd:
 def test_a_visitor_holds_little_and_gives_it_back_when_it_goes(
     edge: str, version: str, case: str, served: bool
 ) -> None:
-    with running_site(version, edge=edge, timeouts={"pool_wait": 60}) as site:
+    with running_site(version, edge=edge, timeouts={"pool_wait": 60, "heartbeat": 60}) as site:
         crowd = Crowd(site, REQUESTS[case], served=served)
         before = held()
         crowd.grow(VISITORS)
