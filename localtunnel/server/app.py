@@ -221,8 +221,7 @@ class Server:
         routes, admission = self._routes, self._admission
         if config.edge == "join":
             return PlainEdge(config, routes, admission, ids, self._lingering)
-        proto = self._public.scheme if self._public else "http"
-        return Edge(config, routes, admission, ids, proto, self._lingering, self._hang_ups)
+        return Edge(config, routes, admission, ids, self._lingering, self._hang_ups)
 
     def _on_signal(self, number: int) -> None:
         if self._stopping.is_set() and not signals.is_hangup(number):

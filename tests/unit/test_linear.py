@@ -34,6 +34,7 @@ from localtunnel.networks import Networks
 from localtunnel.protocol import names, options
 from localtunnel.protocol.login import scram, token
 from localtunnel.protocol.messages import ControlRequest
+from localtunnel.protocol.options import Options
 from localtunnel.protocol.reserved import Reserved
 from localtunnel.protocol.version import VERSIONS
 from localtunnel.protocol.wire import codec
@@ -62,8 +63,10 @@ WARNING = WarningPage(KEY)
 TRUSTED = Networks.parse(["10.0.0.0/8"])
 RULES = [
     None,
-    Rules(KEY, host_header="app.internal:3000", request_header_remove=["X-Gone"], response_header_add=["X-A: b"]),
-    Rules(KEY, protect="ann:secret", cors=True),
+    Rules(
+        KEY, Options(host_header="app.internal:3000", request_header_remove=["X-Gone"], response_header_add=["X-A: b"])
+    ),
+    Rules(KEY, Options(protect="ann:secret", cors=True)),
 ]
 
 SHAPES = [

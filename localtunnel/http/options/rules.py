@@ -5,7 +5,7 @@ every request; what cannot be held to is refused when the tunnel is opened.
 """
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from localtunnel.errors import Forbidden, OptionRefused, Unauthorized
 from localtunnel.http.message.fields import plain_name
@@ -17,6 +17,27 @@ from localtunnel.networks import Networks
 
 _Raw = TypeVar("_Raw")
 _Value = TypeVar("_Value")
+
+
+class Options(Protocol):
+    """What a client asks of its tunnel. ``protocol.options.Options`` is this, and says what each is."""
+
+    @property
+    def protect(self) -> str | None: ...
+    @property
+    def host_header(self) -> str | None: ...
+    @property
+    def request_header_add(self) -> Iterable[str]: ...
+    @property
+    def request_header_remove(self) -> Iterable[str]: ...
+    @property
+    def response_header_add(self) -> Iterable[str]: ...
+    @property
+    def allow_ip(self) -> Iterable[str]: ...
+    @property
+    def cors(self) -> bool: ...
+    @property
+    def server_timing(self) -> bool: ...
 
 
 class Rules:
@@ -36,37 +57,25 @@ class Rules:
         "server_timing",
     )
 
-    def __init__(
-        self,
-        key: bytes,
-        *,
-        protect: str | None = None,
-        host_header: str | None = None,
-        request_header_add: Iterable[str] = (),
-        request_header_remove: Iterable[str] = (),
-        response_header_add: Iterable[str] = (),
-        allow_ip: Iterable[str] = (),
-        cors: bool = False,
-        server_timing: bool = False,
-    ) -> None:
-        """``key`` is at least 16 random bytes, new for each tunnel; the rest is ``protocol.options.Options``.
+    def __init__(self, key: bytes, options: Options) -> None:
+        """``key`` is at least 16 random bytes, new for each tunnel.
 
         Raises OptionRefused, with a sentence that names the option, for a value that it cannot have.
         """
         self._credentials: Credentials | None = None
-        if protect is not None:
-            self._credentials = _read("protect", protect, lambda text: option_values.credentials(text, key))
-        self._admitted: Networks = _read("allow_ip", allow_ip, option_values.networks)
-        self.cors = cors
-        self.server_timing = server_timing
+        if options.protect is not None:
+            self._credentials = _read("protect", options.protect, lambda text: option_values.credentials(text, key))
+        self._admitted: Networks = _read("allow_ip", options.allow_ip, option_values.networks)
+        self.cors = options.cors
+        self.server_timing = options.server_timing
         self.host: bytes | None = None
         """The value of the Host field that the upstream gets; None for the one that the visitor sent."""
         self.host_name: bytes | None = None
         """The host alone, in lower case."""
-        if host_header is not None:
-            self.host, self.host_name = _read("host_header", host_header, option_values.host)
-        self._read_request_fields(request_header_add, request_header_remove)
-        self._read_response_fields(response_header_add)
+        if options.host_header is not None:
+            self.host, self.host_name = _read("host_header", options.host_header, option_values.host)
+        self._read_request_fields(options.request_header_add, options.request_header_remove)
+        self._read_response_fields(options.response_header_add)
 
     def __repr__(self) -> str:
         guards = [self._credentials and "protect", self._admitted and "allow_ip"]

@@ -36,17 +36,7 @@ def settle(config: ServerConfig, request: ControlRequest) -> tuple[Options, Rule
             "and reads only the first request of a connection. Leave the option out, or ask the server's operator for "
             'edge = "http".'
         )
-    rules = Rules(
-        secrets.token_bytes(KEY_BYTES),
-        protect=asked.protect,
-        host_header=asked.host_header,
-        request_header_add=asked.request_header_add,
-        request_header_remove=asked.request_header_remove,
-        response_header_add=asked.response_header_add,
-        allow_ip=asked.allow_ip,
-        cors=asked.cors,
-        server_timing=asked.server_timing,
-    )
+    rules = Rules(secrets.token_bytes(KEY_BYTES), asked)
     hosts = [f"{request.name}.{config.domain}", *([request.domain] if request.domain is not None else [])]
     for value in rules.response_cookies:
         if any(fit_domain(value, host.lower().encode("latin-1", "replace"), rules.host_name) is None for host in hosts):

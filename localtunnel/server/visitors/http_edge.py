@@ -16,6 +16,7 @@ from localtunnel.http.forwarding.visitor import identify
 from localtunnel.http.message.request import RequestHead
 from localtunnel.http.options.cors import ALLOW_FIELDS, is_preflight, preflight_answer
 from localtunnel.http.pages import errors as pages
+from localtunnel.net.address import parse_public
 from localtunnel.net.closing import Lingering
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.hangups import HangUps
@@ -40,7 +41,6 @@ class Edge:
         routes: Routes,
         admission: Admission,
         ids: "itertools.count[int]",
-        proto: str,
         lingering: Lingering,
         hang_ups: HangUps,
     ) -> None:
@@ -48,7 +48,7 @@ class Edge:
         self._domain = config.domain
         self._pool_wait = config.timeouts.pool_wait
         self._trusted = Networks.parse(config.trusted_proxies)
-        self._proto = proto
+        self._proto = parse_public(config.public_url).scheme if config.public_url else "http"
         self._routes = routes
         self._admission = admission
         self._ids = ids

@@ -17,6 +17,7 @@ from localtunnel.http.forwarding.forward import Forwarding
 from localtunnel.http.lending import CLOSED, LENT, PINNED, Fate
 from localtunnel.http.message.request import HeadReader
 from localtunnel.http.options.rules import Rules
+from localtunnel.protocol.options import Options
 
 VISITOR, UPSTREAM = "visitor", "upstream"
 Event = tuple[str, bytes]
@@ -230,7 +231,7 @@ def test_a_tunnel_with_server_timing_tells_how_long_the_parts_took() -> None:
     data = b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK
     reader = HeadReader()
     head = reader.feed(GET)
-    rules = Rules(b"k" * 16, server_timing=True)
+    rules = Rules(b"k" * 16, Options(server_timing=True))
     conversation = Conversation(head, Forwarding("203.0.113.7", "http"), rules, memoryview(b""))
     told = conversation.from_upstream(
         memoryview(data), bytearray(), sent=True, timing=lambda: b"Server-Timing: edge;dur=1.0\r\n"

@@ -1,6 +1,5 @@
 """localtunnel.protocol.options: which options a request carries, and which of them a reply confirms."""
 
-import msgspec
 import pytest
 
 from localtunnel.errors import OptionRefused
@@ -30,7 +29,7 @@ def test_every_option_arrives_and_makes_rules():
     assert to_wire(options) == EVERY
     assert options.names == tuple(EVERY)
     assert Options.__struct_fields__ == tuple(EVERY)
-    rules = Rules(b"k" * 16, **msgspec.structs.asdict(options))
+    rules = Rules(b"k" * 16, options)
     assert (rules.host, rules.cors, rules.server_timing) == (b"localhost:8080", True, True)
 
 
@@ -80,7 +79,7 @@ def test_an_empty_password_is_asked_for_and_can_then_be_refused():
     options = of_request(ControlRequest("demo", "c", ""))
     assert options.names == ("protect",)
     with pytest.raises(OptionRefused):
-        Rules(b"k" * 16, protect=options.protect)
+        Rules(b"k" * 16, Options(protect=options.protect))
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -10,6 +10,7 @@ from localtunnel.http.message import spoofable
 from localtunnel.http.message.request import parse_head
 from localtunnel.http.message.response import parse_response
 from localtunnel.http.options.rules import Rules
+from localtunnel.protocol.options import Options
 
 KEY = b"k" * 16
 NO_LETTERS = "!#$%&'*+-.^_`|~"
@@ -163,7 +164,7 @@ def test_http_1_0_goes_on_as_http_1_1(fields):
     assert forwarded(fields, "GET /a HTTP/1.0") == f"GET /a HTTP/1.1\r\n{HOST}{OURS}"
 
 
-@pytest.mark.parametrize("rules", [None, Rules(KEY, request_header_add=["X-A: b"])], ids=["", "with rules"])
+@pytest.mark.parametrize("rules", [None, Rules(KEY, Options(request_header_add=["X-A: b"]))], ids=["", "with rules"])
 @pytest.mark.parametrize(
     "fields", ["Expect: 100-continue\r\n", "expect:100-Continue\r\nTE: trailers\r\nConnection: TE\r\n"]
 )
@@ -221,43 +222,45 @@ def test_one_connection_may_address_several_hosts():
 
 
 def test_fields_are_added_and_removed():
-    rules = Rules(KEY, request_header_add=["X-Env: dev", "x-env: two", "Empty:"], request_header_remove=["Cookie"])
+    rules = Rules(
+        KEY, Options(request_header_add=["X-Env: dev", "x-env: two", "Empty:"], request_header_remove=["Cookie"])
+    )
     assert kept("X-Env: visitor\r\nX_ENV: visitor\r\ncookie: a\r\nAccept: b\r\n", rules) == (
         "Accept: b\r\nX-Env: dev\r\nx-env: two\r\nEmpty: \r\n"
     )
 
 
 def test_a_removed_field_has_no_other_spelling():
-    assert kept("X-User: a\r\nX_User: b\r\nx_user: c\r\n", Rules(KEY, request_header_remove=["x-user"])) == ""
-    assert kept("X-User: a\r\nX_User: b\r\n", Rules(KEY, request_header_remove=["x_user"])) == ""
-    assert kept("X-User: a\r\nX.User: b\r\n", Rules(KEY, request_header_remove=["x~user"])) == ""
+    assert kept("X-User: a\r\nX_User: b\r\nx_user: c\r\n", Rules(KEY, Options(request_header_remove=["x-user"]))) == ""
+    assert kept("X-User: a\r\nX_User: b\r\n", Rules(KEY, Options(request_header_remove=["x_user"]))) == ""
+    assert kept("X-User: a\r\nX.User: b\r\n", Rules(KEY, Options(request_header_remove=["x~user"]))) == ""
 
 
 def test_an_added_field_has_no_other_spelling():
-    rules = Rules(KEY, request_header_add=["X-User: ann"])
+    rules = Rules(KEY, Options(request_header_add=["X-User: ann"]))
     assert kept("X_User: b\r\nX.User: c\r\nx-user: d\r\n", rules) == "X-User: ann\r\n"
-    rules = Rules(KEY, response_header_add=["X-User: ann"])
+    rules = Rules(KEY, Options(response_header_add=["X-User: ann"]))
     assert answered("X_User: b\r\nX.User: c\r\nAge: 1\r\n", rules=rules) == (
         "HTTP/1.1 200 OK\r\nAge: 1\r\nX-User: ann\r\n\r\n"
     )
 
 
 def test_connection_and_rules_together():
-    rules = Rules(KEY, request_header_add=["X-Env: dev"])
+    rules = Rules(KEY, Options(request_header_add=["X-Env: dev"]))
     assert kept("Connection: X-Env, X-Other\r\nX-Other: a\r\nX-Real-IP: b\r\nAccept: c\r\n", rules) == (
         "Accept: c\r\nX-Env: dev\r\n"
     )
 
 
 def test_the_password_is_not_passed_on_where_the_server_asks_for_it():
-    assert kept("Authorization: Basic YTpi\r\n", Rules(KEY, protect="a:b")) == ""
-    assert kept("Authorization: Basic YTpi\r\n", Rules(KEY, cors=True)) == "Authorization: Basic YTpi\r\n"
-    own = Rules(KEY, protect="a:b", request_header_add=["Authorization: Bearer x"])
+    assert kept("Authorization: Basic YTpi\r\n", Rules(KEY, Options(protect="a:b"))) == ""
+    assert kept("Authorization: Basic YTpi\r\n", Rules(KEY, Options(cors=True))) == "Authorization: Basic YTpi\r\n"
+    own = Rules(KEY, Options(protect="a:b", request_header_add=["Authorization: Bearer x"]))
     assert kept("Authorization: Basic YTpi\r\n", own) == "Authorization: Bearer x\r\n"
 
 
 def test_the_host_is_rewritten():
-    sent = forwarded("Accept: a\r\n", rules=Rules(KEY, host_header="localhost:3000"))
+    sent = forwarded("Accept: a\r\n", rules=Rules(KEY, Options(host_header="localhost:3000")))
     assert sent == f"GET / HTTP/1.1\r\nAccept: a\r\nHost: localhost:3000\r\n{OURS}"
 
 
@@ -279,11 +282,11 @@ def test_the_host_is_rewritten():
 )
 @pytest.mark.parametrize("name", ["Origin", "referer"])
 def test_an_origin_that_is_the_tunnels_own_becomes_the_upstreams(name, value, mapped):
-    rules = Rules(KEY, host_header="localhost:3000")
+    rules = Rules(KEY, Options(host_header="localhost:3000"))
     field, host = f"{name}: {value}\r\n", "Host: localhost:3000\r\n"
     assert kept(field, rules) == (f"{name}: {mapped}\r\n" if mapped else field) + host
     assert kept(field) == field
-    assert kept(field, Rules(KEY, cors=True)) == field
+    assert kept(field, Rules(KEY, Options(cors=True))) == field
 
 
 @pytest.mark.parametrize(
@@ -291,7 +294,7 @@ def test_an_origin_that_is_the_tunnels_own_becomes_the_upstreams(name, value, ma
     [("demo.example.com", "https://demo.example.com"), ("demo.example.com:443", "https://demo.example.com")],
 )
 def test_a_port_that_goes_without_saying(host, origin):
-    rules = Rules(KEY, host_header="app.internal:80")
+    rules = Rules(KEY, Options(host_header="app.internal:80"))
     fields = f"Origin: {origin}\r\nReferer: {origin}:443/a\r\n"
     sent = forwarded(fields, host=f"Host: {host}\r\n", rules=rules, visitor=("203.0.113.7", "https"))
     assert "Origin: http://app.internal:80\r\nReferer: http://app.internal:80/a\r\n" in sent
@@ -299,7 +302,9 @@ def test_a_port_that_goes_without_saying(host, origin):
 
 def test_a_websocket_has_the_upstreams_origin_as_well():
     asked = "Connection: Upgrade\r\nUpgrade: websocket\r\nOrigin: http://demo.example.com:8000\r\n"
-    assert "Origin: http://localhost:3000\r\n" in forwarded(asked, rules=Rules(KEY, host_header="localhost:3000"))
+    assert "Origin: http://localhost:3000\r\n" in forwarded(
+        asked, rules=Rules(KEY, Options(host_header="localhost:3000"))
+    )
 
 
 # Responses.
@@ -361,7 +366,7 @@ def test_what_becomes_of_the_visitors_connection(request_line, close, field, ver
 
 
 def test_an_interim_response_has_no_word_on_the_connection():
-    rules = Rules(KEY, response_header_add=["X-A: b"], cors=True)
+    rules = Rules(KEY, Options(response_header_add=["X-A: b"], cors=True))
     sent = answered(
         "Link: </a>\r\n", "HTTP/1.1 103 Early Hints", rules=rules, close=True, extra=b"Server-Timing: a\r\n"
     )
@@ -420,7 +425,7 @@ def test_a_cookie_for_the_neighbours_is_dropped(cookie, left):
 )
 @pytest.mark.parametrize("name", ["Set-Cookie", "set-cookie"])
 def test_nor_does_an_option_set_one(name, cookie, left):
-    rules = Rules(KEY, response_header_add=[f"{name}: {cookie}"], host_header="app.internal:3000")
+    rules = Rules(KEY, Options(response_header_add=[f"{name}: {cookie}"], host_header="app.internal:3000"))
     assert answered(rules=rules) == "HTTP/1.1 200 OK\r\n" + (f"Set-Cookie: {left}\r\n" if left else "") + "\r\n"
 
 
@@ -449,7 +454,7 @@ def test_the_cookies_of_the_neighbours_are_not_cleared():
     ],
 )
 def test_a_redirect_to_the_rewritten_host_is_mapped_back(host, location, mapped):
-    rules = Rules(KEY, host_header=host)
+    rules = Rules(KEY, Options(host_header=host))
     for name in ("Location", "content-location"):
         sent = answered(f"{name}: {location}\r\n", "HTTP/1.1 302 Found", rules=rules)
         assert sent == f"HTTP/1.1 302 Found\r\n{name}: {mapped}\r\n\r\n"
@@ -473,7 +478,7 @@ def test_a_redirect_to_the_rewritten_host_is_mapped_back(host, location, mapped)
     ],
 )
 def test_the_upstreams_origin_is_mapped_back(field, mapped):
-    rules = Rules(KEY, host_header="localhost:3000")
+    rules = Rules(KEY, Options(host_header="localhost:3000"))
     name = field.partition(":")[0]
     line = f"{name}: {mapped}" if mapped else field
     assert answered(f"Age: 1\r\n{field}\r\n", rules=rules) == f"HTTP/1.1 200 OK\r\nAge: 1\r\n{line}\r\n\r\n"
@@ -481,19 +486,21 @@ def test_the_upstreams_origin_is_mapped_back(field, mapped):
 
 
 def test_with_cors_the_upstreams_answer_on_origins_is_dropped_as_ever():
-    rules = Rules(KEY, host_header="localhost:3000", cors=True)
+    rules = Rules(KEY, Options(host_header="localhost:3000", cors=True))
     sent = answered("Access-Control-Allow-Origin: http://localhost:3000\r\n", rules=rules)
     assert sent.count("Access-Control-Allow-Origin") == 1
     assert "Access-Control-Allow-Origin: *\r\n" in sent
 
 
 def test_a_cookie_of_the_rewritten_host_is_mapped_back():
-    sent = answered("Set-Cookie: a=b; domain=.LocalHost; Path=/\r\n", rules=Rules(KEY, host_header="localhost:3000"))
+    sent = answered(
+        "Set-Cookie: a=b; domain=.LocalHost; Path=/\r\n", rules=Rules(KEY, Options(host_header="localhost:3000"))
+    )
     assert "Set-Cookie: a=b; Domain=demo.example.com; Path=/\r\n" in sent
 
 
 def test_fields_of_responses_are_added_in_place_of_the_upstreams():
-    rules = Rules(KEY, response_header_add=["Cache-Control: no-store", "Set-Cookie: own=1", "X-A: b"])
+    rules = Rules(KEY, Options(response_header_add=["Cache-Control: no-store", "Set-Cookie: own=1", "X-A: b"]))
     assert answered("cache-control: public\r\nSet-Cookie: a=b\r\nServer: x\r\n", rules=rules) == (
         "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nServer: x\r\n"
         "Cache-Control: no-store\r\nX-A: b\r\nSet-Cookie: own=1\r\n\r\n"
@@ -504,7 +511,7 @@ def test_cors_takes_the_place_of_what_the_upstream_says():
     fields = (
         "Access-Control-Allow-Origin: https://a.example\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n"
     )
-    assert answered(fields, rules=Rules(KEY, cors=True)) == (
+    assert answered(fields, rules=Rules(KEY, Options(cors=True))) == (
         "HTTP/1.1 200 OK\r\nVary: Origin\r\nAccess-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: *\r\n\r\n"
     )
     assert answered(fields) == f"HTTP/1.1 200 OK\r\n{fields}\r\n"

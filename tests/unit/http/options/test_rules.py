@@ -13,6 +13,7 @@ from localtunnel.http.options.basic import Credentials
 from localtunnel.http.options.rules import Rules
 from localtunnel.http.pages import errors as pages
 from localtunnel.protocol.limits import MAX_TEXT
+from localtunnel.protocol.options import Options
 
 KEY = b"k" * 16
 ADDRESS = "203.0.113.7"
@@ -30,7 +31,7 @@ PREFLIGHT = "Origin: https://a.example\r\nAccess-Control-Request-Method: PUT\r\n
 
 
 def test_without_options_everybody_is_let_in():
-    rules = Rules(KEY)
+    rules = Rules(KEY, Options())
     rules.check(head(), ADDRESS)
     assert rules.preflight_answer(head(PREFLIGHT, "OPTIONS / HTTP/1.1"), close=False) is None
     assert (rules.host, rules.request_lines, rules.response_lines) == (None, b"", b"")
@@ -43,7 +44,7 @@ def test_without_options_everybody_is_let_in():
 @pytest.mark.parametrize("secret", ["ann:secret", "a:b", "ann:se:cr:et", "änn:geheim€", "a:" + "b" * (MAX_TEXT - 2)])
 @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC", "Basic  "])
 def test_the_right_password_is_let_in(secret, scheme):
-    Rules(KEY, protect=secret).check(head(basic(secret, scheme)), ADDRESS)
+    Rules(KEY, Options(protect=secret)).check(head(basic(secret, scheme)), ADDRESS)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_the_right_password_is_let_in(secret, scheme):
 )
 def test_everybody_else_is_asked_for_it(fields):
     with pytest.raises(Unauthorized) as caught:
-        Rules(KEY, protect="ann:secret").check(head(fields), ADDRESS)
+        Rules(KEY, Options(protect="ann:secret")).check(head(fields), ADDRESS)
     answer = parse_response(pages.error_answer(caught.value, head()).partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
     assert answer.status == 401
     challenge = [value for name, value, _ in answer.fields if name == b"www-authenticate"]
@@ -81,7 +82,7 @@ def test_the_password_is_in_no_part_of_what_is_kept():
     credentials = Credentials("ann:secret", KEY)
     kept = [getattr(credentials, name) for name in Credentials.__slots__]
     assert all(isinstance(part, bytes) and b"secret" not in part and b"YW5u" not in part for part in kept)
-    assert "secret" not in repr(credentials) + repr(Rules(KEY, protect="ann:secret"))
+    assert "secret" not in repr(credentials) + repr(Rules(KEY, Options(protect="ann:secret")))
 
 
 def test_another_key_gives_another_digest():
@@ -107,7 +108,7 @@ def test_another_key_gives_another_digest():
     ],
 )
 def test_who_may_come_by_address(networks, address, admitted):
-    rules = Rules(KEY, allow_ip=networks)
+    rules = Rules(KEY, Options(allow_ip=networks))
     if admitted:
         rules.check(head(), address)
         rules.check_address(address)
@@ -119,7 +120,7 @@ def test_who_may_come_by_address(networks, address, admitted):
 
 
 def test_a_stranger_is_not_even_asked_for_the_password():
-    rules = Rules(KEY, allow_ip=["10.0.0.1"], protect="ann:secret", cors=True)
+    rules = Rules(KEY, Options(allow_ip=["10.0.0.1"], protect="ann:secret", cors=True))
     for fields, line in [
         ("", "GET / HTTP/1.1"),
         (basic("ann:secret"), "GET / HTTP/1.1"),
@@ -134,7 +135,7 @@ def test_a_stranger_is_not_even_asked_for_the_password():
 
 def answer_to_preflight(fields=PREFLIGHT, line="OPTIONS /a HTTP/1.1", close=False):
     asked = head(fields, line)
-    rules = Rules(KEY, cors=True, protect="ann:secret")
+    rules = Rules(KEY, Options(cors=True, protect="ann:secret"))
     rules.check(asked, ADDRESS)
     data = rules.preflight_answer(asked, close=close)
     assert data is not None
@@ -183,7 +184,7 @@ def test_what_becomes_of_the_connection_after_a_preflight(line, close, connectio
     ],
 )
 def test_what_is_no_preflight_needs_the_password_and_goes_to_the_upstream(line, fields):
-    rules = Rules(KEY, cors=True, protect="ann:secret")
+    rules = Rules(KEY, Options(cors=True, protect="ann:secret"))
     with pytest.raises(Unauthorized):
         rules.check(head(fields, line), ADDRESS)
     assert rules.preflight_answer(head(fields, line), close=False) is None
@@ -191,7 +192,7 @@ def test_what_is_no_preflight_needs_the_password_and_goes_to_the_upstream(line, 
 
 def test_without_cors_a_preflight_is_a_request_like_any_other():
     with pytest.raises(Unauthorized):
-        Rules(KEY, protect="ann:secret").check(head(PREFLIGHT, "OPTIONS / HTTP/1.1"), ADDRESS)
+        Rules(KEY, Options(protect="ann:secret")).check(head(PREFLIGHT, "OPTIONS / HTTP/1.1"), ADDRESS)
 
 
 # What an option may hold.
@@ -263,16 +264,16 @@ def test_without_cors_a_preflight_is_a_request_like_any_other():
 )
 def test_what_cannot_be_kept_is_refused_by_name(option, value, reason):
     with pytest.raises(OptionRefused) as caught:
-        Rules(KEY, **{option: value})
+        Rules(KEY, Options(**{option: value}))
     assert str(caught.value).startswith(f"The option {option} cannot be accepted: ")
     assert reason in str(caught.value)
     assert option != "protect" or "hu" not in str(caught.value)
 
 
 def test_what_is_the_hosts_own_may_be_cleared():
-    assert Rules(KEY, response_header_add=['Clear-Site-Data: "cache", "storage"']).response_lines
+    assert Rules(KEY, Options(response_header_add=['Clear-Site-Data: "cache", "storage"'])).response_lines
 
 
 def test_fields_may_be_added_to_both_sides_that_are_anybodys():
-    rules = Rules(KEY, request_header_add=["X-A:\t b \t"], response_header_add=["X-Forwarded-For: shown"])
+    rules = Rules(KEY, Options(request_header_add=["X-A:\t b \t"], response_header_add=["X-Forwarded-For: shown"]))
     assert (rules.request_lines, rules.response_lines) == (b"X-A: b\r\n", b"X-Forwarded-For: shown\r\n")
