@@ -33,8 +33,8 @@ from localtunnel.server.tunnels.refusals import Refusals
 log = logging.getLogger("localtunnel.server")
 
 NOTICE_INTERVAL = 10.0
-"""Seconds between two notices to one client about requests that were refused. Each notice
-covers all requests since the last one."""
+"""Seconds between two notices to one client about requests that were refused. Each
+notice covers all requests since the last one."""
 
 Conversation = Channel[FromClient]
 
@@ -106,11 +106,12 @@ class ControlSession:
             self._announcing.changed(size)
 
     def renew(self, pool: Pool) -> None:
-        """Ask the client for fresh connections: it cannot know that those in ``pool`` have died.
+        """Ask the client for fresh connections.
 
-        At most once in a heartbeat's interval: a lossy network misses now and then, and a
-        renewal costs a whole pool. A middle box that forgets flows sooner than that forgets
-        the control connection as well.
+        It cannot know that those in ``pool`` have died. This is done at most once in a
+        heartbeat's interval: a lossy network misses now and then, and a renewal costs a
+        whole pool. A middle box that forgets flows sooner than that forgets the control
+        connection as well.
         """
         now = time.monotonic()
         if self._announcing is not None and now - self._last_renewal >= self._timeouts.heartbeat:
@@ -144,7 +145,8 @@ class ControlSession:
     def _ping_and_wait(self) -> NoReturn:
         """Ping for as long as pongs come back in time.
 
-        The state table allows the client one message for each ping, so it has no way to flood.
+        The state table allows the client one message for each ping, so it has no way to
+        flood.
         """
         while True:
             self.channel.send(messages.PING)

@@ -61,7 +61,10 @@ class Stranger:
 
 
 class Strangers:
-    """Counts strangers. ``is_known(host)`` says whether the server knows the address."""
+    """Counts strangers.
+
+    ``is_known(host)`` says whether the server knows the address.
+    """
 
     def __init__(self, limits: QuotaLimits, is_known: Callable[[str], bool]) -> None:
         self._most = limits.strangers

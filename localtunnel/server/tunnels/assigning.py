@@ -1,11 +1,13 @@
 """Binding a join to a proxy connection (PROTOCOL.md, "Assignment").
 
-LTP/0.2 has no acknowledgement: the first live connection is taken, and the relay starts. In LTP/0.3 the client answers
-``got``. Where that does not come in time the connection may be dead in silence, so the same assignment, under the same
-id, goes out on further connections, twice as many in each round. The client takes an id once; so a visitor is delivered
-at most once, and a dead connection costs a moment instead of a visitor.
+LTP/0.2 has no acknowledgement: the first live connection is taken, and the relay
+starts. An LTP/0.3 client answers ``got``. If that does not come in time, the connection
+may be dead without a sign of it. The same assignment, under the same id, then goes out
+on further connections, twice as many in each round. The client takes an id once, so a
+visitor is delivered at most once, and a dead connection costs a moment instead of a
+visitor.
 
-Everything here runs in the hub, and nothing takes a greenlet.
+Everything here runs in hub callbacks.
 """
 
 import logging
@@ -41,19 +43,22 @@ _ASSIGNED_0_2 = encode(ASSIGNED)
 
 
 class Assigning:
-    """One join until a proxy connection has taken it, or nobody has by ``deadline``: then the join is refused."""
+    """One join, until a proxy connection has taken it or ``deadline`` has passed.
+
+    A join that is not taken in time is refused.
+    """
 
     def __init__(self, join: Join, pool: Pool, deadline: Deadline) -> None:
         self._join = join
         self._pool = pool
         self._deadline = deadline
         self._missed = False
-        """Whether a connection that was assigned has not answered in time."""
+        """Whether an assigned connection has failed to answer in time."""
         self._waiter: Waiter | None = None
         join.cancel = self.cancel
 
     def start(self) -> None:
-        """Assign now if a connection is parked, else when one comes. Never blocks."""
+        """Assign now if a connection is parked, else when one is. Never blocks."""
         parked = self._pool.take_now()
         while parked is not None:
             if self._assign(parked):
@@ -62,13 +67,19 @@ class Assigning:
         self._wait()
 
     def cancel(self) -> None:
-        """Stop, and close what was assigned; the visitor's connection stays with the join."""
+        """Stop, and close the connections that were assigned.
+
+        The join keeps the visitor's.
+        """
         if self._waiter is not None:
             self._waiter.cancel()
             self._waiter = None
 
     def _assign(self, parked: SocketEnd) -> bool:
-        """Assign ``parked``, which is ours now. Returns False, with it closed, when it turned out to be dead."""
+        """Take ownership of ``parked`` and assign it.
+
+        Returns False if it was dead; it is closed then.
+        """
         raise NotImplementedError
 
     def _refuse(self, error: VisitorError) -> None:
@@ -76,7 +87,7 @@ class Assigning:
         self._join.refuse(error)
 
     def _wait(self) -> None:
-        """Wait until a connection is parked, in turn with the others who do."""
+        """Wait in line until a connection is parked."""
         if self._waiter is None:
             try:
                 self._waiter = self._pool.wait(self._deadline, self._offered, self._in_vain, missed=self._missed)
@@ -84,7 +95,10 @@ class Assigning:
                 self._exhausted(error)
 
     def _offered(self, end: SocketEnd) -> None:
-        """A connection has come, and is ours. Where it is dead already, wait for the next."""
+        """A connection was parked for this join.
+
+        If it is already dead, wait for the next.
+        """
         self._waiter = None
         if not self._assign(end):
             self._wait()
@@ -98,7 +112,7 @@ class Assigning:
 
 
 class Assigning02(Assigning):
-    """LTP/0.2: the assignment and the visitor's stream behind it, and nothing comes back."""
+    """Assigns an LTP/0.2 join: the visitor's stream follows, and no answer comes."""
 
     def _assign(self, parked: SocketEnd) -> bool:
         data = _ASSIGNED_0_2 + self._join.first
@@ -114,7 +128,7 @@ class Assigning02(Assigning):
 
 
 class Assigning03(Assigning):
-    """LTP/0.3: assigned under an id, on as many connections as it takes until one answers ``got``."""
+    """Assigns an LTP/0.3 join, on as many connections as it takes until one answers."""
 
     def __init__(self, join: Join, pool: Pool, deadline: Deadline) -> None:
         super().__init__(join, pool, deadline)
@@ -126,20 +140,24 @@ class Assigning03(Assigning):
         self._seen = False
 
     def cancel(self) -> None:
-        """Stop, and reset every connection that was assigned, so that its client drops the assignment."""
+        """Stop, and reset all assigned connections.
+
+        Their clients then drop the assignment.
+        """
         super().cancel()
         self._stop_timer()
         for parked in list(self._attempts):
             self._drop(parked)
 
     def start(self) -> None:
-        """Assign now if connections are parked, else when one comes. Never blocks."""
+        """Assign now if connections are parked, else when one is. Never blocks."""
         self._fan_out()
 
     def _fan_out(self) -> None:
-        """Assign on as many connections as this round has; where there is none at all, wait for one.
+        """Assign on as many connections as this round allows, or wait for one.
 
-        After a miss the client is renewing its pool, and what it parks next is fresh: that is waited for as well.
+        After a miss the client is renewing its pool, so the next connection that it
+        parks is fresh. The join waits for that one too.
         """
         assigned = 0
         while assigned < 2**self._round and (parked := self._pool.take_now()) is not None:
@@ -173,7 +191,7 @@ class Assigning03(Assigning):
             self._lost(parked)
 
     def _answered(self, parked: SocketEnd, channel: Channel[FromClient], message: Got | Ready | Failed) -> bool:
-        """Act on an answer. Returns whether it was the last that this connection gives here."""
+        """Act on an answer. Returns whether it is the last one on this connection."""
         if isinstance(message, Got):
             self._take_only(parked)
             return False
@@ -194,7 +212,10 @@ class Assigning03(Assigning):
         return True
 
     def _relay(self, parked: SocketEnd, channel: Channel[FromClient]) -> None:
-        """The upstream is connected, and its stream begins right behind the message that said so."""
+        """Hand over to the relay.
+
+        The upstream is connected, and its stream follows the answer.
+        """
         _, received = channel.detach()
         try:
             stream, to_visitor = begin_stream(parked.sock, received)
@@ -206,7 +227,10 @@ class Assigning03(Assigning):
         self._join.joined(stream_end(parked, stream), to_visitor, self._join.first[limits.MAX_FIRST :], hold_eof=False)
 
     def _take_only(self, winner: SocketEnd) -> None:
-        """``winner`` has the visitor: end every other attempt, and wait for the upstream."""
+        """``winner`` has the visitor.
+
+        End all other attempts, and wait for the upstream.
+        """
         super().cancel()
         self._pool.suspect = self._missed and self._pool.suspect
         self._seen = True
@@ -216,7 +240,10 @@ class Assigning03(Assigning):
         self._arm(limits.READY_TIMEOUT, self._no_ready)
 
     def _no_got_yet(self) -> None:
-        """The least time is over; on a long way ``got`` may take a few round trips more. Most never come here."""
+        """The minimum wait is over; on a slow link, allow a few more round trips.
+
+        Most assignments are answered before this.
+        """
         round_trip = max((smoothed_round_trip(parked.sock) for parked in self._attempts), default=0.0)
         self._patience = max(limits.GOT_TIMEOUT, limits.GOT_ROUND_TRIPS * round_trip)
         more = self._patience - limits.GOT_TIMEOUT
@@ -226,9 +253,12 @@ class Assigning03(Assigning):
             self._no_got()
 
     def _no_got(self) -> None:
-        """Nobody answered in time: try more connections, unless time is up or the client has it already.
+        """No answer in time.
 
-        Where the tunnel has ended meanwhile there are none, and what does not answer now will not.
+        Try more connections, unless time is up or the client has the id already.
+
+        A tunnel that has ended has no more connections, and those that have not
+        answered by now will not.
         """
         self._missed = True
         self._pool.suspect_all()
@@ -245,7 +275,7 @@ class Assigning03(Assigning):
         self._refuse(UpstreamTimeout())
 
     def _lost(self, parked: SocketEnd) -> None:
-        """An assigned connection has ended without an answer: that is a miss at once."""
+        """An assigned connection has ended without an answer, which counts as a miss."""
         if len(self._attempts) > 1:
             self._drop(parked)
         elif self._seen:
@@ -256,7 +286,10 @@ class Assigning03(Assigning):
                 self._drop(parked)
 
     def _exhausted(self, error: PoolExhausted) -> None:
-        """No connection was parked in time; an answer may still come on one that was assigned before."""
+        """No connection was parked in time.
+
+        One that was assigned before may still answer.
+        """
         if not self._attempts or not self._deadline.remaining():
             self._give_up(error)
 

@@ -1,13 +1,14 @@
-"""How large a pool an LTP/0.3 tunnel needs: a rule that follows the bursts of its visitors.
+"""The size of an LTP/0.3 tunnel's pool, which follows the bursts of its visitors.
 
-The rule. Visitors are counted in windows of one second. When a window has more of them
-than the pool's size, the pool grows at once to that many and a quarter more: the next
-burst of that size finds everybody a connection. When no window within DECAY_AFTER seconds
-came near, it shrinks by a quarter, but never below what the last windows needed. A
-tunnel's share is bounded by ``ceiling``, and all shares together by the server's total.
+Visitors are counted in windows of one second. If a window has more visitors than the
+pool has connections, the pool grows at once to that number and a quarter more, so that
+the next burst of that size needs no waiting. If no window within DECAY_AFTER seconds
+came near the pool's size, the pool shrinks by a quarter, but not below the peak of
+those windows. The share of a tunnel is bounded by ``ceiling``, and all shares together
+by the server's total.
 
-While the server is short of descriptors, pools shrink each time that it has looked for one
-in vain: what is parked would keep visitors out.
+While the server is short of descriptors, pools shrink each time that it has looked for
+one in vain: parked connections would keep visitors out.
 """
 
 import time
@@ -20,22 +21,28 @@ from localtunnel.net.deadline import Expiry
 from localtunnel.protocol.limits import FIRST_CONCURRENCY
 
 WINDOW = 1.0
-"""Seconds that make a burst: a page's requests come within one, and refilling the pool takes less than one."""
+"""Seconds in a window: the requests of one page come within them, and refilling the
+pool takes less."""
 
 DECAY_AFTER = 30.0
-"""Seconds without a burst near the pool's size before it shrinks: longer than somebody reads a page."""
+"""Seconds without a burst near the pool's size before it shrinks: longer than a person
+reads one page."""
 
 
 GATHER = 0.01
-"""Seconds without growth that end a burst as far as the client is told of it: it grows with every few visitors, and one
-message is enough. What waits meanwhile would wait for several times as long for the first new connection."""
+"""Seconds without growth after which the client is told of the new size. The pool grows
+with every few visitors of a burst, and one message is enough. The visitors that wait in
+that time would wait several times as long for the first new connection anyway."""
 
 GATHER_LONGEST = 0.05
-"""Seconds after which the client is told although the burst goes on."""
+"""Seconds after which the client is told even if the burst goes on."""
 
 
 def next_size(size: int, peak: int, ceiling: int, *, decay: bool) -> int:
-    """Return the pool's next size after a window with ``peak`` visitors; ``decay`` when the last ones were calm."""
+    """Return the pool's next size after a window with ``peak`` visitors.
+
+    With ``decay``, the last windows were calm.
+    """
     if peak > size:
         wanted = peak + peak // 4
     elif decay:
@@ -46,32 +53,36 @@ def next_size(size: int, peak: int, ceiling: int, *, decay: bool) -> int:
 
 
 class Shares:
-    """What all tunnels of a server together may ask for, and one alone."""
+    """The connections that all tunnels together may ask their clients for."""
 
     def __init__(self, largest: int, total: int) -> None:
         self.largest = largest
         self.calm: Expiry[Demand] = Expiry(DECAY_AFTER, Demand.tick)
-        """The pools that are larger than at first, each since its last burst: one timer for all of them."""
+        """The pools that have grown, by their last burst. One timer serves all of
+        them."""
         self._left = total
 
     def ceiling(self, size: int) -> int:
-        """Return how large the pool of ``size`` may become."""
+        """Return the largest size for a pool that has ``size`` connections now."""
         return min(self.largest, size + max(0, self._left))
 
     def ease(self) -> None:
-        """Have every pool that is larger than at first shrink as if it had been calm: descriptors are short."""
+        """Shrink all pools that have grown, as after a calm time.
+
+        Descriptors are short.
+        """
         for demand in self.calm:
             demand.shrink()
             if demand.size <= FIRST_CONCURRENCY:
                 self.calm.discard(demand)
 
     def change(self, difference: int) -> None:
-        """Count ``difference`` more connections asked for, or fewer."""
+        """Count ``difference`` more connections, or fewer if it is negative."""
         self._left -= difference
 
 
 class Demand:
-    """One tunnel's pool size. ``changed(size)`` is called when it is another one."""
+    """The size of one tunnel's pool. ``changed(size)`` is called with each new size."""
 
     def __init__(self, shares: Shares, changed: Callable[[int], None], clock: Callable[[], float] = time.monotonic):
         self.size = FIRST_CONCURRENCY
@@ -84,7 +95,7 @@ class Demand:
         shares.change(self.size)
 
     def arrived(self) -> None:
-        """Count a visitor, and grow when the burst is larger than the pool."""
+        """Count a visitor, and grow if the burst is larger than the pool."""
         now = self._clock()
         if now - self._window_started >= WINDOW:
             self._window_started = now
@@ -93,7 +104,7 @@ class Demand:
         if self._count * 4 < self.size * 3:
             self._peak = max(self._peak, self._count)
             return
-        # Calm begins anew, and what came before says nothing about it.
+        # The calm time begins again, and earlier peaks do not count for it.
         self._calm_since = now
         self._peak = 0
         if self._count > self.size:
@@ -110,12 +121,12 @@ class Demand:
         self._await_calm()
 
     def shrink(self) -> None:
-        """Shrink by a quarter, but not below what the last windows needed."""
+        """Shrink by a quarter, but not below the peak of the last windows."""
         peak, self._peak = self._peak, 0
         self._resize(next_size(self.size, peak, self._shares.ceiling(self.size), decay=True))
 
     def close(self) -> None:
-        """Give the share back. May be called twice."""
+        """Give the share back. Idempotent."""
         self._changed = _ignore
         self._shares.change(-self.size)
         self._shares.calm.discard(self)
@@ -135,14 +146,17 @@ class Demand:
 
 
 def _ignore(size: int) -> None:
-    """A tunnel that has ended has no pool."""
+    """Do nothing: a tunnel that has ended has no pool."""
 
 
 class Announcing:
-    """Tells a client of the size of its pool: ``tell(size)``, once for a burst. Whoever makes it closes it."""
+    """Tells a client the size of its pool by ``tell(size)``, once for each burst.
+
+    The owner closes it.
+    """
 
     def __init__(self, size: int, tell: Callable[[int], None]) -> None:
-        """``size`` is what the client knows already."""
+        """``size`` is the one that the client knows already."""
         self._told = self._size = size
         self._tell = tell
         self._timer: Any = None
@@ -150,7 +164,7 @@ class Announcing:
         self._left = 0.0
 
     def changed(self, size: int) -> None:
-        """The size is another one: it is told as soon as it does not change any more."""
+        """Tell the client the new size as soon as it has stopped changing."""
         self._size = size
         self._grew = self._timer is not None
         if self._timer is None:
@@ -159,13 +173,13 @@ class Announcing:
             self._timer.start(self._look)
 
     def renew(self) -> None:
-        """Ask for none and then for as many as before, so that all are fresh."""
+        """Ask for no connections and then for as many as before, so that all are fresh."""
         self._stop()
         self._tell(0)
         self._tell_now()
 
     def close(self) -> None:
-        """Tell nothing any more. Idempotent."""
+        """Stop. Idempotent."""
         self._stop()
 
     def _look(self) -> None:

@@ -1,4 +1,4 @@
-"""One visitor on its way through a tunnel: bound to a proxy connection, for bytes only or for one exchange."""
+"""One visitor in a tunnel, bound to a proxy connection for a stream or an exchange."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,25 +14,27 @@ from localtunnel.server.tunnels.kept import KeptConnection, KeptConnections
 
 
 class Join:
-    """A visitor that is to be bound to a proxy connection. Its tunnel owns it, and is told when it has ended.
+    """A visitor that is to be bound to a proxy connection, owned by its tunnel.
 
-    ``first`` are the bytes for the upstream that are known already.
+    ``first`` are the bytes for the upstream that have already arrived.
     """
 
     __slots__ = ("_on_end", "assigned", "cancel", "first", "half_closed", "meter", "reason", "started")
 
     def __init__(self, first: bytes) -> None:
         self.assigned = 0
-        """On how many connections an LTP/0.3 assignment went out: one, unless some of them were dead."""
+        """The connections on which the assignment went out: one, unless some were
+        dead."""
         self.first = first
         self.meter: Allowance | None = None
-        """What the bytes of this join, in both directions, are counted against, where its client has such a limit."""
+        """The limit for the bytes of this join in both directions, if its client has
+        one."""
         self.half_closed: HalfClosed | None = None
-        """What looks after streams of bytes one side of which has ended, once the join is its tunnel's."""
+        """Looks after streams of which one side has ended. Set by the tunnel."""
         self.started = time.monotonic()
         self.reason: str | None = None
         self.cancel: Callable[[], None] | None = None
-        """Ends the attempt to find a proxy connection, while there is one."""
+        """Ends the search for a proxy connection, while there is one."""
         self._on_end: Callable[[Join], None] | None = None
 
     def __repr__(self) -> str:
@@ -40,7 +42,7 @@ class Join:
 
     @property
     def assignment(self) -> Assignment:
-        """What a client is told about the visitor."""
+        """The message that tells the client about the visitor."""
         raise NotImplementedError
 
     @property
@@ -59,7 +61,7 @@ class Join:
         raise NotImplementedError
 
     def take_kept(self, kept: KeptConnections) -> KeptConnection | None:
-        """Return a connection that is joined already, where one may be used; it is the receiver's then."""
+        """Take a kept connection, if this join may use one. The caller then owns it."""
         return None
 
     def carried(self, carrier: KeptConnection) -> None:
@@ -67,26 +69,26 @@ class Join:
         raise NotImplementedError
 
     def tick(self, seconds: float) -> None:
-        """Look after time limits; called every ``seconds``."""
+        """Check time limits. Called every ``seconds``."""
 
     def own(self, on_end: Callable[["Join"], None]) -> None:
-        """Be owned: ``on_end(join)`` is called once, when it has ended in whichever way."""
+        """Set the owner: ``on_end(join)`` is called once, when the join has ended."""
         self._on_end = on_end
 
     def joined(self, end: End, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
-        """Begin: ``end``, the proxy connection that has the assignment, is the receiver's from here on.
+        """Begin on ``end``, the assigned proxy connection, and take ownership of it.
 
-        The bytes given are those already read, or not yet written. ``hold_eof``: the client takes a FIN for the end of
-        both directions.
+        ``to_visitor`` was already read from it; ``to_upstream`` is still to be written.
+        With ``hold_eof``, the client takes a FIN for the end of both directions.
         """
         raise NotImplementedError
 
     def refuse(self, error: VisitorError) -> None:
-        """End before it began: the visitor is answered with ``error``."""
+        """End before it began, and answer the visitor with ``error``."""
         raise NotImplementedError
 
     def abort(self, reason: str) -> None:
-        """Reset both connections now. May be called twice."""
+        """Reset both connections now. Idempotent."""
         raise NotImplementedError
 
     def _ended(self, reason: str) -> None:
@@ -97,18 +99,18 @@ class Join:
 
 
 class Joins:
-    """Joins and exchanges that go on now; somebody may wait until there are none.
+    """The joins that are open now.
 
-    ``half_closed`` is what looks after those that are streams of bytes, where there is something.
+    ``half_closed``, if given, looks after streams of which one side has ended.
     """
 
     def __init__(self, half_closed: HalfClosed | None = None) -> None:
         self.half_closed = half_closed
         self._joins: set[Join] = set()
         self.repeated = 0
-        """Assignments of joins that have ended that were not the first of their id."""
+        """Repeated assignments of joins that have ended."""
         self._empty: Event | None = None
-        """Set when the last one has ended, while somebody waits for that."""
+        """Set when the last join has ended, while ``wait_until_empty`` blocks."""
 
     def __len__(self) -> int:
         return len(self._joins)
@@ -117,11 +119,11 @@ class Joins:
         return iter(tuple(self._joins))
 
     def add(self, join: Join) -> None:
-        """Count ``join`` in."""
+        """Add ``join``."""
         self._joins.add(join)
 
     def discard(self, join: Join) -> None:
-        """Count ``join``, which has ended, out."""
+        """Remove ``join``, which has ended."""
         self._joins.discard(join)
         if join.assigned > 1:
             self.repeated += join.assigned - 1
@@ -129,7 +131,7 @@ class Joins:
             self._empty.set()
 
     def wait_until_empty(self, seconds: float) -> None:
-        """Block the greenlet until there is none left, or ``seconds`` have passed."""
+        """Block the greenlet until no join is left, or ``seconds`` have passed."""
         if self._joins:
             self._empty = Event()
             self._empty.wait(seconds)

@@ -1,8 +1,9 @@
 """The idle proxy connections of one tunnel.
 
-A parked connection is a slot and a watcher, no greenlet. One that becomes readable is dead: its client has nothing to
-say before the assignment (PROTOCOL.md, "Proxy Connection"). It is closed and marked on the spot, and skipped when its
-turn comes. Newest first, because the newest is the least likely to have died in silence.
+A parked connection has a slot and a watcher, and no greenlet. One that becomes readable
+is dead, since its client sends nothing before the assignment (PROTOCOL.md, "Proxy
+Connection"). It is closed and marked at once, and skipped when its turn comes. The
+newest goes first: it is the least likely to have died without a sign of it.
 """
 
 import random
@@ -21,7 +22,10 @@ from localtunnel.server.limits.quotas import Place
 
 
 class Parked(SocketEnd):
-    """An idle proxy connection. The pool owns it until ``Pool.take`` hands it over, live, to the caller."""
+    """An idle proxy connection.
+
+    The pool owns it until ``take_now`` hands it to the caller.
+    """
 
     __slots__ = ("_place", "_pool", "dead", "expires", "outdated")
 
@@ -30,7 +34,7 @@ class Parked(SocketEnd):
         self.expires = time.monotonic() + PARKED_AGE * random.uniform(0.8, 1.0)
         self.dead = False
         self.outdated = False
-        """Whether its client was asked to replace it."""
+        """Whether the client was asked to replace it."""
         self._pool = pool
         self._place = place
         self.watcher.start(self._became_readable)
@@ -40,7 +44,7 @@ class Parked(SocketEnd):
         self._pool.forget(self)
 
     def unpark(self) -> None:
-        """Stop watching: the connection is the caller's."""
+        """Stop watching. The caller owns the connection."""
         self.watcher.stop()
         self._leave()
 
@@ -56,7 +60,10 @@ class Parked(SocketEnd):
 
 
 class Waiter:
-    """Somebody who waits for a connection: one of ``taken(end)`` and ``in_vain(error)`` is called, unless cancelled."""
+    """A visitor that waits for a connection.
+
+    One of ``taken(end)`` and ``in_vain(error)`` is called, unless it is cancelled.
+    """
 
     __slots__ = ("_in_vain", "_pool", "_timer", "taken")
 
@@ -74,24 +81,25 @@ class Waiter:
         self._timer.start(self.give_up)
 
     def give_up(self) -> None:
-        """No connection has come, or none will."""
+        """Stop waiting, and say that no connection has come."""
         self.cancel()
         self._in_vain(PoolExhausted("The tunnel's client has no free connection; try again in a moment."))
 
     def cancel(self) -> None:
-        """Wait no more; neither is called. May be called twice."""
+        """Stop waiting, without a call. Idempotent."""
         self._timer.close()
         self._pool.forget_waiter(self)
 
 
 def _nobody() -> None:
-    """Nobody has to be told."""
+    """Do nothing."""
 
 
 class Pool:
-    """A gevent LifoQueue of parked connections, with first come, first served among those who wait for one.
+    """Parked connections in a gevent LifoQueue, and the visitors that wait for one.
 
-    Who waits owns no greenlet either: a flood of visitors at a tunnel without connections costs half a kilobyte each.
+    Waiters need no greenlet: a flood of visitors at a tunnel without connections costs
+    half a kilobyte each.
     """
 
     def __init__(self, max_waiting: int) -> None:
@@ -101,9 +109,11 @@ class Pool:
         self._closed = False
         self._waiters: dict[Waiter, None] = {}
         self._missed: dict[Waiter, None] = {}
-        """Those who have been given a connection that did not answer: they came before the others."""
+        """Those whose connection did not answer. They came first, so they are served
+        first."""
         self.suspect = False
-        """Whether an assignment was missed lately: then the other connections may be dead in silence as well."""
+        """Whether an assignment was missed lately, so that other connections may be
+        dead too."""
         self.on_suspect: Callable[[], None] = _nobody
 
     def __len__(self) -> int:
@@ -114,16 +124,20 @@ class Pool:
 
     @property
     def closed(self) -> bool:
-        """Whether no connection will come any more."""
+        """Whether the pool takes no more connections."""
         return self._closed
 
     @property
     def waiting(self) -> int:
-        """How many wait for a connection."""
+        """The number of visitors that wait for a connection."""
         return len(self._waiters) + len(self._missed)
 
     def park(self, end: SocketEnd, place: Place | None = None) -> None:
-        """Take ``end`` over, and hand it to whoever has waited longest, or keep it. ``place`` is given back by then."""
+        """Take ownership of ``end``.
+
+        It goes to the visitor that has waited longest, or is kept. ``place`` is
+        released when the connection is no longer parked.
+        """
         if self._closed:
             end.close()
             if place is not None:
@@ -140,7 +154,10 @@ class Pool:
         self._queue.put_nowait(Parked(end, self, place))
 
     def take_now(self) -> Parked | None:
-        """Return a live connection, which is the caller's then; None when there is none, or others wait already."""
+        """Return a live connection, which the caller then owns.
+
+        Returns None if there is none, or if others wait already.
+        """
         if self._waiters:
             return None
         while True:
@@ -159,11 +176,12 @@ class Pool:
         *,
         missed: bool = False,
     ) -> Waiter:
-        """Call ``taken(end)`` with a connection when one is parked, or ``in_vain(error)`` when none is in time.
+        """Call ``taken(end)`` when a connection is parked, or else ``in_vain(error)``.
 
-        ``missed``: those that were parked before may be dead, and the next one is
-        fresh; so it goes to its visitor, and newcomers may try the old ones meanwhile.
-        Raises PoolExhausted when too many wait already, or the pool is closed.
+        With ``missed``, the connections that were parked before may be dead, and the
+        next one is fresh. It goes to this waiter, and newcomers may try the old ones in
+        the meantime. Raises PoolExhausted when too many wait already, or the pool is
+        closed.
         """
         if self._closed:
             raise PoolExhausted("The tunnel's client has disconnected; try again in a moment.")
@@ -174,12 +192,12 @@ class Pool:
         return waiter
 
     def forget_waiter(self, waiter: Waiter) -> None:
-        """Hand it no connection any more."""
+        """Remove ``waiter``."""
         self._waiters.pop(waiter, None)
         self._missed.pop(waiter, None)
 
     def close(self) -> None:
-        """Close every parked connection and turn those away who wait. May be called twice."""
+        """Close all parked connections, and turn waiting visitors away. Idempotent."""
         self._closed = True
         self.on_suspect = _nobody
         for parked in self._queue.queue:
@@ -191,17 +209,18 @@ class Pool:
             waiter.give_up()
 
     def suspect_all(self) -> None:
-        """Note that an assignment was missed, and let the client know.
+        """Note that an assignment was missed, and report it.
 
-        That is news each time: what it has parked since the last one may have died as well.
+        Each miss is news: the connections that were parked since the last one may be
+        dead as well.
         """
         self.suspect = True
         self.on_suspect()
 
     def outdate(self) -> None:
-        """Note that the client was asked to replace all that is parked now.
+        """Note that the client was asked to replace all parked connections.
 
-        Whatever it was asked to replace the last time is dead in silence, for its end has not come.
+        Those that it was asked to replace last time are dead: their end has never come.
         """
         for parked in [kept for kept in self._queue.queue if not kept.dead]:
             if parked.outdated:
@@ -210,14 +229,20 @@ class Pool:
             parked.outdated = True
 
     def expire(self) -> None:
-        """Close what has been parked for too long: middle boxes forget flows, and the client parks fresh ones."""
+        """Close connections that were parked for too long; the client parks fresh ones.
+
+        Middle boxes forget idle flows.
+        """
         now = time.monotonic()
         for parked in [kept for kept in self._queue.queue if not kept.dead and kept.expires <= now]:
             parked.kill()
             self.forget(parked)
 
     def forget(self, parked: Parked) -> None:
-        """Count ``parked``, which has died, and drop the dead once they are the greater part of the queue."""
+        """Count a connection that has died.
+
+        Drop the dead once they are the greater part.
+        """
         self._dead += 1
         if self._dead > len(self) + 8:
             self._queue.queue[:] = [kept for kept in self._queue.queue if not kept.dead]

@@ -1,13 +1,16 @@
-"""The requests that the server refuses in a tunnel's name: its client does not see them, and is told how many came."""
+"""Requests that the server refuses for a tunnel: the client does not see them, and is
+told.
+"""
 
 from localtunnel.errors import PoolExhausted, UpstreamInvalid, VisitorError
 
 _EXPLAINED = frozenset({PoolExhausted.code, UpstreamInvalid.code})
-"""Codes whose latest sentence goes to the client: it is about the tunnel, and the owner can do something about it."""
+"""Codes of errors whose last sentence the client is told: they are about the tunnel,
+and its owner can act on them."""
 
 
 class Refusals:
-    """Counts by code, until they are taken. Adding one costs as little as a flood of them has to."""
+    """Counts refusals by code until they are taken."""
 
     __slots__ = ("_counts", "_sentences")
 
@@ -16,7 +19,7 @@ class Refusals:
         self._sentences: dict[str, str] = {}
 
     def __bool__(self) -> bool:
-        """Say whether there are any."""
+        """Say whether there are refusals."""
         return bool(self._counts)
 
     def add(self, error: VisitorError) -> None:
@@ -27,7 +30,10 @@ class Refusals:
             self._sentences[error.code] = str(error)
 
     def take(self) -> str:
-        """Return what to tell the client of those that were counted, of which there are some, and begin anew."""
+        """Return the notice about the counted refusals, and begin again.
+
+        There must be some.
+        """
         total = sum(self._counts.values())
         kinds = [f"{status} {code}" for status, code in sorted(self._counts)]
         if total == 1:

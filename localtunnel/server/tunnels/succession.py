@@ -1,7 +1,8 @@
-"""From a tunnel that has ended to the one that takes its place: visitors whose request may still be sent wait for it.
+"""From a tunnel that has ended to the one that takes its place.
 
-A client whose network has changed comes back on a new control connection, and the server makes a new tunnel of it.
-What its visitors asked of the old one is not lost by that, unless the client may have it already.
+A client whose network has changed comes back on a new control connection, and the
+server makes a new tunnel for it. Requests that were sent to the old tunnel wait for the
+new one, unless the client may have received them already.
 """
 
 from collections.abc import Callable
@@ -13,42 +14,44 @@ from localtunnel.net.deadline import Deadline
 
 
 class Succession:
-    """What comes after one tunnel. It is settled once: its name has the next tunnel, or is not kept for one.
+    """What comes after one tunnel: the next one, or none.
 
-    Each claim has one, and those that follow one another are a chain: a claim may go
-    on to the next without ever having had a tunnel. Where a tunnel takes over the host
-    of another name, it follows two.
+    It is settled once. Each claim has one, and the successions of claims that follow
+    one another form a chain: a claim may be followed before it ever had a tunnel. A
+    tunnel that takes over the host of another name follows two.
     """
 
     __slots__ = ("_before", "_settled", "_waiting")
 
     def __init__(self) -> None:
         self._before: list[Succession] = []
-        """Those of the claims which this one's claim has followed, until they are settled."""
+        """The successions of the claims that this claim has followed, until they are
+        settled."""
         self._settled = False
         self._waiting: dict[Waiting, None] = {}
 
     def follow(self, before: "Succession") -> None:
-        """Settle ``before`` when this one's claim has a tunnel, or has come to nothing."""
+        """Settle ``before`` when this claim has a tunnel, or never will."""
         self._before.append(before)
 
     def opened(self) -> None:
-        """The claim has a tunnel now: those who wait since the one before can go on."""
+        """The claim has a tunnel: let the visitors of the one before go on."""
         followed, self._before = self._before, []
         for before in followed:
             before.settle()
 
     def settle(self) -> None:
-        """Nothing more is to be waited for: let everybody look again. Idempotent."""
+        """Stop the waiting: let all visitors look again. Idempotent."""
         self._settled = True
         for waiting in list(self._waiting):
             waiting.settled()
         self.opened()
 
     def wait(self, deadline: Deadline, settled: Callable[[], None], in_vain: Callable[[], None]) -> "Waiting | None":
-        """Call ``settled()`` once that is so, at once if it is, or else ``in_vain()`` at the deadline.
+        """Call ``settled()`` when this is settled, or ``in_vain()`` at the deadline.
 
-        Returns what can be cancelled; None where it is settled.
+        Returns None if it is settled already, and else the wait, which can be
+        cancelled.
         """
         if self._settled:
             settled()
@@ -58,12 +61,15 @@ class Succession:
         return waiting
 
     def forget(self, waiting: "Waiting") -> None:
-        """Tell it nothing any more."""
+        """Remove ``waiting``."""
         self._waiting.pop(waiting, None)
 
 
 class Waiting:
-    """One who waits. Exactly one of ``settled()`` and ``in_vain()`` is called, unless it is cancelled."""
+    """A visitor that waits.
+
+    One of ``settled()`` and ``in_vain()`` is called, unless cancelled.
+    """
 
     __slots__ = ("_in_vain", "_settled", "_succession", "_timer")
 
@@ -77,12 +83,12 @@ class Waiting:
         self._timer.start(self._expired)
 
     def settled(self) -> None:
-        """The succession is settled."""
+        """Stop waiting, because the succession is settled."""
         self.cancel()
         self._settled()
 
     def cancel(self) -> None:
-        """Wait no more. Idempotent."""
+        """Stop waiting. Idempotent."""
         self._timer.close()
         self._succession.forget(self)
 

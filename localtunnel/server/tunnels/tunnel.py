@@ -1,4 +1,4 @@
-"""One name, its pool and its joins."""
+"""An open tunnel: its pool of proxy connections and its joins."""
 
 import logging
 import time
@@ -32,7 +32,7 @@ def _no_quota() -> None:
 
 
 class Terms(NamedTuple):
-    """What a tunnel is opened on: what its client asked for, as far as the server allows it."""
+    """The terms of a tunnel: the client's wishes, as far as the server allows them."""
 
     name: str
     kind: Kind
@@ -40,17 +40,21 @@ class Terms(NamedTuple):
     max_waiting: int
     """Visitors that may wait for a proxy connection at a time."""
     succession: Succession
-    """Tells when the name has its next tunnel, or none."""
+    """Tells waiting visitors when the name has its next tunnel, or none."""
     is_encrypted: bool = False
-    """Whether the control connection is TLS. Then the proxy connections have to be as well."""
+    """Whether the control connection is TLS. Then the proxy connections have to be as
+    well."""
     rules: Rules | None = None
-    """The client's options, which the edge applies to each request; None where there are none."""
+    """The client's options, which the edge applies to each request; None where there
+    are none."""
     requests: Bucket | None = None
     """The limit on requests per second, if there is one."""
     meter: Allowance | None = None
-    """The limit on bytes per second that visitors share with those of other tunnels, if there is one."""
+    """The limit on bytes per second that visitors share with those of other tunnels, if
+    there is one."""
     admit: Callable[[], Place | None] = _no_quota
-    """Returns the place of one more visitor in a quota, if there is one. Raises LimitReached."""
+    """Returns the place of one more visitor in a quota, if there is one. Raises
+    LimitReached."""
 
 
 class TunnelOwner(Protocol):
@@ -66,13 +70,17 @@ class TunnelOwner(Protocol):
         """Requests were refused that the client has not been told of."""
 
     def ended(self, reason: str, verdict: RefusedError | None) -> None:
-        """The tunnel has ended; called once. With a ``verdict``, the server ended it against the client's will."""
+        """The tunnel has ended; called once.
+
+        With a ``verdict``, the server ended it against the client's will.
+        """
 
 
 class Tunnel:
-    """What visitors of one name go through. It ends with its control connection; its joins end by themselves.
+    """The way from the visitors of one name to its client.
 
-    ``shares`` and ``joins`` are those of all tunnels of the server.
+    It ends with its control connection; its joins end by themselves. ``shares`` and
+    ``joins`` are those of the whole server.
     """
 
     def __init__(self, terms: Terms, owner: TunnelOwner, shares: Shares, joins: Joins) -> None:
@@ -84,21 +92,23 @@ class Tunnel:
         self.requests = terms.requests
         self.succession = terms.succession
         self.meter = terms.meter
-        """As in the terms, but changes when the client's token does. Only new visitors are counted against it."""
+        """As in the terms, until the client's token changes. Visitors count against the
+        one that was in force when they came."""
         self.owner = owner
         self.turn = TunnelTurn()
         self.round_trip = 0.0
-        """Seconds to the client and back, as measured last."""
+        """The last measured round trip to the client, in seconds."""
         self.ended: str | None = None
         self.verdict: RefusedError | None = None
-        """Why the server ended the tunnel against its client's will, where it did."""
+        """Why the server ended the tunnel against its client's will, if it did."""
         self.joins = Joins()
         self.listeners: list[Listener] = []
-        """Where a TCP tunnel's visitors come in; they stop with the tunnel, for the next one may listen at once."""
+        """The listeners of a TCP tunnel. They stop with it, since the next tunnel may
+        listen at once."""
         self._admit = terms.admit
         self._places: dict[Join, Place] = {}
         self.refusals = Refusals()
-        """The requests that the server has refused, and the client has not been told of."""
+        """The refused requests that the client has not been told of."""
         self._kept: KeptConnections | None = None
         self._pool = Pool(terms.max_waiting)
         self._pool.on_suspect = self._suspected
@@ -110,22 +120,22 @@ class Tunnel:
 
     @property
     def size(self) -> int:
-        """How many connections an LTP/0.3 client is asked to park."""
+        """The number of connections that an LTP/0.3 client is asked to park."""
         return self._demand.size if self._demand is not None else 0
 
     @property
     def parked(self) -> int:
-        """How many proxy connections wait for a visitor."""
+        """The number of proxy connections that wait for a visitor."""
         return len(self._pool)
 
     @property
     def waiting(self) -> int:
-        """How many visitors wait for a proxy connection."""
+        """The number of visitors that wait for a proxy connection."""
         return self._pool.waiting
 
     @property
     def kept_count(self) -> int:
-        """How many joined connections are kept idle."""
+        """The number of joined connections that are kept idle."""
         return len(self._kept) if self._kept is not None else 0
 
     @property
@@ -138,13 +148,14 @@ class Tunnel:
         return self._kept
 
     def park(self, end: SocketEnd, place: Place | None = None) -> None:
-        """Take over a proxy connection for visitors to come, and its place in the quota of such connections."""
+        """Take ownership of a proxy connection, and of its place in the quota."""
         self._pool.park(end, place)
 
     def open(self, join: Join, deadline: Deadline) -> None:
-        """Take over ``join`` and bind it to a proxy connection, now if one is parked, else when one comes.
+        """Take ownership of ``join``, and bind it to a proxy connection.
 
-        When the client has not taken it by ``deadline``, the join is refused. Never blocks.
+        If the client has not taken it by ``deadline``, the join is refused. Never
+        blocks.
         """
         try:
             place = self._admit()
@@ -177,27 +188,33 @@ class Tunnel:
             Assigning03(join, self._pool, deadline).start()
 
     def suspect(self) -> None:
-        """Note that a joined connection was found dead: others may be as well."""
+        """Note that a joined connection was found dead, so that others may be dead too."""
         self._pool.suspect_all()
 
     def refused(self, error: VisitorError) -> None:
-        """Count a request that the server has answered with ``error``, and that the client does not know of."""
+        """Count a request that the server answered with ``error``."""
         self.refusals.add(error)
         self.owner.turned_away(self.refusals)
 
     def measured(self, seconds: float) -> None:
-        """Note how long it takes to the client and back."""
+        """Note the round trip to the client."""
         self.round_trip = seconds
 
     def tick(self) -> None:
-        """Let go of what is old or no longer needed; to be called every few seconds."""
+        """Close connections that are too old, and report refusals.
+
+        To be called every few seconds.
+        """
         if self._demand is not None and self.ended is None:
             self._pool.expire()
         if self.refusals and self.ended is None:
             self.owner.turned_away(self.refusals)
 
     def end(self, reason: str) -> None:
-        """Close the pool and turn visitors away who wait. May be called twice; only the first reason counts."""
+        """Close the pool, and turn waiting visitors away.
+
+        Idempotent; the first reason counts.
+        """
         if self.ended is not None:
             return
         self.ended = reason
@@ -213,16 +230,20 @@ class Tunnel:
         self.owner.ended(reason, self.verdict)
 
     def revoke(self, verdict: RefusedError) -> None:
-        """End the tunnel and its visitors, because its client has no right to it any more. May be called twice."""
+        """End the tunnel and its joins: its client has lost the right to it.
+
+        Idempotent.
+        """
         if self.ended is None:
             self.verdict = verdict
-            # Its name may go on, but not for those who wait here: they are refused, and only then the others cut.
+            # Visitors that wait for the next tunnel of the name are refused before the
+            # others are cut.
             self.succession.settle()
             self.end(verdict.code)
             self.joins.abort_all(verdict.code)
 
     def _suspected(self) -> None:
-        """A connection was dead in silence: those that are kept may be as well, and nothing tells of it."""
+        """A connection was dead without a sign of it: those that are kept may be too."""
         if self._kept is not None:
             self._kept.release()
         self.owner.renew(self._pool)
