@@ -12,6 +12,8 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable
+from itertools import groupby
+from operator import itemgetter
 from typing import TextIO
 
 MAX_LINES = 1000
@@ -22,10 +24,6 @@ GATHER = 0.01
 the hub loses the interpreter to it for a moment, which cost 8 microseconds a request
 when it woke for every line. People see no delay of this length, and a line that comes
 alone has none."""
-
-MAX_WRITE = 64 * 1024
-"""Bytes after which a write has enough lines: as much as an empty pipe takes
-(pipe(7))."""
 
 CLOSE_TIMEOUT = 1.0
 """How long ``close`` waits for the lines still queued, in seconds: a reader that is
@@ -123,20 +121,14 @@ class LineWriter:
                 self._wake.wait()
             self._is_idle = False
             self._wake.clear()
-            while self._lines:
-                stream, data = self._take()
-                stream.write(data)
-                self._in_hand = 0
+            self._write(len(self._lines))
             if not self._closed:
                 self._wake.wait(GATHER)
 
-    def _take(self) -> tuple[Stream, bytes]:
-        """Return the next lines for one destination, as many as one write may have."""
-        stream = self._lines[0][0]
-        lines: list[bytes] = []
-        size = 0
-        while self._lines and self._lines[0][0] is stream and size < MAX_WRITE:
-            self._in_hand += 1
-            lines.append(self._lines.popleft()[1])
-            size += len(lines[-1])
-        return stream, b"".join(lines)
+    def _write(self, count: int) -> None:
+        """Write the first ``count`` lines, in one write for each destination in turn."""
+        taken = [self._lines.popleft() for _ in range(count)]
+        self._in_hand = count
+        for stream, lines in groupby(taken, itemgetter(0)):
+            stream.write(b"".join(line for _, line in lines))
+        self._in_hand = 0
