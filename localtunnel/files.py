@@ -1,9 +1,8 @@
-"""Files that hold secrets: readable by their owner only, replaced as a whole, written
-by one process at a time.
+"""Files with secrets: readable by their owner only, replaced as a whole, written by one
+process at a time.
 
-Whatever moment a writer is killed at, the file has its old content or its new one. Both
-sides use it, so it lies below both; it knows paths and bytes and nothing of what they
-mean.
+When a writer is killed, the file has its old content or its new one. Both programs use
+this module, which knows paths and bytes, but not their meaning.
 """
 
 import codecs
@@ -21,8 +20,8 @@ PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
 
 MAX_FILE = 16 * 1024 * 1024
-"""Bytes of a file that is read whole: 50,000 tokens. A file above that is not one of
-ours, or is about to fill us."""
+"""Bytes of a file that is read whole: 50,000 tokens. A larger file is not one of
+ours."""
 
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -32,7 +31,7 @@ def text_of(data: bytes) -> str:
     """Return the text of a file that a person has edited: UTF-8, unless a byte order
     mark says otherwise.
 
-    The mark itself is no part of the text. Editors and shells of Windows write one,
+    The mark itself is dropped. Editors and shells of Windows write one,
     also into files that a Linux there reads. Raises UnicodeDecodeError.
     """
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
@@ -69,8 +68,8 @@ def data_directory(configured: str, environ: Mapping[str, str]) -> Path:
 
 
 def make_directory(path: Path) -> None:
-    """Make ``path``, and what is missing above it, for its owner only. One that is
-    there is left as it is.
+    """Make ``path`` and its missing parents, readable by their owner only. An existing
+    directory is left unchanged.
 
     Raises ConfigError.
     """
@@ -86,9 +85,8 @@ def make_directory(path: Path) -> None:
 def read(path: Path, *, secret: bool = True) -> bytes | None:
     """Return the content of a private file, or None when there is none.
 
-    Raises ConfigError when others than its owner have any right to it: what it holds
-    may be theirs by now. One that holds nothing ``secret`` others may read, but not
-    write.
+    Raises ConfigError when other users have access to it, since they may know its
+    content. They may read a file that is not ``secret``, but not write it.
     """
     try:
         with path.open("rb") as file:
@@ -114,8 +112,8 @@ def read(path: Path, *, secret: bool = True) -> bytes | None:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Make ``data`` the content of ``path``; when this returns, a loss of power does
-    not undo it.
+    """Make ``data`` the content of ``path``, which survives a loss of power once this
+    returns.
 
     The caller holds ``locked(path)``: the temporary file beside it has a fixed name, so
     that killed writers leave one at most. Raises ConfigError, with the old content in
@@ -142,7 +140,7 @@ def locked(path: Path) -> Iterator[None]:
     it; blocks until it is free.
 
     The lock is a file of its own beside ``path``, which is never removed: ``path``
-    itself is another file after each ``replace``. The kernel lets go of it when its
+    itself is another file after each ``replace``. The kernel releases it when its
     holder dies. Raises ConfigError.
     """
     lock = path.with_name(path.name + ".lock")
@@ -159,8 +157,8 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _give_to_owner(descriptor: int, directory: Path) -> None:
-    """Let what root writes belong to the directory's owner: a command that root runs
-    must not lock a server out."""
+    """Give a file that root writes to the directory's owner: a command of root must not
+    lock the server out."""
     if os.geteuid() == 0:
         found = os.stat(directory)
         os.fchown(descriptor, found.st_uid, found.st_gid)

@@ -1,24 +1,23 @@
-"""Every limit and interval of the protocol and of its two programs: what it bounds, and
-why that number.
+"""Every limit and interval of the protocol and the two programs, and why that number.
 
-Durations are in seconds, sizes in bytes. PROTOCOL.md carries those that a peer can
-observe; a test holds it to them.
+Durations are in seconds, sizes in bytes. PROTOCOL.md has those that a peer can observe;
+a test compares.
 """
 
 MAX_PORT = 65535
 """Ports are 16 bits."""
 
 MAX_MESSAGE = 64 * 1024
-"""The payload of one preamble message: far above any real one (under 1 KiB), far below
-what hurts to hold."""
+"""The payload of one preamble message: far above any real one (under 1 KiB), and cheap
+to hold."""
 
 MAX_HEARTBEAT = 4 * 1024
 """The payload of a message on an established control connection: those are tiny, and
 there may be many connections."""
 
 MAX_DEPTH = 8
-"""How deep arrays and objects may nest in a message: real ones use 2, and a parser's
-stack is not the peer's."""
+"""How deep arrays and objects may nest in a message. Real ones use 2, and a peer must
+not spend a parser's stack."""
 
 PREAMBLE_TIMEOUT = 5.0
 """From accepting a backend connection to its whole first message, in total: a round
@@ -36,7 +35,7 @@ HEARTBEAT_TIMEOUT = 5.0
 """From a ping to its pong, as in LTP/0.2."""
 
 CLIENT_HEARTBEAT_TIMEOUT = 3 * HEARTBEAT_INTERVAL
-"""A client that has seen no ping for three intervals takes the control connection for
+"""After three intervals without a ping, a client counts the control connection as
 dead."""
 
 MISSED_HEARTBEATS = 3
@@ -44,8 +43,8 @@ MISSED_HEARTBEATS = 3
 missed, any traffic counts."""
 
 HEARTBEAT_BOUNDS = (0.05, 60.0)
-"""What a client takes for an interval, whatever the server says: no flood of pings, no
-silence past NAT time-outs."""
+"""Bounds of the interval that a client accepts from a server: no flood of pings, no
+silence longer than NAT time-outs."""
 
 MESSAGE_BURST = 32
 """Messages that a side may send at once on an open control connection. A link that
@@ -66,16 +65,16 @@ caused it, on either side, is still there."""
 
 LEASE = 30.0
 """How long an LTP/0.3 name is kept for a client without a key that has gone without
-``release``: a reconnect takes seconds, and whoever is only known by its address may be
-somebody else by then."""
+``release``: a reconnect takes seconds, and the same address may be another client's by
+then."""
 
 OWNED_LEASE = 600.0
-"""The same for an owner that proves itself by a token or a key: a laptop on its way
-from one desk to another."""
+"""The same for an owner that proves itself by a token or a key: enough to carry a
+laptop from one desk to another."""
 
 LEASES_PER_OWNER = 20
-"""Names that are kept for one owner while no client is connected for them: nobody works
-on more at a time."""
+"""Names that are kept for one owner while no client is connected: more than a person
+works on at a time."""
 
 MAX_FIRST = 16 * 1024
 """A visitor's bytes that go out with an LTP/0.3 assignment and are held until ``got``:
@@ -135,7 +134,7 @@ one is told to come back."""
 
 HEAD_TIMEOUT = 10.0
 """From accepting a visitor to its whole request head, in total: a slow sender must not
-hold a place for ever."""
+hold a place forever."""
 
 KEEP_ALIVE_TIMEOUT = 75.0
 """How long a visitor's connection may be idle between two requests, as with nginx:
@@ -143,7 +142,7 @@ browsers use one again for a minute, and proxies in front of the server want it 
 kept longer than they keep it themselves, which is often 60 s."""
 
 MAX_HEAD_BYTES = 64 * 1024
-"""A request head: servers take 8 to 32 KiB, so that no request an upstream would take
+"""A request head: servers take 8 to 32 KiB, so no request that an upstream would accept
 is refused here."""
 
 MAX_HEAD_FIELDS = 100
@@ -167,27 +166,27 @@ modules passes at once."""
 
 HALF_CLOSED = 60.0
 """How long a stream of bytes may be silent once one side has said everything. A visitor
-who has gone looks the same, so that without a limit connections would pile up; an
-upstream that works on an answer for longer is rare."""
+that has gone looks the same, so connections would pile up without a limit. An upstream
+rarely needs longer for an answer."""
 
 MAX_NAME = 63
 """A tunnel's name is one DNS label (RFC 1035 2.3.4)."""
 
 MAX_CLIENT_ID = 256
-"""The ``client`` string of a request: user, host, system and instance fit in it many
-times over."""
+"""The ``client`` string of a request: user, host, system and instance take a fraction
+of it."""
 
 MAX_TEXT = 255
 """Any other text of a request: a host name has 253 characters at most, and an error
-that repeats it stays small."""
+that quotes it stays small."""
 
 MAX_PATTERNS = 32
 """Names and globs in an error that says what a token covers: a client needs one that it
 can make a name of."""
 
 MAX_OPTION_ITEMS = 32
-"""Networks or field lines in one option of a tunnel: a head stays readable, and longer
-lists are a firewall's."""
+"""Networks or field lines in one option of a tunnel: a head stays small, and longer
+lists belong in a firewall."""
 
 MAX_OPTION_TEXT = 1024
 """One network or field line in an option: a content security policy fits, and a few of

@@ -1,7 +1,7 @@
 """The typed messages of LTP (PROTOCOL.md, "Messages"); ``codec`` knows their JSON.
 
-Both versions share the types; what only LTP/0.3 has is marked so, and ``states`` keeps
-it out of LTP/0.2.
+Both versions share the types. Types and fields of LTP/0.3 alone are marked as such;
+``states`` and ``codec`` keep them out of LTP/0.2.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -14,12 +14,12 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """A name or any other short text of a request."""
 
 ClientId = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
-"""Who a client is, as LTP/0.2 says it: ``user@host;System``; ours adds an instance
-behind a further semicolon."""
+"""How a client names itself in LTP/0.2: ``user@host;System``. Our client adds an
+instance behind another semicolon."""
 
 Secret = Annotated[str, Meta(min_length=32, max_length=64)]
 Key = Annotated[str, Meta(min_length=64, max_length=64)]
-"""What a client proves by that a name is its own: 256 bits in hexadecimal."""
+"""The key by which a client owns its names: 256 bits in hexadecimal."""
 
 Scram = Annotated[str, Meta(min_length=1, max_length=MAX_SCRAM)]
 """One message of a SCRAM exchange, as RFC 5802 writes it; ``scram`` reads and makes
@@ -36,10 +36,10 @@ class ControlRequest(Struct, frozen=True):
     ``domain`` a host of its own.
 
     LTP/0.3: ``instance`` is this run of the client, ``kind`` what visitors speak,
-    ``port`` the public port wished for a ``tcp`` tunnel, ``resume`` the session that is
-    to be taken up again, ``auth`` the beginning of a login by token, ``owner`` the key
-    by which a client without a token owns its names, ``takeover`` the wish to move its
-    own tunnel here, ``options`` what ``protocol.options`` reads.
+    ``port`` the public port that a ``tcp`` tunnel should have, ``resume`` the session
+    to take up again, ``auth`` the beginning of a login by token, ``owner`` the key by
+    which a client without a token owns its names, ``takeover`` asks to move the owner's
+    open tunnel here, ``options`` what ``protocol.options`` reads.
     """
 
     name: Text
@@ -80,22 +80,22 @@ class ControlReply(Struct, frozen=True):
 
 
 class Challenge(Struct, frozen=True):
-    """LTP/0.3: the server's answer to a request with ``auth``: SCRAM's
+    """LTP/0.3: the server answers a request with ``auth``: SCRAM's
     server-first-message."""
 
     text: Scram
 
 
 class Proof(Struct, frozen=True):
-    """LTP/0.3: the client's answer to a challenge: SCRAM's client-final-message. The
-    reply or an error follows."""
+    """LTP/0.3: the client answers a challenge: SCRAM's client-final-message. A reply or
+    an error follows."""
 
     text: Scram
 
 
 class ProxyRequest(Struct, frozen=True):
-    """The client offers this connection to the pool of the tunnel ``name``; LTP/0.3
-    proves it by ``session``."""
+    """The client offers this connection to the pool of the tunnel ``name``; in LTP/0.3,
+    ``session`` proves its right to."""
 
     name: Text
     client: ClientId | None = None
@@ -103,8 +103,7 @@ class ProxyRequest(Struct, frozen=True):
 
 
 class Assigned(Struct, frozen=True):
-    """LTP/0.2: the server bound this connection to a visitor. From the next byte on it
-    is the visitor's stream."""
+    """LTP/0.2: the server bound this connection to a visitor, whose stream follows."""
 
 
 class Assignment(Struct, frozen=True):
@@ -123,8 +122,7 @@ class Got(Struct, frozen=True):
 
 
 class Ready(Struct, frozen=True):
-    """LTP/0.3: the upstream is connected. From the next byte on comes the upstream's
-    stream."""
+    """LTP/0.3: the upstream is connected, and its stream follows."""
 
     id: Id
 
@@ -159,8 +157,7 @@ class Drain(Struct, frozen=True):
 
 
 class Replaced(Struct, frozen=True):
-    """LTP/0.3: somebody else holds the session now; the client ends and does not
-    fight."""
+    """LTP/0.3: another run of the client holds the session now. This one ends."""
 
     text: str
 
@@ -172,7 +169,7 @@ class Notice(Struct, frozen=True):
 
 
 class Release(Struct, frozen=True):
-    """LTP/0.3: the client ends for good; its name is free."""
+    """LTP/0.3: the client ends for good, and its name is free."""
 
 
 class ErrorReply(Struct, frozen=True):
@@ -206,7 +203,7 @@ OPTION_REFUSED: Final = "option_refused"
 INVALID_REQUEST: Final = "invalid_request"
 
 SEEN: Final = "seen"
-"""What ``failed`` says of an id that was taken before; its other words are those of
+"""The word of ``failed`` for an id that was seen before. Its other words are those of
 ``errors.UpstreamError``."""
 
 FromClient = ControlRequest | Proof | ProxyRequest | Ping | Pong | Got | Ready | Failed | Release

@@ -1,7 +1,7 @@
 """Which names a tunnel may have, and how a memorable one is made.
 
 A name is one label of a host name (RFC 1123 2.1: letters, digits and inner hyphens; RFC
-1035 2.3.4: 63 at most). Case does not matter to DNS, so names are kept in lower case.
+1035 2.3.4: 63 at most). DNS ignores case, so names are kept in lower case.
 """
 
 import re
@@ -42,7 +42,8 @@ def check_host(host: str, domain: str) -> str:
     """Return a tunnel's own host in lower case, without a final dot. ``domain`` is the
     server's.
 
-    Raises NameInvalid for what is no host name, or one within that domain.
+    Raises NameInvalid for a text that is not a host name, and for a host within that
+    domain.
     """
     lower = host.lower().rstrip(".")
     if len(lower) > _MAX_HOST or not _HOST.match(lower):
@@ -53,8 +54,8 @@ def check_host(host: str, domain: str) -> str:
 
 
 def generate() -> str:
-    """Return a new memorable name such as ``brave-amber-otter``; unguessable enough not
-    to be found by trying."""
+    """Return a new memorable name such as ``brave-amber-otter``, with too many others
+    to find it by trying."""
     import coolname
 
     coolname.replace_random(secrets.SystemRandom())
@@ -62,12 +63,11 @@ def generate() -> str:
 
 
 def generate_for(patterns: Sequence[str]) -> str | None:
-    """Return a new name that one of ``patterns`` covers, None where none of them can be
-    met.
+    """Return a new name that one of ``patterns`` covers, None if there is no such name.
 
     A pattern is a name or a glob, such as ``ann-*``, which becomes
-    ``ann-brave-amber-otter``. Globs come first: what they leave open is made up, as a
-    name would be.
+    ``ann-brave-amber-otter``. Globs come first, since only they leave room for a new
+    name.
     """
     globs = [pattern for pattern in patterns if _WILD.search(pattern)]
     for pattern in (*globs, *(pattern for pattern in patterns if pattern not in globs)):

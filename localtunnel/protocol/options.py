@@ -1,9 +1,8 @@
-"""The options of a tunnel on the wire (PROTOCOL.md, section 5.8): which there are, and
-of what types.
+"""The options of a tunnel on the wire (PROTOCOL.md, section 5.8): their names and
+types.
 
-What an option does, and which values it takes, is for the server's rules
-(``http.rules``). Whatever is not known here is refused rather than ignored: a guard
-that a server does not know would leave the tunnel open to everybody.
+``http.options`` knows what an option does and which values it has. An unknown option is
+refused, not ignored: a tunnel without its guard would be open to every visitor.
 """
 
 from typing import Annotated
@@ -20,8 +19,7 @@ Lines = Annotated[tuple[Line, ...], Meta(max_length=MAX_OPTION_ITEMS)]
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a client asks of its tunnel; an option that has its default is not asked
-    for.
+    """What a client asks of its tunnel. An option with its default is not asked for.
 
     ``protect`` is ``user:password``, ``host_header`` the Host that the upstream is to
     get, ``request_header_add`` and ``response_header_add`` hold field lines,
@@ -49,7 +47,7 @@ to be read."""
 
 
 def to_wire(options: Options) -> dict[str, object]:
-    """Return what a control request of LTP/0.3 carries as ``options``."""
+    """Return the ``options`` of an LTP/0.3 control request."""
     wire: dict[str, object] = msgspec.to_builtins(options)
     return wire
 
@@ -57,8 +55,8 @@ def to_wire(options: Options) -> dict[str, object]:
 def of_request(request: ControlRequest) -> Options:
     """Return the options that ``request`` asks for, ``protect`` of LTP/0.2 among them.
 
-    Raises OptionRefused for an option that is not known, has a wrong type, is given
-    twice and not alike, or needs a tunnel of another kind.
+    Raises OptionRefused for an option that is unknown, has a wrong type, is given twice
+    with different values, or needs a tunnel of another kind.
     """
     try:
         options = msgspec.convert(request.options or {}, Options)
@@ -75,6 +73,5 @@ def of_request(request: ControlRequest) -> Options:
 
 
 def missing(asked: Options, reply: ControlReply) -> list[str]:
-    """Return the names of the options in ``asked`` that ``reply`` does not say to be in
-    force."""
+    """Return the names of the options in ``asked`` that ``reply`` does not confirm."""
     return [name for name in asked.names if name not in (reply.options or ())]

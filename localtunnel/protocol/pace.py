@@ -1,9 +1,9 @@
 """How many messages a side may send on an open control connection (PROTOCOL.md,
 "Heartbeats").
 
-A control connection is idle but for heartbeats and a word now and then. A peer that
-sends without a pause would have all of its receiver's time, at a few Mbit/s, and every
-other tunnel would stand still.
+A control connection is idle except for heartbeats and an occasional message. A peer
+that sends without a pause would take all of its receiver's time, at a few Mbit/s, and
+every other tunnel would stand still.
 """
 
 from localtunnel.errors import Flooded

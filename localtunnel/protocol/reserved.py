@@ -1,8 +1,8 @@
-"""Names that a server keeps for itself, and names that look like them.
+"""Names that no tunnel gets, and names that look like them.
 
 A name is ASCII (``names``), and one that begins with ``xn--`` is refused there, so that
-no letter of another script can stand for a Latin one (UTS 39). What is left to be
-mistaken are digits and pairs of letters: ``adm1n``, ``rnail``.
+no letter of another script can stand for a Latin one (UTS 39). What remains are digits
+and pairs of letters: ``adm1n``, ``rnail``.
 """
 
 from collections.abc import Iterable
@@ -15,32 +15,30 @@ autoconfig autodiscover broadcasthost ftp imap isatap localdomain localhost mail
 """Names that programs look up by themselves, and would trust: for mail, files, the
 machine itself (RFC 6761).
 
-``wpad`` alone would hand over the proxy settings of a whole office.
+``wpad`` alone would hand over the proxy settings of an office.
 """
 
 OWNERS = """
 abuse account accounts admin administrator api app auth billing blog cdn dashboard docs help hostmaster localtunnel
 login meta ns ns1 ns2 postmaster root security signin static status support webmaster
 """.split()
-"""Names that a server's owner will want, or that visitors would take for the owner's
-(RFC 2142 has some of them)."""
+"""Names that an operator will want, or that visitors would take for the operator's (RFC
+2142 has some of them)."""
 
 DEFAULT = tuple(sorted({*LOOKED_UP, *OWNERS}))
-"""What no tunnel is called unless the server's owner has another list."""
+"""The reserved names of a server without a list of its own."""
 
 _PAIRS = (("vv", "w"), ("rn", "m"), ("cl", "d"))
-"""Letters that stand for another one in most typefaces at the size of an address
+"""Letters that look like another one in most typefaces at the size of an address
 bar."""
 
 _DIGITS = str.maketrans({"0": "o", "3": "e", "4": "a", "5": "s", "7": "t", "8": "b", "9": "g", "-": None})
 
 
 def skeletons(name: str) -> frozenset[str]:
-    """Return what ``name`` looks like: two names look alike if they have one of these
-    in common.
+    """Return the shapes of ``name``: two names look alike if they share one.
 
-    A 1 may be read as an l and as an i. Hyphens are easily overlooked, so that they
-    count for nothing.
+    A 1 may be read as an l or an i. Hyphens are easily overlooked, so they are ignored.
     """
     lower = name.lower()
     spellings = {lower, *(lower.replace(pair, letter) for pair, letter in _PAIRS)}
@@ -49,15 +47,14 @@ def skeletons(name: str) -> frozenset[str]:
 
 
 class Reserved:
-    """A list of names that are not given away."""
+    """A list of names that no tunnel gets."""
 
     def __init__(self, names: Iterable[str] = DEFAULT) -> None:
         self._names = frozenset(name.lower() for name in names)
         self._looks = {look: name for name in sorted(self._names) for look in skeletons(name)}
 
     def check(self, name: str) -> None:
-        """Raise NameInvalid when ``name`` is on the list, or can be taken for one that
-        is."""
+        """Raise NameInvalid when ``name`` is on the list, or looks like one that is."""
         if name.lower() in self._names:
             raise NameInvalid(f"The name {name.lower()!r} is reserved; choose another one.")
         for look in skeletons(name):

@@ -1,9 +1,9 @@
 """Which message may come when, on both connection types: one table for each version,
 shared by server and client.
 
-A message's type tells who sends it, so one table serves both sides: each side advances
-its state for every message, sent or received, and a message that the table does not
-have is refused with MessageError.
+A message's type tells which side sends it, so one table serves both sides. Each side
+advances its state for every message, sent or received. MessageError refuses a message
+that the table does not have.
 """
 
 import enum
@@ -59,7 +59,8 @@ START: Table = {
     State.START: {ControlRequest: State.REQUESTED, ProxyRequest: State.PARKED, ErrorReply: State.CLOSED},
     State.CLOSED: {},
 }
-"""The first message is a request; a server that cannot read it may answer an error."""
+"""The first message is a request; a server that cannot read it may answer with an
+error."""
 
 CONTROL_0_2: Table = {
     State.REQUESTED: {ControlReply: State.OPEN, ErrorReply: State.CLOSED},
@@ -89,7 +90,7 @@ CONTROL_0_3: Table = {
     },
 }
 """The control connection: a login by token takes one challenge and one proof before the
-reply; once it is open, both sides speak when they like; three messages end it."""
+reply. Once it is open, both sides send when they like, and three messages end it."""
 
 PROXY_0_3: Table = {
     State.PARKED: {Assignment: State.ASSIGNED, ErrorReply: State.CLOSED},

@@ -1,4 +1,4 @@
 """Logging in: the token as a word, and the proof that its owner has it.
 
-Who has which token, and what it allows, is the server's to know.
+The server knows which tokens there are and what they allow.
 """

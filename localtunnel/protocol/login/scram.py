@@ -1,15 +1,14 @@
 """Logging in without sending the secret: SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677), both
 sides, without any I/O.
 
-Each side proves to the other that it knows the token, and neither tells it. The proofs
-cover both nonces, so that none is of use twice, and the certificate of the TLS
-connection that they travel on (``tls-server-end-point``, RFC 5929 4), so that none is
-of use on another connection. What the server keeps, ``Credentials``, cannot be used to
-log in.
+Each side proves to the other that it knows the token, without sending it. The proofs
+cover both nonces, so that a proof cannot be replayed, and the certificate of their TLS
+connection (``tls-server-end-point``, RFC 5929 4), so that it cannot be relayed. The
+server's ``Credentials`` cannot be used to log in.
 
-Of the RFC's grammar exactly what PROTOCOL.md uses is read: the binding is always there,
-and there are no extensions. Nonces come from the caller. MessageError is for what is no
-message, AuthFailed for a proof that proves nothing.
+Only the part of the RFC's grammar that PROTOCOL.md uses is accepted: the binding is
+mandatory, and extensions are refused. The caller provides the nonces. MessageError is
+for a malformed message, AuthFailed for a wrong proof.
 """
 
 import base64
@@ -22,12 +21,12 @@ from typing import Final, NamedTuple
 from localtunnel.errors import AuthFailed, MessageError
 
 ITERATIONS: Final = 4096
-"""Rounds of PBKDF2, the least that RFC 7677 allows. They make guessing slow; a token
-has 130 random bits and is not to be guessed at any speed, so that more of them would
-only cost the laptop (these cost it 2 ms)."""
+"""Rounds of PBKDF2, the least that RFC 7677 allows. They make guessing slow, but a
+token has 130 random bits and cannot be guessed at any speed. More rounds would only
+cost the laptop time (these cost 2 ms)."""
 
 MAX_ITERATIONS: Final = 65_536
-"""What a client lets a server ask for: 30 ms, in which nothing else happens."""
+"""The most rounds that a client accepts: 30 ms, in which it does nothing else."""
 
 SALT_SIZE: Final = 16
 """Bytes of a salt: 128 bits are never the same twice."""
@@ -36,15 +35,15 @@ NONCE_SIZE: Final = 18
 """Random bytes of either side's nonce: 144 bits, which base64 needs no padding for."""
 
 REFUSED: Final = "The server does not accept this token: it is unknown, wrong or revoked. Ask its operator for another."
-"""One sentence for every reason: whoever tries ids or secrets learns nothing from
-it."""
+"""One sentence for every reason, so that an attacker who tries ids or secrets learns
+nothing."""
 
 _GS2_HEADER: Final = "p=tls-server-end-point,,"
 _NONCE = r"[!-+\--~]{16,128}"
 _BOTH_NONCES = r"[!-+\--~]{32,256}"
 _BASE64 = r"[A-Za-z0-9+/]{2,344}={0,2}"
 _DIGEST = r"[A-Za-z0-9+/]{43}="
-"""The 32 bytes of SHA-256 in base64. The rest of anything longer would not count."""
+"""The 32 bytes of SHA-256 in base64. Anything longer would be ignored behind them."""
 
 _CLIENT_FIRST = re.compile(rf"{re.escape(_GS2_HEADER)}(n=([a-z0-9]{{1,32}}),r=({_NONCE}))", re.ASCII)
 _SERVER_FIRST = re.compile(rf"r=({_BOTH_NONCES}),s=({_BASE64}),i=([1-9][0-9]{{0,6}})", re.ASCII)
@@ -53,8 +52,8 @@ _SERVER_FINAL = re.compile(rf"v=({_DIGEST})", re.ASCII)
 
 
 class Credentials(NamedTuple):
-    """What a server keeps of a secret: enough to check a proof and to give its own, too
-    little to make one."""
+    """What a server keeps of a secret: enough to check a client's proof and to make its
+    own, too little to log in."""
 
     salt: bytes
     iterations: int
@@ -69,11 +68,10 @@ def credentials(secret: str, salt: bytes, iterations: int = ITERATIONS) -> Crede
 
 
 def decoy(key: bytes, user: str) -> Credentials:
-    """Return credentials of a user that does not exist: the same for each name at all
-    times, and matched by nobody.
+    """Return credentials of a user that does not exist, always the same for one name.
 
-    ``key`` is the server's secret. With them an unknown user is challenged, and
-    refused, as any other would be.
+    ``key`` is the server's secret. With them an unknown user is challenged and refused
+    like any other. No secret matches them.
     """
     salt, stored_key, server_key = (_hmac(key, f"{part} {user}".encode()) for part in ("salt", "stored", "server"))
     return Credentials(salt[:SALT_SIZE], ITERATIONS, stored_key, server_key)
@@ -92,7 +90,7 @@ class ClientLogin:
 
     def final(self, challenge: str) -> str:
         """Return the proof that answers ``challenge``. Raises MessageError; AuthFailed
-        if it answers somebody else."""
+        if it answers another client's login."""
         nonce, salt, rounds = _read(_SERVER_FIRST, challenge, "challenge")
         iterations = int(rounds)
         if not ITERATIONS <= iterations <= MAX_ITERATIONS:
@@ -106,10 +104,10 @@ class ClientLogin:
         return f"{without_proof},p={_base64(_client_proof(_client_key(salted), auth_message))}"
 
     def verify(self, answer: str | None) -> None:
-        """Hold the server's answer to the proof against what only the token's own
-        server can know.
+        """Check the server's answer to the proof, which only the token's own server can
+        give.
 
-        Raises MessageError, and AuthFailed when it does not prove that.
+        Raises MessageError, or AuthFailed for an answer that proves nothing.
         """
         if answer is None or self._signature is None:
             raise AuthFailed("The server asked for no proof of the token and gave none; it may be another server.")
@@ -130,18 +128,17 @@ class ServerLogin:
         self._credentials: Credentials | None = None
 
     def challenge(self, credentials: Credentials) -> str:
-        """Return what to send to the client, whose proof will be held against
-        ``credentials``."""
+        """Return the challenge, whose proof will be checked against ``credentials``."""
         self._credentials = credentials
         self._challenge = f"r={self._nonce},s={_base64(credentials.salt)},i={credentials.iterations}"
         return self._challenge
 
     def verify(self, final: str) -> str:
-        """Return the answer to a proof that holds. Raises MessageError, and AuthFailed
-        for one that does not.
+        """Return the answer to a proof that is right. Raises MessageError, or
+        AuthFailed for one that is wrong.
 
-        What is wrong makes no difference in time: everything is computed and compared
-        in any case.
+        Everything is computed and compared in any case, so that the time does not tell
+        what is wrong.
         """
         without_proof, binding, nonce, proof = _read(_CLIENT_FINAL, final, "proof")
         kept = self._credentials
@@ -159,8 +156,7 @@ class ServerLogin:
 
 
 def _read(pattern: re.Pattern[str], text: str, what: str) -> tuple[str, ...]:
-    """Return the groups of ``text``, which is never repeated in an error: it may hold
-    what others must not see."""
+    """Return the groups of ``text``. No error quotes it, since it may hold secrets."""
     match = pattern.fullmatch(text)
     if match is None:
         raise MessageError(f"This is not the {what} that PROTOCOL.md describes.")
@@ -168,8 +164,8 @@ def _read(pattern: re.Pattern[str], text: str, what: str) -> tuple[str, ...]:
 
 
 def _bound(binding: bytes) -> str:
-    """The ``c=`` of a proof: the header of the first message, and what stands for the
-    TLS connection."""
+    """Return the ``c=`` of a proof: the header of the first message and the channel
+    binding."""
     return _base64(_GS2_HEADER.encode() + binding)
 
 

@@ -1,9 +1,9 @@
-"""A token as its holder has it: one word that names it, proves it, and says which
-server it belongs to.
+"""A token as its holder has it: one word with its id, its secret and its server's
+fingerprint.
 
 ``lt_ID_SECRET_FINGERPRINT_CHECK``, in the lower-case letters and digits of base32 (RFC
-4648 6), so that a double click selects it and no shell takes any part of it for
-something else. The server keeps the id and ``scram.Credentials``.
+4648 6), so that a double click selects it and no shell interprets any part of it. The
+server keeps the id and ``scram.Credentials``.
 """
 
 import base64
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from localtunnel.errors import ConfigError, TokenInvalid
 
 ID_LENGTH = 8
-"""Characters of an id, 5 bits each. An id is no secret; the server sees to it that no
-two tokens have the same."""
+"""Characters of an id, 5 bits each. An id is not secret. The server makes sure that it
+is unique."""
 
 SECRET_LENGTH = 26
 """Characters of a secret: 130 random bits."""
@@ -50,10 +50,10 @@ class Token:
 
 
 def parse(text: str) -> Token:
-    """Return the token that ``text`` is, white space around it apart, and a byte order
-    mark before it.
+    """Return the token in ``text``, which may have white space around it and begin with
+    a byte order mark.
 
-    Raises TokenInvalid, which does not repeat it.
+    Raises TokenInvalid, which does not quote it.
     """
     word = text.removeprefix("\ufeff").strip()
     match = _SHAPE.fullmatch(word)
@@ -79,8 +79,7 @@ def _digest(fingerprint: str) -> bytes:
 
 
 def _checksum(body: str) -> str:
-    """CRC-32: it finds every slip of a few letters that stand together, and is not
-    meant to withstand anybody."""
+    """CRC-32: it finds typing errors. It is no protection against forgery."""
     return base32(zlib.crc32(body.encode()).to_bytes(4, "big"))
 
 

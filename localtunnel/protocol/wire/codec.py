@@ -1,9 +1,9 @@
 """The JSON of LTP's messages (PROTOCOL.md, "Messages").
 
-A request and its reply use the same key (``control``, ``proxy``), so what an object
-means depends on who sent it: ``decode_from_client`` is for servers,
-``decode_from_server`` for clients. Unknown fields are ignored, unknown messages refused
-with MessageError. ``encode`` makes the whole frame, ready to be sent in one piece.
+A request and its reply use the same key (``control``, ``proxy``), so the meaning of an
+object depends on its sender: servers call ``decode_from_client``, clients
+``decode_from_server``. Unknown fields are ignored, and MessageError refuses unknown
+messages. ``encode`` makes a whole frame.
 """
 
 from collections.abc import Callable
@@ -91,8 +91,8 @@ class _ControlReply02(Struct):
 
 
 class _ClientEnvelope02(Struct):
-    """What LTP/0.2 knows: a field that only LTP/0.3 has is unknown there, and ignored
-    whatever it holds."""
+    """The messages of LTP/0.2, where a field of LTP/0.3 is unknown and ignored,
+    whatever its value."""
 
     control: _ControlRequest02 | str | UnsetType = UNSET
     proxy: _ProxyRequest02 | UnsetType = UNSET
@@ -120,7 +120,7 @@ _HEARTBEATS: dict[object, Ping | Pong] = {"ping": PING, "pong": PONG}
 def decode_from_client(payload: bytes, version: Version = LTP_0_3) -> FromClient:
     """Return the message that a client sent in ``version``.
 
-    Raises FrameError for bad JSON, MessageError for what is no message.
+    Raises FrameError for bad JSON, MessageError for an unknown message.
     """
     envelope = _decode(_client_decoders[version], payload)
     message: FromClient | None
@@ -149,7 +149,7 @@ def decode_from_client(payload: bytes, version: Version = LTP_0_3) -> FromClient
 def decode_from_server(payload: bytes, version: Version = LTP_0_3) -> FromServer:
     """Return the message that a server sent in ``version``.
 
-    Raises FrameError for bad JSON, MessageError for what is no message.
+    Raises FrameError for bad JSON, MessageError for an unknown message.
     """
     envelope = _decode(_server_decoders[version], payload)
     if envelope.error is not UNSET:
@@ -244,8 +244,8 @@ _BESIDE_ERROR = ("message", "names")
 
 
 def _only_one(envelope: Struct) -> tuple[str, Any]:
-    """Return the one message key that ``envelope`` has, with its value; an object with
-    several is no message."""
+    """Return the one message key of ``envelope``, with its value, or an empty key if
+    there are none or several."""
     found = [(key, value) for key in envelope.__struct_fields__ if (value := getattr(envelope, key)) is not UNSET]
     found = [pair for pair in found if pair[0] not in _BESIDE_ERROR]
     return found[0] if len(found) == 1 else ("", None)

@@ -19,8 +19,8 @@ _VERSION_OF = {version.header: version for version in VERSIONS}
 _PREFIX = b"LTP/"
 _HEADER = re.compile(rb"LTP/[0-9]\.[0-9]\Z")
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
-"""A string that lacks its end reaches to the end of the payload: a pattern that could
-fail there would be tried again at every quote, in quadratic time."""
+"""An unterminated string matches up to the end of the payload. If the pattern could
+fail there, it would be tried again at every quote, in quadratic time."""
 
 
 def encode_frame(payload: bytes) -> bytes:
@@ -32,7 +32,7 @@ def encode_frame(payload: bytes) -> bytes:
 
 
 class Decoder:
-    """Takes bytes however they were cut, and gives back the payloads of whole frames.
+    """Takes bytes in any pieces, and returns the payloads of whole frames.
 
     ``header`` says whether a protocol header comes first; ``limit`` bounds a payload
     and may be changed between frames. After an exception the connection is finished:
@@ -75,12 +75,12 @@ class Decoder:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no byte is held: none has come, or all of them were given back."""
+        """Whether no byte is held."""
         return not self._buffer
 
     def take_rest(self) -> bytes:
-        """Return the bytes behind the last frame and forget them: the connection is
-        handed over to a byte stream."""
+        """Return the bytes behind the last frame and forget them: a byte stream
+        follows."""
         rest = bytes(self._buffer)
         self._buffer.clear()
         return rest
@@ -107,8 +107,8 @@ def check_depth(payload: bytes) -> None:
     """Raise FrameError when arrays and objects in ``payload`` nest deeper than
     MAX_DEPTH.
 
-    This runs before the JSON parser, so that its stack is never the peer's to spend.
-    Most payloads have fewer brackets than the limit and cost two counts.
+    This runs before the JSON parser, so that a peer cannot exhaust its stack. Most
+    payloads have fewer brackets than the limit and cost two counts.
     """
     if payload.count(b"{") + payload.count(b"[") <= MAX_DEPTH:
         return

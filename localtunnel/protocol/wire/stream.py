@@ -1,9 +1,9 @@
 """The stream of a join over TLS, in chunks with an end of its own (PROTOCOL.md,
 "Streams over TLS").
 
-TLS has no half-close that programs can rely on, and the end of its TCP connection says
-nothing about the end of what it carries. So each direction is a sequence of chunks: a
-4-byte big-endian unsigned length, and that many bytes. A length of 0 is the end of the
+TLS has no half-close that programs can rely on, and the end of the TCP connection does
+not prove the end of the stream. So each direction is a sequence of chunks: a 4-byte
+big-endian unsigned length, and that many bytes. A length of 0 is the end of the
 direction; a connection that ends without it was cut.
 """
 
@@ -15,21 +15,21 @@ RECORD_SIZE = 16 * 1024
 """Bytes that one TLS record carries at most (RFC 8446 5.1)."""
 
 MAX_CHUNK = RECORD_SIZE - LENGTH_SIZE
-"""Bytes that one chunk of ours carries: it fills a record, so that the receiver's reads
-never end within one. A receiver takes chunks of any length."""
+"""Bytes in one chunk of ours. It fills a record, so that a receiver's reads never end
+within one. A receiver accepts chunks of any length."""
 
 END = bytes(LENGTH_SIZE)
 
 
 def chunked(data: bytes) -> bytes:
-    """Return ``data`` in chunks, without the end; nothing for no data, since an empty
-    chunk would be the end."""
+    """Return ``data`` in chunks, without the end; nothing if it is empty, since an
+    empty chunk is the end."""
     pieces = (data[start : start + MAX_CHUNK] for start in range(0, len(data), MAX_CHUNK))
     return b"".join(len(piece).to_bytes(LENGTH_SIZE, "big") + piece for piece in pieces)
 
 
 class Unchunker:
-    """Takes a direction's bytes however they were cut, and says what they carry.
+    """Takes the bytes of one direction in any pieces, and returns their content.
     ``ended`` once the end has come."""
 
     __slots__ = ("_head", "_left", "ended")
@@ -41,15 +41,14 @@ class Unchunker:
 
     @property
     def is_between_chunks(self) -> bool:
-        """Whether all that has come are whole chunks, and not the end."""
+        """Whether the bytes so far are whole chunks, without the end."""
         return not (self._left or self._head or self.ended)
 
     def compact(self, view: memoryview, size: int) -> int:
-        """Move what ``view[:size]`` carries to its beginning, and return how many bytes
-        that is.
+        """Move the content of ``view[:size]`` to its beginning, and return its size.
 
-        Raises FrameError for bytes behind the end. In place, because this is on the way
-        of every byte.
+        Raises FrameError for bytes behind the end. It works in place, because every
+        byte passes here.
         """
         is_between_chunks = not (self._left or self._head or self.ended)
         if is_between_chunks and int.from_bytes(view[:LENGTH_SIZE], "big") == size - LENGTH_SIZE > 0:
@@ -69,15 +68,16 @@ class Unchunker:
         return kept
 
     def feed(self, data: bytes) -> bytes:
-        """Return what ``data`` carries. Raises FrameError for bytes behind the end."""
+        """Return the content of ``data``. Raises FrameError for bytes behind the
+        end."""
         buffer = bytearray(data)
         with memoryview(buffer) as view:
             size = self.compact(view, len(buffer))
         return bytes(buffer[:size])
 
     def _take_head(self, data: bytes) -> int:
-        """Take what is missing of a length from the beginning of ``data``; return how
-        many bytes that was."""
+        """Take the missing bytes of a length from the beginning of ``data``; return how
+        many there were."""
         if self.ended:
             raise FrameError("The stream goes on behind its end.")
         size = min(LENGTH_SIZE - len(self._head), len(data))
