@@ -1,4 +1,4 @@
-"""Wiring: which parts the server has, and in which order they start and stop."""
+"""Makes the parts of the server and connects them; starts and stops them in order."""
 
 import gc
 import itertools
@@ -48,18 +48,23 @@ from localtunnel.server.visitors.tcp_edge import TcpEdge
 log = logging.getLogger("localtunnel.server")
 
 GC_THRESHOLD = (50_000, 20, 50)
-"""Allocations between two runs of the cyclic collector: nothing on the byte path makes cycles that live, and with the
-default of 700 the collector took 4 % of the samples under churn."""
+"""Allocations between two runs of the garbage collector. No long-lived cycles are made
+for each connection, and with the default of 700 the collector took 4 % of the samples
+under churn."""
 
 
 TICK = 5.0
-"""Seconds between two looks at what has grown old: parked connections, pools larger than the demand, tokens."""
+"""Seconds between two checks of everything that ages: parked connections, pools,
+tokens."""
 
 STOPPED = "server stopped"
 
 
 class Server:
-    """A localtunnel server in this thread's hub. ``start``, then ``stop``; or ``run`` for both, with signals."""
+    """A localtunnel server in this thread's hub.
+
+    ``start``, then ``stop``; or ``run`` for both, with signals.
+    """
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
@@ -103,21 +108,21 @@ class Server:
 
     @property
     def frontend_addresses(self) -> list[tuple[str, int]]:
-        """Where visitors connect, as (host, port), once started."""
+        """The addresses for visitors, as (host, port), once started."""
         return [listener.address[:2] for listener in self._frontend_listeners]
 
     @property
     def backend_addresses(self) -> list[tuple[str, int]]:
-        """Where clients connect, as (host, port), once started."""
+        """The addresses for clients, as (host, port), once started."""
         return [listener.address[:2] for listener in self._backend_listeners]
 
     @property
     def joins(self) -> frozenset[Join]:
-        """The visitors that are on their way through a tunnel now."""
+        """The open joins."""
         return frozenset(self._joins)
 
     def stats(self) -> Stats:
-        """Return what the server has at this moment."""
+        """Return the current numbers."""
         tunnels = self.registry.tunnels()
         return Stats(
             tunnels=len(tunnels),
@@ -133,9 +138,10 @@ class Server:
         )
 
     def start(self) -> None:
-        """Listen and serve, in the background.
+        """Listen and serve in the background.
 
-        Raises ListenError, AddressError and, for what is in the data directory, ConfigError, with nothing left open.
+        Raises ListenError, AddressError or, for a fault in the data directory,
+        ConfigError. Nothing is left open then.
         """
         self._certificate.load()
         self.tokens.load()
@@ -171,7 +177,10 @@ class Server:
             self._warn_of_openness()
 
     def stop(self, grace: float = 0.0) -> None:
-        """Stop accepting, let visitors finish for up to ``grace`` seconds, then end every connection. Blocks."""
+        """Stop accepting, wait for visitors, then end all connections. Blocks.
+
+        Visitors have up to ``grace`` seconds to finish.
+        """
         self._stop_listening()
         self._frontend.stop()
         self._control.drain(grace)
@@ -185,9 +194,10 @@ class Server:
         log.info("stopped")
 
     def run(self) -> int:
-        """Start, serve until SIGTERM, SIGINT or SIGHUP, stop with the configured grace; a second signal ends the grace.
+        """Start, serve until SIGTERM, SIGINT or SIGHUP, and stop with the set grace.
 
-        Returns the first signal's number. Raises what ``start`` raises.
+        A second signal ends the grace. Returns the number of the first signal. Raises
+        the errors of ``start``.
         """
         handlers = [gevent.signal_handler(number, self._on_signal, number) for number in signals.stopping()]
         try:
@@ -208,7 +218,10 @@ class Server:
         return self._signal or 0
 
     def _tick(self) -> None:
-        """Let everything that grows old look after itself; first of all, what nobody may have any more ends."""
+        """Let all parts check their age.
+
+        Tunnels that tokens no longer cover come first.
+        """
         self.tokens.refresh()
         self._openings.review()
         self._certificate.refresh()
@@ -230,7 +243,7 @@ class Server:
         self._stopping.set()
 
     def _warn_of_openness(self) -> None:
-        """Say what it means that there is no token, unless nobody but this machine can connect."""
+        """Warn that the server is open, unless only this machine can connect."""
         if not all(ip_address(host).is_loopback for host, _ in self.backend_addresses):
             log.warning(
                 "this server is open: any client that reaches the backend can open tunnels under the domain; "
@@ -242,9 +255,10 @@ class Server:
         return listen(bind, loopback=self._config.domain == "localhost", accept=accept, what=what, share=share)
 
     def _give_way(self) -> bool:
-        """Close a connection that is not in use, where descriptors are short; say whether there was one.
+        """Close an idle connection, because descriptors are short.
 
-        Where there is none, have clients park fewer, which frees some in a moment.
+        Say whether there was one. If there is none, clients are asked to park fewer,
+        which frees some soon.
         """
         if self._lingering.end_oldest() or self._admission.give_way():
             return True
@@ -252,7 +266,10 @@ class Server:
         return False
 
     def _forget(self) -> None:
-        """Let go of the data directory, in which everything is written by then. Blocks; may be called twice."""
+        """Release the data directory, after everything is written.
+
+        Blocks; idempotent.
+        """
         self._hang_ups.close()
         self._admin.stop()
         self.registry.close()
@@ -271,9 +288,9 @@ class Ticker:
         self._timer = gevent.get_hub().loop.timer(TICK, TICK)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the timer."""
         self._timer.start(self._tick)
 
     def stop(self) -> None:
-        """End. May be called twice."""
+        """Stop. Idempotent."""
         self._timer.close()

@@ -1,7 +1,7 @@
-"""The server's settings: one typed, immutable object, made by ``cli.settings.config`` from flags, environment and file.
+"""The server's settings: one typed, immutable object, made by ``cli.settings``.
 
-Every duration is in seconds. ``conf/server.toml`` shows every key with its default and the reason for it; a test
-holds the two together.
+Durations are in seconds. ``conf/server.toml`` shows each key with its default and the
+reason for it; a test compares the two.
 """
 
 from typing import Annotated, Literal
@@ -17,7 +17,7 @@ PerSecond = Annotated[float, Meta(ge=0, le=1_000_000)]
 
 
 class Timeouts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """How long the server waits, in seconds."""
+    """Timeouts and intervals, in seconds."""
 
     handshake: Seconds = limits.HANDSHAKE_TIMEOUT
     preamble: Seconds = limits.PREAMBLE_TIMEOUT
@@ -32,7 +32,7 @@ class Timeouts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """How much the server takes. Rates are per second, and 0 is no limit."""
+    """Sizes and rates. Rates are per second, and 0 is no limit."""
 
     head_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = limits.MAX_HEAD_BYTES
     waiting_visitors: Count = limits.MAX_WAITING_VISITORS
@@ -47,7 +47,7 @@ class Limits(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
 
 class QuotaLimits(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """How much of what the server has one address, one owner and all together may use. 0 is no limit."""
+    """The quotas of one address, one owner and all clients together. 0 is no limit."""
 
     strangers_per_address: Quota = 1024
     strangers: Quota = 4096
@@ -65,7 +65,7 @@ class QuotaLimits(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
 
 
 class ServerConfig(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """What ``lt-server`` runs with."""
+    """The settings of ``lt-server``."""
 
     domain: str = "localhost"
     frontend: int | str = 8000

@@ -1,10 +1,10 @@
-"""What a running server has at one moment, in numbers."""
+"""The numbers of a running server at one moment."""
 
 from typing import NamedTuple
 
 
 class Stats(NamedTuple):
-    """A snapshot. Names of tunnels and addresses are not in it, so anybody may see it."""
+    """A snapshot. It has no names and no addresses, so anybody may see it."""
 
     tunnels: int = 0
     arriving: int = 0
@@ -20,7 +20,8 @@ class Stats(NamedTuple):
     visitors: int = 0
     """Connections of visitors at the frontend."""
     lingering: int = 0
-    """Connections that are closed once the peer has had the time to read the server's last words."""
+    """Connections that close after the peer has had the time to read the last
+    answer."""
     requests: int = 0
     """Requests of visitors since the start."""
     repeated: int = 0

@@ -1,9 +1,10 @@
-"""What the server must not forget, in one SQLite file: leases and bans. The hub never waits for the disk.
+"""Leases and bans in one SQLite file. The hub never waits for the disk.
 
-SQLite runs on a thread of its own, so that a disk that hangs starves nobody else's thread pool. Whatever is asked for
-while a transaction is on its way becomes the next one: a thousand clients that come back after a restart wait for a
-handful of flushes, not for a thousand. WAL mode with ``synchronous=FULL``: once ``write`` has returned, neither SIGKILL
-nor a loss of power undoes it.
+SQLite runs on a thread of its own, so that a disk that hangs blocks no other thread
+pool. Statements that arrive during a transaction are committed together in the next
+one: a thousand clients that come back after a restart wait for a few flushes and not
+for a thousand. In WAL mode with ``synchronous=FULL``, neither SIGKILL nor a loss of
+power undoes a change after ``write`` has returned.
 """
 
 import logging
@@ -25,21 +26,23 @@ log = logging.getLogger("localtunnel.server")
 FILE = "state.db"
 
 LOCK_PATIENCE = 5.0
-"""Seconds to wait for a predecessor that still has the file: a service manager may start the next server early."""
+"""Seconds to wait for a previous server that still has the file: a service manager may
+start the next one early."""
 
 CLOSE_PATIENCE = 5.0
-"""Seconds that a stopping server gives to what is not yet written: a flush takes milliseconds unless the disk hangs."""
+"""Seconds that a stopping server allows for pending writes. A flush takes milliseconds
+unless the disk hangs."""
 
 
 class Statement(NamedTuple):
-    """One change of the database."""
+    """One SQL statement with its values."""
 
     sql: str
     values: tuple[object, ...] = ()
 
 
 class _Batch:
-    """Changes that are committed together, and who waits for them."""
+    """Changes that are committed together, and the result that ``write`` waits for."""
 
     def __init__(self) -> None:
         self.statements: list[Statement] = []
@@ -47,7 +50,7 @@ class _Batch:
 
 
 class Store:
-    """The database in ``directory``. ``open`` it before anything else, ``close`` it at the end."""
+    """The database in ``directory``. Call ``open`` first and ``close`` last."""
 
     def __init__(self, directory: Path, schema: Sequence[str]) -> None:
         self._path = directory / FILE
@@ -59,7 +62,10 @@ class Store:
         self._idle.set()
 
     def open(self) -> None:
-        """Open or make the file, for this process alone. Blocks the greenlet. Raises ConfigError."""
+        """Open or create the file, for this process alone.
+
+        Blocks the greenlet. Raises ConfigError.
+        """
         files.make_directory(self._path.parent)
         self._pool = ThreadPool(1)
         try:
@@ -77,7 +83,10 @@ class Store:
         return rows
 
     def write(self, statement: Statement) -> None:
-        """Block the greenlet until the change is on the disk. Raises StorageError when it is not, and will not be."""
+        """Make a change; blocks the greenlet until it is on the disk.
+
+        Raises StorageError when it is not, and will not be.
+        """
         batch = self._add(statement)
         try:
             batch.done.get()
@@ -85,15 +94,18 @@ class Store:
             raise self._failure(error) from error
 
     def post(self, statement: Statement) -> None:
-        """Make the change soon, in the order in which changes were asked for; a failure is logged and nothing else."""
+        """Make a change soon, in the order of the calls. A failure is only logged."""
         self._add(statement)
 
     def close(self) -> None:
-        """Write what is left, let go of the file, end the thread. Blocks the greenlet. May be called twice."""
+        """Write pending changes, close the file and end the thread.
+
+        Blocks the greenlet. Idempotent.
+        """
         if self._pool is None:
             return
         if not self._idle.wait(CLOSE_PATIENCE):
-            # The thread hangs in the disk, and would take whoever waits for it along.
+            # The thread hangs in the disk. Waiting for it would hang as well.
             log.error("the server's state is not written to the end", extra={"file": str(self._path)})
             return
         pool, self._pool = self._pool, None
@@ -103,7 +115,10 @@ class Store:
         pool.kill()
 
     def _connect_when_free(self) -> sqlite3.Connection:
-        """Connect, and wait ``LOCK_PATIENCE`` for another server to end, but not without a word."""
+        """Connect.
+
+        If another server has the file, warn, and wait LOCK_PATIENCE for its end.
+        """
         try:
             connection: sqlite3.Connection = self._in_thread(self._connect, 0.0)
         except sqlite3.OperationalError as error:
@@ -117,7 +132,10 @@ class Store:
         return connection
 
     def _in_thread(self, function: Callable[..., Any], *arguments: object) -> Any:
-        """Return what ``function`` returns in the thread, or raise what it raises; blocks the greenlet."""
+        """Call ``function`` in the thread; blocks the greenlet.
+
+        Returns or raises as it does.
+        """
         result, error = self._pool.apply(_attempt, (function, arguments))
         if error is not None:
             raise error
@@ -132,7 +150,7 @@ class Store:
         return batch
 
     def _write_batches(self) -> None:
-        """Commit one batch after the other until nothing is left to do."""
+        """Commit one batch after another until none is left."""
         while self._next.statements:
             batch, self._next = self._next, _Batch()
             try:
@@ -147,7 +165,8 @@ class Store:
     # What follows runs in the thread.
 
     def _connect(self, patience: float) -> sqlite3.Connection:
-        # SQLite would make the file with the modes of the umask, and gives its journal those of the file.
+        # SQLite would create the file with the modes of the umask. Its journal gets
+        # those of the file.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, files.PRIVATE_FILE))
         connection = sqlite3.connect(self._path, timeout=patience, isolation_level=None)
         try:
@@ -174,7 +193,8 @@ class Store:
                 connection.execute(*statement)
             connection.execute("COMMIT")
         except BaseException:
-            # SQLite ends a transaction by itself after some errors, a full disk among them.
+            # SQLite ends a transaction by itself after some errors, such as a full
+            # disk.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
@@ -206,7 +226,7 @@ def _is_locked(error: Exception) -> bool:
 
 
 def _attempt(function: Callable[..., Any], arguments: tuple[object, ...]) -> tuple[Any, Exception | None]:
-    """Carry an error out of the thread as a value: gevent prints those that are raised in one."""
+    """Return an error as a value: gevent prints those that are raised in a thread."""
     try:
         return function(*arguments), None
     except (OSError, sqlite3.Error) as error:

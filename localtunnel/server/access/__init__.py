@@ -1,4 +1,4 @@
-"""Who may come in: tokens, the logins that prove them, and banned addresses.
+"""Access for clients: tokens, logins with them, and banned addresses.
 
-How much somebody may have once inside is ``limits``' part.
+How much a client may have once it is admitted belongs to ``limits``.
 """

@@ -1,7 +1,8 @@
-"""Who may open a tunnel: the login by token on a control connection, and whether a tunnel that is open still may be.
+"""Decides which clients may open a tunnel: the login with a token.
 
-A server without tokens admits everybody. One that has some admits nobody without, and slows down an address from which
-logins fail. Names, sessions and leases are the registry's; here it is decided who asks, and what they may ask for.
+A server without tokens admits every client. One with tokens admits none without, and
+slows down addresses whose logins fail. Open tunnels are checked again every few
+seconds. Names, sessions and leases are the registry's.
 """
 
 import logging
@@ -34,21 +35,28 @@ from localtunnel.server.access.tokens import TokenRecord, TokenStore
 log = logging.getLogger("localtunnel.server")
 
 FREE_FAILURES = 10
-"""Failed logins that an address has to spend: a team behind one address that mistypes and restarts needs a few."""
+"""Failed logins that each address has free. A team behind one address that mistypes
+needs a few."""
 
 FAILURE_INTERVAL = 6.0
-"""Seconds in which a failed login is forgiven: ten a minute hinder nobody who makes a mistake, and help no guesser."""
+"""Seconds in which one failed login is forgiven. Ten a minute do not hinder honest
+mistakes, and do not help guessing."""
 
 WORST_DEBT = 20
-"""Failures that are held against an address at most, however many logins it had on their way at once: two minutes."""
+"""The most failures that count against an address, however many logins were in flight
+at once: two minutes' worth."""
 
 MAX_ADDRESSES = 10_000
-"""Addresses whose failures are remembered, 200 bytes each; beyond that, who failed the longest ago is forgotten."""
+"""Addresses whose failures are remembered, at 200 bytes each. Beyond that, the one that
+failed longest ago is forgotten."""
 
 
 @dataclass(frozen=True)
 class Grant:
-    """Who a client has proved to be. ``token`` None is anybody; ``answer`` goes into the control reply."""
+    """What a client has proved. ``token`` is None for a client without one.
+
+    ``answer`` goes into the control reply.
+    """
 
     token: TokenRecord | None = None
     answer: str | None = None
@@ -58,7 +66,11 @@ ANYBODY = Grant()
 
 
 class Gate:
-    """Admits clients. ``legacy`` lets those of LTP/0.2, which knows no tokens, in even where tokens are asked for."""
+    """Admits clients.
+
+    ``legacy`` admits LTP/0.2 clients, which know no tokens, even where a token is
+    required.
+    """
 
     def __init__(self, tokens: TokenStore, *, legacy: bool = False, timeout: float) -> None:
         self._tokens = tokens
@@ -66,14 +78,17 @@ class Gate:
         self._timeout = timeout
         self._failures = Failures()
         self._meters: WeakValueDictionary[str, Allowance] = WeakValueDictionary()
-        """By the id of their token; each is held by the tunnels and the visitors that it counts."""
+        """By the token's id. The tunnels and visitors that count against an allowance
+        keep it alive."""
 
     def admit(self, channel: Channel[FromClient], request: ControlRequest, address: str) -> Grant:
-        """Return who asks for a tunnel; with a token blocks the greenlet for a round trip, at most ``timeout`` seconds.
+        """Return the grant of a client that asks for a tunnel.
 
-        Raises AuthError, MessageError, or what the channel does; the caller answers and closes.
+        With a token, this blocks the greenlet for a round trip, at most ``timeout``
+        seconds. Raises AuthError, MessageError, or the channel's error; the caller
+        answers and closes.
         """
-        # A token that was made a moment ago has to work, and one that was just taken back must not.
+        # A token must work right after it was made, and not after it was revoked.
         self._tokens.refresh()
         if request.auth is None:
             self._check_anybody(channel.version)
@@ -90,9 +105,10 @@ class Gate:
             raise
 
     def check(self, grant: Grant, request: ControlRequest, version: Version) -> None:
-        """Raise what keeps a client from this tunnel, one that is open by now included.
+        """Raise an error unless ``grant`` covers this tunnel, open or not.
 
-        That is an AuthError, NotAllowed, or NameUnavailable for a name that is reserved for somebody else.
+        That is an AuthError, NotAllowed, or NameUnavailable for a name that is reserved
+        for another token.
         """
         if grant.token is None:
             self._check_anybody(version)
@@ -104,7 +120,10 @@ class Gate:
             raise NameUnavailable(f"The name {request.name!r} is in use by another client; choose another one.")
 
     def check_count(self, grant: Grant, held: Counter[str]) -> None:
-        """Count an open tunnel in ``held`` by its token; raises NotAllowed for one that is too many by now."""
+        """Count an open tunnel of a token in ``held``.
+
+        Raises NotAllowed if the token has too many.
+        """
         if grant.token is None:
             return
         held[grant.token.id] += 1
@@ -115,12 +134,15 @@ class Gate:
             )
 
     def most_connections(self, grant: Grant) -> int | None:
-        """Return how many visitors the grant's token allows at a time by now, None for no limit of its own."""
+        """Return the token's limit of visitors, or None for no limit of its own."""
         token = self._record(grant)
         return None if token is None else token.max_connections
 
     def meter(self, grant: Grant) -> Allowance | None:
-        """Return what all visitors of the grant's token share, at the rate that it has by now; None without a limit."""
+        """Return the allowance that all visitors of the token share, if it has one.
+
+        Its rate is the token's current one.
+        """
         token = self._record(grant)
         if token is None or token.bandwidth is None:
             return None
@@ -153,26 +175,28 @@ class Gate:
 
 
 class Failures:
-    """Failed logins by address, of IPv6 by network: a few are free, then they are paced. ``clock`` is monotonic.
+    """Counts failed logins by address, or by IPv6 network. ``clock`` is monotonic.
 
-    An address is refused before anything is computed for it, and its next login is looked at as soon as a failure is
-    forgiven, so that a right token behind a busy address waits for seconds and not for ever.
+    A few are free; the following ones are slowed down. An address is refused before
+    anything is computed for it, and may try again as soon as a failure is forgiven. So
+    a valid token behind a busy address waits for seconds and not forever.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._forgiven_at: OrderedDict[str, float] = OrderedDict()
-        """When each address will have nothing against it; those that failed last come last."""
+        """The time at which each address is forgiven, in the order of their last
+        failures."""
 
     def check(self, address: str) -> None:
-        """Raise AuthThrottled while the address has failed too often."""
+        """Raise AuthThrottled while the address has too many failures."""
         over = self._debt(network_of(address)) - FREE_FAILURES + 1
         if over > 0:
             seconds = max(1, round(over * FAILURE_INTERVAL))
             raise AuthThrottled(f"Too many logins from your address have failed; try again in {seconds} seconds.")
 
     def add(self, address: str) -> None:
-        """Note a failed login."""
+        """Count a failed login."""
         network = network_of(address)
         debt = min(WORST_DEBT, self._debt(network) + 1)
         self._forgiven_at[network] = self._clock() + debt * FAILURE_INTERVAL
@@ -181,7 +205,7 @@ class Failures:
             self._forgiven_at.popitem(last=False)
 
     def _debt(self, network: str) -> float:
-        """Return how many failures are not forgiven yet."""
+        """Return the failures that are not forgiven yet."""
         at = self._forgiven_at.get(network)
         if at is None:
             return 0.0

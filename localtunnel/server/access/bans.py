@@ -1,4 +1,4 @@
-"""Addresses from which no client may connect, until the server's owner says otherwise. They outlive a restart."""
+"""The networks from which clients may not connect. They outlive a restart."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,14 +8,15 @@ from localtunnel.server.limits.rates import Bucket, Rate
 from localtunnel.server.store import Statement, Store
 
 WORDS = Rate(1.0)
-"""How often in a second a connection from one banned network may come as far as to be told of the ban, after a burst of
-five: a client that meets the server for the first time needs two, and each may cost the server a handshake."""
+"""How many connections per second from one banned network are told of the ban, after a
+burst of five. A client that meets the server for the first time needs two, and each may
+cost the server a handshake."""
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS bans (network TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID"
 
 
 class Bans:
-    """The table ``bans``, in memory as well, for it is looked at for every connection of a client."""
+    """The table ``bans``, with a copy in memory for the check of each connection."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
@@ -24,7 +25,7 @@ class Bans:
         self._told: dict[Network, Bucket] = {}
 
     def __iter__(self) -> Iterator[tuple[Network, float]]:
-        """Yield each banned network, and since when (seconds of the clock on the wall)."""
+        """Yield each banned network with the wall clock time of its ban."""
         return iter(sorted(self._networks.items(), key=lambda item: item[1]))
 
     def load(self) -> None:
@@ -33,13 +34,19 @@ class Bans:
         self._networks = {parse_network(network): since for network, since in rows}
 
     def add(self, network: Network) -> None:
-        """Ban ``network``. Blocks the greenlet until that is on the disk. Raises StorageError."""
+        """Ban ``network``; blocks the greenlet until that is on the disk.
+
+        Raises StorageError.
+        """
         since = time.time()
         self._store.write(Statement("INSERT OR IGNORE INTO bans VALUES (?, ?)", (str(network), since)))
         self._networks.setdefault(network, since)
 
     def remove(self, network: Network) -> bool:
-        """End the ban of ``network`` and say whether there was one. Blocks the greenlet. Raises StorageError."""
+        """End the ban of ``network``, and say whether there was one.
+
+        Blocks the greenlet. Raises StorageError.
+        """
         self._store.write(Statement("DELETE FROM bans WHERE network = ?", (str(network),)))
         self._told.pop(network, None)
         return self._networks.pop(network, None) is not None
@@ -49,7 +56,7 @@ class Bans:
         return self._network_of(host) is not None
 
     def may_be_told(self, host: str) -> bool:
-        """Say whether a client from ``host``, which is banned, is to hear so; count it as one that does."""
+        """Say whether a client from the banned ``host`` may be told so, and count it."""
         network = self._network_of(host)
         if network is None:
             return False

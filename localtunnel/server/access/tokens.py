@@ -1,8 +1,8 @@
-"""The tokens of a server: what each allows, and the file in the data directory that holds them.
+"""The tokens of a server and their rights, in a file in the data directory.
 
-The file has nothing to log in with (``protocol.login.scram``). It is read and replaced
-as a whole: ``edit`` is for commands, each a process of its own, and ``TokenStore`` for
-the running server, which looks now and then whether it has changed.
+The file cannot be used to log in (``protocol.login.scram``). It is read and replaced as
+a whole: by ``edit`` in commands, each a process of its own, and by ``TokenStore`` in
+the running server, which checks now and then whether it has changed.
 """
 
 import logging
@@ -30,13 +30,16 @@ log = logging.getLogger("localtunnel.server")
 FILE = "tokens.json"
 
 DECOY_KEY_SIZE = 32
-"""Bytes of the secret from which unknown ids get their salt: as many as the digest that they go through."""
+"""The size of the secret that gives unknown ids their salt: that of the digest."""
 
 Limit = Annotated[int, Meta(ge=1)]
 
 
 class TokenRecord(Struct, frozen=True, kw_only=True):
-    """What the server knows of a token. ``names`` are globs, times are seconds since 1970, None is no limit."""
+    """A token without its secret.
+
+    ``names`` are globs, times are seconds since 1970, and None is no limit.
+    """
 
     id: str
     label: str = ""
@@ -45,21 +48,24 @@ class TokenRecord(Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ("*",)
     kinds: tuple[Kind, ...] = ("http", "tcp")
     reserved: tuple[str, ...] = ()
-    """Names that nobody else is given, whether or not its holder is there."""
+    """Names that only this token gets, even while it does not use them."""
     max_tunnels: Limit | None = None
     max_connections: Limit | None = None
     """Visitors at a time, in all its tunnels together."""
     bandwidth: Limit | None = None
-    """Bytes a second, in both directions and all its tunnels together."""
+    """Bytes per second, in both directions and all its tunnels together."""
     credentials: Credentials
 
     def check_current(self, now: float) -> None:
-        """Raise TokenExpired when its time is over."""
+        """Raise TokenExpired if the token has expired."""
         if self.expires is not None and now >= self.expires:
             raise TokenExpired("This token has expired; ask the server's operator for a new one.")
 
     def check_allows(self, name: str, kind: Kind, host: str | None = None) -> None:
-        """Raise NotAllowed unless a tunnel of this name, kind and own host is covered. A reserved name always is."""
+        """Raise NotAllowed unless the token covers such a tunnel.
+
+        A name that it reserves is always covered.
+        """
         if kind not in self.kinds:
             raise NotAllowed(f"This token does not allow {kind} tunnels, only {' and '.join(self.kinds)}.")
         for option, wanted in (("--name", name.lower()), ("--domain", host and host.lower().rstrip("."))):
@@ -82,9 +88,10 @@ _decoder = msgspec.json.Decoder(_Content)
 
 @contextmanager
 def edit(directory: Path) -> Iterator[dict[str, TokenRecord]]:
-    """Lend the tokens of ``directory`` by id; what the block leaves in the mapping is what the file has afterwards.
+    """Lend the tokens of ``directory`` by id, and write the mapping back afterwards.
 
-    Others who edit wait until then, and a block that raises changes nothing. Raises ConfigError.
+    Other editors wait in the meantime. If the block raises, nothing changes. Raises
+    ConfigError.
     """
     files.make_directory(directory)
     path = directory / FILE
@@ -97,7 +104,10 @@ def edit(directory: Path) -> Iterator[dict[str, TokenRecord]]:
 
 
 def read(directory: Path) -> tuple[TokenRecord, ...]:
-    """Return the tokens of ``directory``, none where there is no file. Raises ConfigError."""
+    """Return the tokens of ``directory``, or none if there is no file.
+
+    Raises ConfigError.
+    """
     content = _read(directory / FILE)
     return content.tokens if content is not None else ()
 
@@ -105,10 +115,12 @@ def read(directory: Path) -> tuple[TokenRecord, ...]:
 def create(
     directory: Path, fingerprint: str, hand_over: Callable[[Token, TokenRecord], None] | None = None, **allowed: Any
 ) -> tuple[Token, TokenRecord]:
-    """Make a token for the server with this ``fingerprint`` and keep its record, with the fields in ``allowed``.
+    """Make a token for the server with this ``fingerprint``, and write its record.
 
-    The token is returned, and kept nowhere. Where ``hand_over`` is given it gets both before the record is kept: what
-    it raises is passed on, and nothing has changed, since nobody has seen the token. Raises ConfigError.
+    ``allowed`` are fields of the record. The token itself is returned and stored
+    nowhere. ``hand_over``, if given, is called with both before the record is written.
+    If it raises, nothing is written, since nobody has seen the token. Raises
+    ConfigError.
     """
     secret = token.base32(secrets.token_bytes(token.SECRET_LENGTH))[: token.SECRET_LENGTH]
     kept = scram.credentials(secret, secrets.token_bytes(scram.SALT_SIZE))
@@ -124,7 +136,7 @@ def create(
 
 
 def check_reserved(record: TokenRecord, records: dict[str, TokenRecord]) -> None:
-    """Raise ConfigError when a name that ``record`` reserves is another token's."""
+    """Raise ConfigError if another token reserves a name that ``record`` does."""
     for other in records.values():
         taken = set(record.reserved) & set(other.reserved)
         if other.id != record.id and taken:
@@ -139,10 +151,11 @@ def _unused_id(records: dict[str, TokenRecord]) -> str:
 
 
 class TokenStore:
-    """The tokens as the running server sees them. Without a file there are none, and the server is open to all.
+    """The tokens of the running server. Without a file, the server is open to all.
 
-    Once it has read a file, the server stays closed to strangers until it is started again: a file that is gone or
-    damaged leaves the last tokens in force, and one without tokens admits nobody.
+    Once it has read a file, it requires a token until its next start. If the file is
+    lost or damaged, the last tokens stay in force. A file without tokens admits no
+    client.
     """
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
@@ -154,12 +167,15 @@ class TokenStore:
         self._seen: tuple[int, ...] | None = None
 
     def load(self) -> None:
-        """Read the file at the start. Raises ConfigError when it is there and cannot be used."""
+        """Read the file at the start. Raises ConfigError if it is damaged."""
         self._seen = self._stamp()
         self._take(_read(self._path))
 
     def refresh(self) -> bool:
-        """Read the file again if it has changed, and say whether it had; never raises, and costs a stat otherwise."""
+        """Read the file again if it has changed, and say whether it has.
+
+        Never raises. Costs one stat if nothing has changed.
+        """
         stamp = self._stamp()
         if stamp == self._seen:
             return False
@@ -178,7 +194,10 @@ class TokenStore:
         return True
 
     def exist(self) -> bool:
-        """Whether this server asks for tokens: it does as soon as one was made, even if none is left."""
+        """Whether this server requires tokens.
+
+        It does once one was made, even if none is left.
+        """
         return self._content is not None
 
     def find(self, name: str) -> TokenRecord | None:
@@ -186,9 +205,12 @@ class TokenStore:
         return self._records.get(name)
 
     def credentials(self, name: str) -> Credentials:
-        """Return what a proof for ``name`` is held against; for an unknown one something that no proof matches."""
+        """Return the credentials for ``name``.
+
+        For an unknown id, some that no proof matches.
+        """
         key = self._content.decoy_key if self._content is not None else _OPEN_DECOY_KEY
-        # Made in either case, so that the time tells nothing.
+        # Computed in both cases, so that the time reveals nothing.
         nobody = scram.decoy(key, name)
         record = self._records.get(name)
         return nobody if record is None else record.credentials
@@ -198,7 +220,7 @@ class TokenStore:
         return self._reserved.get(name.lower())
 
     def current(self, name: str) -> TokenRecord:
-        """Return the record of a token that is in force. Raises AuthFailed and TokenExpired."""
+        """Return the record of a valid token. Raises AuthFailed and TokenExpired."""
         record = self._records.get(name)
         if record is None:
             raise AuthFailed("This token was revoked; ask the server's operator for a new one.")
@@ -211,7 +233,10 @@ class TokenStore:
         self._reserved = {name: record.id for record in self._records.values() for name in record.reserved}
 
     def _stamp(self) -> tuple[int, ...] | None:
-        """What tells one content from another: a replaced file is another inode even within one tick of the clock."""
+        """Return a stamp that changes with the file.
+
+        A replaced file is another inode even within one tick of the clock.
+        """
         try:
             found = os.stat(self._path)
         except OSError:
@@ -220,7 +245,8 @@ class TokenStore:
 
 
 _OPEN_DECOY_KEY = secrets.token_bytes(DECOY_KEY_SIZE)
-"""For an open server, which has no file: a client that brings a token is told what a wrong token is told."""
+"""For an open server, which has no file. A client with a token gets the same answer as
+one with a wrong token."""
 
 
 def _read(path: Path) -> _Content | None:

@@ -1,4 +1,4 @@
-"""The certificates that the backend shows: the operator's own, or one made at the first start.
+"""The certificates of the backend: the operator's own, or one made at the first start.
 
-Who is served with them, and which versions of TLS are spoken, is decided elsewhere.
+The peers that see them, and the versions of TLS, are decided elsewhere.
 """

@@ -1,4 +1,6 @@
-"""The server's certificate and key: files that its operator names, or a key of its own, made once and kept."""
+"""The server's certificate and key: the operator's files, or a key that the server
+made.
+"""
 
 import logging
 import os
@@ -13,15 +15,18 @@ from localtunnel.server.config import ServerConfig
 log = logging.getLogger("localtunnel.server")
 
 OWN_FILE = "tls.pem"
-"""The key of the server's own and its certificate, in the data directory. One file, so that both change in one step."""
+"""The server's own key and its certificate, in the data directory. They share one file,
+so that both change in one step."""
 
 _Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Certificate:
-    """What TLS handshakes are made with now, once it was loaded. Connections that are open keep what they began with.
+    """The certificate for new TLS handshakes.
 
-    ``is_own``: clients can know this server by the key's fingerprint only, since no authority has signed it.
+    Open connections keep the one they began with. ``is_own`` says that the server made
+    it: no authority has signed it, so clients can recognise the server only by the
+    key's fingerprint.
     """
 
     context: ServerContext
@@ -33,7 +38,10 @@ class Certificate:
         self._stamp: _Stamp | None = None
 
     def load(self) -> None:
-        """Load the files; where none are named, make the server's own key if there is none. Raises ConfigError."""
+        """Load the files, or make the server's own key if there is none.
+
+        Raises ConfigError.
+        """
         if self.is_own:
             _make_own(self._certificate, self._domain)
         self._stamp = self._look()
@@ -41,14 +49,15 @@ class Certificate:
 
     @property
     def fingerprint(self) -> str:
-        """What clients pin: ``SHA256:`` and the digest of the public key."""
+        """The value that clients pin: ``SHA256:`` and the digest of the public key."""
         return self.context.fingerprint
 
     def refresh(self) -> None:
-        """Load the files again if they have changed. With what cannot be used the old certificate stays, and it logs.
+        """Load the files again if they have changed.
 
-        A certificate and its key are replaced one after the other: whoever looks in between finds two that do not
-        belong together, and looks again when the second has changed as well.
+        If they are invalid, log and keep the old ones. A certificate and its key are
+        replaced one after the other. In between, the two do not belong together; they
+        are loaded when the second has changed as well.
         """
         stamp = self._look()
         if stamp == self._stamp:
@@ -62,7 +71,7 @@ class Certificate:
             log.info("certificate loaded", extra={"fingerprint": self.fingerprint})
 
     def _look(self) -> _Stamp | None:
-        """Return what changes when a file does; None while one is missing."""
+        """Return a stamp that changes with the files, or None while one is missing."""
         try:
             stats = [os.stat(path) for path in (self._certificate, self._key)]
         except OSError:
@@ -71,9 +80,9 @@ class Certificate:
 
 
 def fingerprint(config: ServerConfig) -> str:
-    """Return the fingerprint of the server that runs, or will run, with ``config``; makes its key if there is none.
+    """Return the fingerprint of a server with ``config``.
 
-    Raises ConfigError.
+    Makes its key if there is none. Raises ConfigError.
     """
     certificate = Certificate(config)
     certificate.load()
@@ -81,7 +90,10 @@ def fingerprint(config: ServerConfig) -> str:
 
 
 def check_named(config: ServerConfig) -> None:
-    """Load the files that ``config`` names, if it names any. Raises ConfigError for those that cannot be used."""
+    """Load the files that ``config`` names, if it names any.
+
+    Raises ConfigError for those that cannot be used.
+    """
     certificate = Certificate(config)
     if not certificate.is_own:
         certificate.load()
@@ -98,7 +110,10 @@ def _paths(config: ServerConfig) -> tuple[Path, Path]:
 
 
 def _make_own(path: Path, domain: str) -> None:
-    """Make the server's own key unless there is one. What may be read by others is refused."""
+    """Make the server's own key unless there is one.
+
+    A key that others may read is refused.
+    """
     files.make_directory(path.parent)
     if files.read(path) is not None:
         return

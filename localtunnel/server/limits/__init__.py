@@ -1,4 +1,5 @@
-"""How much one client, address or tunnel may have: quotas, rates and turns.
+"""Limits for one client, address or tunnel: quotas, rates and turns.
 
-Pure arithmetic: nothing here holds a connection, waits, or knows what it counts.
+Pure arithmetic: nothing here owns a connection, waits, or knows the things that it
+counts.
 """

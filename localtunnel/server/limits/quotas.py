@@ -1,7 +1,9 @@
-"""How much of one thing an address, an owner and everybody together may have: tunnels, leases, connections.
+"""Quotas for one kind of thing, such as tunnels: of an address, an owner and the
+server.
 
-Counting is all that happens here: ``take`` raises when there is no room, and the place that it returns is given back
-once. Neither costs more than a few dictionary look-ups, and nothing is kept for whoever has nothing.
+``take`` raises when there is no room. The place that it returns is released once.
+Either costs a few dictionary look-ups, and nothing is stored for clients that have
+nothing.
 """
 
 import sys
@@ -12,11 +14,11 @@ from localtunnel.networks import network_of
 from localtunnel.server.config import QuotaLimits
 
 OFF = 0
-"""What a limit is set to that should not be one."""
+"""The value that turns a limit off."""
 
 
 class Place:
-    """What somebody has of a quota."""
+    """One place in a quota."""
 
     __slots__ = ("_address", "_owner", "_quota")
 
@@ -26,19 +28,22 @@ class Place:
         self._owner = owner
 
     def release(self) -> None:
-        """Give the place back. Idempotent."""
+        """Release the place. Idempotent."""
         quota, self._quota = self._quota, None
         if quota is not None:
             quota.give_back(self._address, self._owner)
 
 
 class Quota:
-    """Counts one kind of thing, ``what`` in the plural. A limit of OFF is none."""
+    """Counts one kind of thing, named by ``what`` in the plural.
+
+    OFF turns a limit off.
+    """
 
     def __init__(
         self, what: str, *, per_address: int = OFF, per_owner: int = OFF, total: int = OFF, has_addresses: bool = False
     ) -> None:
-        """``has_addresses`` says that ``has`` is going to be asked, limit or not."""
+        """With ``has_addresses``, addresses are counted for ``has``, limit or not."""
         self._what = what
         self._by_address = has_addresses or per_address != OFF
         self._per_address = per_address or sys.maxsize
@@ -52,18 +57,19 @@ class Quota:
         return self._all
 
     def has(self, address: str) -> bool:
-        """Say whether somebody at ``address`` has one."""
+        """Say whether a client at ``address`` has a place."""
         return network_of(address) in self._addresses
 
     def is_full_for(self, owner: str) -> bool:
-        """Say whether ``owner`` has as many as every owner may."""
+        """Say whether ``owner`` has as many as one owner may have."""
         return self._owners.get(owner, 0) >= self._per_owner
 
     def take(self, address: str, owner: str | None = None, *, most: int | None = None, spare: int = 0) -> Place:
-        """Count one more. Raises LimitReached, which says whose limit it is and not what others have.
+        """Take a place.
 
-        ``most`` is a limit of the owner's own, which stands instead of everybody's; ``spare`` is how many are about to
-        be given back, because the new one follows them.
+        Raises LimitReached, whose text names the limit and not other clients' use.
+        ``most`` is a limit of the owner's own, in place of the general one. ``spare``
+        is how many places are about to be released because the new one replaces them.
         """
         group = network_of(address) if self._by_address else None
         if self._all >= self._total + spare:
@@ -94,7 +100,7 @@ class Quota:
 
 
 class Quotas(NamedTuple):
-    """What is counted: tunnels, names kept for nobody connected, idle proxy connections, visitors."""
+    """The quotas of the server: tunnels, leases, idle proxy connections, visitors."""
 
     tunnels: Quota
     leases: Quota
@@ -103,7 +109,7 @@ class Quotas(NamedTuple):
 
 
 def make_quotas(limits: QuotaLimits) -> Quotas:
-    """Return the quotas that the settings ask for."""
+    """Return the quotas for the settings."""
 
     def quota(what: str, key: str) -> Quota:
         return Quota(

@@ -1,8 +1,10 @@
-"""How often something may happen: token buckets, each kept as one number, with a clock that the caller brings.
+"""Rates: token buckets, each stored as one number, with a clock that the caller
+provides.
 
-A bucket holds a few seconds' worth of its rate, so that a burst passes and only what goes on is slowed (this is the
-generic cell rate algorithm of ITU-T I.371: the number is when the bucket will be full again). ``now`` is monotonic
-time in seconds.
+A bucket holds a few seconds' worth of its rate, so that a burst passes and only a
+sustained excess is slowed down. This is the generic cell rate algorithm of ITU-T I.371:
+the number is the time at which the bucket will be full again. ``now`` is monotonic time
+in seconds.
 """
 
 import math
@@ -10,15 +12,16 @@ import math
 from localtunnel.errors import TooManyRequests
 
 BURST = 5.0
-"""Seconds' worth of its rate that a full bucket holds: a page with all its parts is fetched within them."""
+"""Seconds' worth of its rate that a full bucket holds: the time to fetch a page with
+all its parts."""
 
 LONGEST_DELAY = 2.0
-"""Seconds that a request is held back at most before it is refused instead: whoever waits longer believes that the page
-hangs, and each one that waits costs memory."""
+"""The most seconds that a request is held back before it is refused. A visitor who
+waits longer believes that the page hangs, and each waiting request costs memory."""
 
 
 class Rate:
-    """A number of times per second, above 0, and how far one may be ahead of it."""
+    """A rate per second, above 0, and how far ahead of it a bucket may be."""
 
     __slots__ = ("interval", "lead")
 
@@ -28,7 +31,7 @@ class Rate:
 
 
 class Bucket:
-    """What one address, or one tunnel, has left of its rate."""
+    """The rest of its rate that one address or one tunnel has."""
 
     __slots__ = ("_full_at", "_rate")
 
@@ -37,7 +40,10 @@ class Bucket:
         self._full_at = 0.0
 
     def take(self, now: float) -> float:
-        """Take a token and return 0, or take none and return the seconds until there is one."""
+        """Take a token and return 0.
+
+        If there is none, return the seconds until there is one.
+        """
         rate = self._rate
         full_at = self._full_at
         if full_at < now:
@@ -49,9 +55,10 @@ class Bucket:
         return 0.0
 
     def reserve(self, now: float, longest: float = LONGEST_DELAY) -> float:
-        """Take the next token, and return in how many seconds it will be there: 0, or more but not above ``longest``.
+        """Take the next token, and return the seconds until it is there.
 
-        Raises ``TooManyRequests`` when it would take longer, and then takes none. Whoever reserves is served in turn.
+        They are at most ``longest``. Raises TooManyRequests if it would take longer; no
+        token is taken then. Reservations are served in turn.
         """
         full_at = max(self._full_at, now)
         wait = max(0.0, full_at - now - self._rate.lead)
@@ -62,12 +69,15 @@ class Bucket:
 
 
 def too_many(what: str, wait: float) -> TooManyRequests:
-    """Return the error for too many of ``what``, of which one more may come in ``wait`` seconds."""
+    """Return the error for too many of ``what``.
+
+    One more may come in ``wait`` seconds.
+    """
     seconds = max(1, math.ceil(wait))
     unit = "second" if seconds == 1 else "seconds"
     return TooManyRequests(f"There are too many {what}; try again in {seconds} {unit}.", retry_after=seconds)
 
 
 def bucket(per_second: float) -> Bucket | None:
-    """Return a full bucket, or None where ``per_second`` is 0: no limit."""
+    """Return a full bucket, or None for a rate of 0, which is no limit."""
     return Bucket(Rate(per_second)) if per_second else None

@@ -1,28 +1,32 @@
-"""Turns: a tunnel that is flooded does not make its neighbours wait for everything that it has to do.
+"""Turns: a flooded tunnel does not make its neighbours wait for all of its requests.
 
-The hub serves whatever is ready before it looks for more, so that a tunnel with a hundred requests at hand would come
-a hundred times before its neighbour comes once. While more than one tunnel has visitors, each may therefore begin
-QUANTUM requests in one turn of the hub; the others wait in line for the next turn, first come, first served. No time
-is left unused by that: the next turn comes as soon as the others have had theirs. A tunnel by itself is never held.
+The hub serves everything that is ready before it looks for more. A tunnel with a
+hundred requests ready would therefore be served a hundred times before its neighbour is
+served once. While more than one tunnel has visitors, each may begin QUANTUM requests in
+one turn of the hub. The others wait in line for the next turn, which comes as soon as
+the other tunnels have had theirs, so no time is lost. A tunnel by itself is never held
+back.
 """
 
 from collections import deque
 from collections.abc import Callable
 
 QUANTUM = 1
-"""Requests that a tunnel begins in one turn of the hub. With 64 visitors at one tunnel, a request of its neighbour took
-2.4 ms without turns, 1.3 with 4 and 0.7 with 1 (0.4 without the flood), and the flooded tunnel was not slower: coming
-round costs a few microseconds, a request more than 50."""
+"""Requests that a tunnel begins in one turn of the hub. With 64 visitors at one tunnel,
+a request of its neighbour took 2.4 ms without turns, 1.3 with 4 and 0.7 with 1 (0.4
+without the flood). The flooded tunnel was not slower: a turn costs a few microseconds,
+a request more than 50."""
 
 SHARED_FOR = 0.25
-"""Seconds for which the hub counts as shared after two tunnels have had requests one after the other: a neighbour with
-a few visitors a second is protected, and one that has fallen silent costs nothing."""
+"""Seconds for which the hub counts as shared after requests of two tunnels in a row.
+That protects a neighbour with a few visitors per second, and one that has fallen silent
+costs nothing."""
 
 Start = Callable[[], None]
 
 
 class TunnelTurn:
-    """What one tunnel has begun in this turn."""
+    """Counts the requests that one tunnel has begun in this turn."""
 
     __slots__ = ("begun", "turn")
 
@@ -32,10 +36,10 @@ class TunnelTurn:
 
 
 class Turns:
-    """Begins requests of all tunnels, each in its turn.
+    """Begins the requests of all tunnels, each in its turn.
 
-    ``next_turn(callback)`` has to call back once, from the hub, after it has looked for what else is ready. A timer
-    of 0 seconds does; ``run_callback`` does not, since it would come again before the hub looks.
+    ``next_turn(callback)`` must call back once, from the hub, after the hub has looked
+    for ready sockets. A timer of 0 seconds does so; ``run_callback`` comes before that.
     """
 
     def __init__(self, next_turn: Callable[[Start], None]) -> None:
@@ -45,10 +49,11 @@ class Turns:
         self._shared_until = 0.0
 
     def begin(self, tunnel: TunnelTurn, start: Start, now: float) -> None:
-        """Call ``start`` at once, or in a later turn. ``now`` is the hub's own time, which changes with every turn.
+        """Call ``start`` now or in a later turn.
 
-        ``start`` must not raise, and its visitor may have gone when it is called. A visitor has one request in line at
-        most.
+        ``now`` is the hub's time, which changes every turn. ``start`` must not raise;
+        its visitor may have disconnected by then. A visitor has at most one request in
+        line.
         """
         if tunnel is not self._last:
             if self._last is not None:
@@ -71,9 +76,10 @@ class Turns:
         return tunnel.begun <= QUANTUM
 
     def _serve(self) -> None:
-        """Let every tunnel that waits begin its next requests."""
+        """Let each waiting tunnel begin its next requests."""
         for tunnel, waiting in list(self._waiting.items()):
-            # What these begin in their turn waits behind those that are in line already.
+            # Requests that are added meanwhile go behind those that are in line
+            # already.
             for _ in range(min(QUANTUM, len(waiting))):
                 waiting.popleft()()
             if not waiting:

@@ -1,5 +1,5 @@
-"""Names, hosts and ports: which exist, whose they are, and for how long.
+"""Names, hosts and ports: their owners, and for how long they are kept.
 
-A name may outlive its tunnel and the process (``leases``). What a tunnel does with its
-visitors is not known here, and no connection is read or written.
+A name may outlive its tunnel and the process (``leases``). Nothing here knows how a
+tunnel serves its visitors, and no connection is read or written.
 """

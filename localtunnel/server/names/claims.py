@@ -1,4 +1,4 @@
-"""The right to a name: whose it is, for which tunnel, and how its client proves that it is the one."""
+"""The right to a name: its owner, its tunnel, and what proves that a client has it."""
 
 import hashlib
 import hmac
@@ -13,15 +13,17 @@ from localtunnel.server.tunnels.succession import Succession
 from localtunnel.server.tunnels.tunnel import Tunnel
 
 SESSION_BYTES = 16
-"""A session is 128 random bits: nobody guesses it, so whoever knows it is the client that was told."""
+"""A session is 128 random bits, which cannot be guessed: only the client that was told
+it knows it."""
 
 
 class Owner(NamedTuple):
-    """Whom a name belongs to; ``id`` is the same for whatever client proves to be this owner.
+    """The owner of a name.
 
-    ``kept``: it proved so by a token or by a key, so that its names outlive a restart of this server. Others are known
-    by nothing but what they say of themselves and where they come from. ``tunnels`` and ``joined`` are limits of the
-    owner's own, None where it has those of everybody.
+    ``id`` is the same for all clients that prove to be this owner. A ``kept`` owner has
+    proved itself by a token or a key, so its names outlive a restart of the server. Any
+    other is known only by its client string and its address. ``tunnels`` and ``joined``
+    are limits of this owner; None means that the general limits apply.
     """
 
     id: str
@@ -31,11 +33,11 @@ class Owner(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """What a control request asks for, and by what it may follow whoever holds the name.
+    """The name that a control request asks for, and the proofs that come with it.
 
-    ``resume`` is a session; ``takeover`` says that the owner wants its own tunnel moved here, wherever it is open.
-    ``address`` is where the client comes from and ``client`` what it says of itself; ``encrypted`` says that all this
-    came over TLS.
+    ``resume`` is a session. With ``takeover``, the owner wants its own tunnel moved
+    here, wherever it is open. ``address`` is the client's address and ``client`` its
+    client string. ``encrypted`` is whether all this came over TLS.
     """
 
     name: str
@@ -49,43 +51,48 @@ class Wish(NamedTuple):
 
 
 NOBODY = Owner("server")
-"""Who has a name that is barred."""
+"""The owner of a barred name."""
 
 
 def owner_of_key(key: str) -> Owner:
-    """Return the owner that a client's key stands for. Of the key only a digest is kept, which opens nothing.
+    """Return the owner for a client's key.
 
-    The key has 256 random bits, so that no salt and no stretching is needed to keep it from being guessed.
+    Only a digest of the key is kept, which opens nothing. The key has 256 random bits,
+    so it needs no salt and no stretching against guessing.
     """
     return Owner("key:" + hashlib.sha256(key.encode()).hexdigest(), kept=True)
 
 
 def owner_of_token(token: str, tunnels: int | None = None, joined: int | None = None) -> Owner:
-    """Return the owner that has proved to hold the token with that id, with the limits of the token."""
+    """Return the owner for a token's id, with the limits of the token."""
     return Owner(f"token:{token}", kept=True, tunnels=tunnels, joined=joined)
 
 
 def owner_of_address(client: str, address: str) -> Owner:
-    """Return the owner that is known by its word and its address only."""
+    """Return the owner for a client string and an address, which prove nothing else."""
     return Owner(f"{client} {address}")
 
 
 def new_session() -> str:
-    """Return a session that nobody else has."""
+    """Return a new random session."""
     return secrets.token_hex(SESSION_BYTES)
 
 
 def proof_of(session: str) -> bytes:
-    """Return what is kept of a session in a file: enough to know it again, and of no use to whoever reads it."""
+    """Return the digest of a session, for the file.
+
+    It recognises the session, and is useless to a reader.
+    """
     return hashlib.sha256(session.encode()).digest()
 
 
 @dataclass(eq=False, slots=True)
 class Claim:
-    """The right to a name, and to a host of its own. ``tunnel`` is None while nobody is connected for it: a lease.
+    """The right to a name, and to a host of its own.
 
-    ``address``, ``client`` and ``encrypted`` as in a Wish. ``since`` is when it became what it is, tunnel or lease: a
-    time of the wall clock, for people.
+    ``tunnel`` is None in a lease, while no client is connected. ``address``, ``client``
+    and ``encrypted`` are as in a Wish. ``since`` is when it became a tunnel or a lease,
+    in wall clock time, for people.
     """
 
     name: str
@@ -96,35 +103,41 @@ class Claim:
     address: str = ""
     client: str = ""
     session: str = field(default_factory=new_session)
-    """Empty in a claim that was read from a file, until its client comes back and shows it."""
+    """Empty in a claim that was read from the file, until its client comes back and
+    shows it."""
     proof: bytes = b""
     port: int | None = None
     since: float = field(default_factory=time.time)
     tunnel: Tunnel | None = None
     cors: bool = False
-    """Whether its last tunnel lets scripts of any origin in, so that they are to understand why it is away."""
+    """Whether its last tunnel admits scripts of any origin, so that they may read why
+    it is offline."""
     timer: Any = None
     place: Place | None = None
     encrypted: bool = False
     succession: Succession = field(default_factory=Succession)
-    """For those who were on their way through its tunnel when that ended."""
+    """For the visitors whose requests were in flight when its tunnel ended."""
     barred: Owner | None = None
-    """Who had the name before the owner of this server closed it for a while; None in any other claim."""
+    """The owner before the server's operator barred the name; None in any other
+    claim."""
 
     def __post_init__(self) -> None:
         self.proof = self.proof or proof_of(self.session)
 
     def is_session(self, session: str | None) -> bool:
-        """Compare ``session`` with this claim's, in a time that does not depend on it."""
+        """Compare ``session`` with this claim's, in constant time."""
         return session is not None and hmac.compare_digest(proof_of(session), self.proof)
 
     def adopt(self, session: str) -> None:
-        """Go on with the session of the claim that this one follows."""
+        """Continue the session of the claim that this one follows."""
         self.session = session
         self.proof = proof_of(session)
 
     def lease_ends(self) -> None:
-        """Stop the timer that ends the lease, and give the place in the quota back. May be called twice."""
+        """Stop the timer that ends the lease, and release the place in the quota.
+
+        Idempotent.
+        """
         if self.timer is not None:
             self.timer.close()
             self.timer = None

@@ -1,4 +1,4 @@
-"""Public ports for TCP tunnels: which one is whose, of the range that the server's operator set aside."""
+"""The public ports for TCP tunnels, in the range that the server's operator set."""
 
 from localtunnel.errors import PortRefused
 from localtunnel.server.names.claims import Claim
@@ -6,11 +6,12 @@ from localtunnel.server.names.leases import Leases
 
 
 class Ports:
-    """Which ports are whose. A port stays with its claim until the claim is freed, leases included.
+    """The claim of each port.
 
-    A claim that is only leased gives way to another one of the same owner: a client that
-    was killed comes back under a name that it generates anew, and asks for its port.
-    ``leases`` is where the other one's loss is written down, if anywhere.
+    A port stays with its claim, leases included, until that is freed. A leased claim
+    gives way to another claim of the same owner: a client that was killed comes back
+    under a new generated name, and asks for its port. ``leases``, if given, is where
+    that loss is written.
     """
 
     def __init__(self, ports: range, leases: Leases | None = None) -> None:
@@ -20,9 +21,10 @@ class Ports:
         self._next = 0
 
     def reserve(self, claim: Claim, wanted: int | None, *, takeover: bool = False) -> int:
-        """Give ``claim`` the port ``wanted``, the one it had before, or any. Raises PortRefused with the reason.
+        """Give ``claim`` the port ``wanted``, or the one that it had before, or any.
 
-        ``takeover``: an open tunnel of the same owner that has the port ends with ``replaced``.
+        Raises PortRefused. With ``takeover``, an open tunnel of the same owner that has
+        the port ends with ``replaced``.
         """
         if not self._range:
             raise PortRefused("This server offers no TCP tunnels; its operator can set tcp_ports to a range of ports.")
@@ -40,8 +42,9 @@ class Ports:
         return wanted
 
     def inherit(self, claim: Claim) -> None:
-        """Note that ``claim`` has taken over a port, if it is still one of those on offer: that of the claim that it
-        followed, which has none by now, or its own from before a restart.
+        """Let ``claim`` keep the port of its predecessor, or its own after a restart.
+
+        It loses the port if that is no longer in the range, or is another claim's.
         """
         port = claim.port
         holder = self._holders.get(port) if port is not None else None
@@ -52,12 +55,15 @@ class Ports:
             self._holders[port] = claim
 
     def free(self, claim: Claim) -> None:
-        """Take the port of ``claim`` back. May be called twice."""
+        """Take the port of ``claim`` back. Idempotent."""
         if claim.port is not None and self._holders.get(claim.port) is claim:
             del self._holders[claim.port]
 
     def _take_from(self, holder: Claim, claim: Claim, port: int, *, takeover: bool) -> None:
-        """Take ``port``, which ``claim`` wants, from ``holder``. Raises PortRefused where that is somebody else's."""
+        """Take ``port`` from ``holder`` for ``claim``.
+
+        Raises PortRefused if it must not have it.
+        """
         if not _may_take_from(claim, holder):
             raise PortRefused(f"Port {port} belongs to another tunnel; choose another one, or leave --remote-port out.")
         if holder.tunnel is not None:
@@ -70,9 +76,10 @@ class Ports:
             self._leases.lose_port(holder)
 
     def _any_free(self, claim: Claim) -> int:
-        """Return a free port, the one that was free the longest first, so that old links do not reach new tunnels.
+        """Return a free port, the longest unused first.
 
-        Where there is none, one that is kept for the same owner, and that nobody is connected for, is as good.
+        Old links must not reach new tunnels. If none is free, one that is leased to the
+        same owner will do.
         """
         kept = None
         for step in range(len(self._range)):
@@ -89,5 +96,8 @@ class Ports:
 
 
 def _may_take_from(claim: Claim, holder: Claim) -> bool:
-    """Say whether ``claim`` proves to be of ``holder``'s owner: what was opened over TLS is not moved in the clear."""
+    """Say whether both have the same owner.
+
+    A port opened over TLS is not moved in the clear.
+    """
     return holder.owner.id == claim.owner.id and (claim.encrypted or not holder.encrypted)

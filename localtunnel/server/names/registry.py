@@ -1,4 +1,4 @@
-"""Which name belongs to whom, and which tunnel a visitor's host leads to."""
+"""The claims to names, and the tunnel to which a visitor's host leads."""
 
 import logging
 import sys
@@ -20,11 +20,14 @@ from localtunnel.server.tunnels.tunnel import Tunnel
 log = logging.getLogger("localtunnel.server")
 
 RESERVED_LOOK = 60.0
-"""Seconds between two looks whether the token that keeps an unused name for its owner still does."""
+"""Seconds between two checks that a token still reserves an unused name."""
 
 
 class Policy(NamedTuple):
-    """What a registry holds its claims to. ``token_of(name)`` is the id of the token that reserves a name."""
+    """The rules for claims.
+
+    ``token_of(name)`` returns the id of the token that reserves a name.
+    """
 
     reserved: Reserved
     tunnels: Quota
@@ -33,9 +36,11 @@ class Policy(NamedTuple):
 
 
 class Registry:
-    """Who has which name. ``claim`` may wait and may fail, so that a registry of several machines can take its place.
+    """All claims to names.
 
-    ``ports`` are those of TCP tunnels. ``leases`` is where claims outlive this process, None where they do not.
+    ``claim`` may block and may fail, so that a registry shared by several machines can
+    replace it. ``ports`` are those of TCP tunnels. ``leases``, if given, is where
+    claims outlive this process.
     """
 
     def __init__(
@@ -51,19 +56,21 @@ class Registry:
         self._policy = policy or Policy(Reserved(), Quota("tunnels"), Quota("names that are kept"))
         self._leases = leases
         self._claims: dict[str, Claim] = {}
-        """By the host that visitors name: ``NAME.DOMAIN``, and the host of its own that a tunnel asked for."""
+        """By the visitors' host: ``NAME.DOMAIN``, and the tunnel's own host if it asked
+        for one."""
 
     def __len__(self) -> int:
         return len(set(self._claims.values()))
 
     def claims(self) -> list[Claim]:
-        """Return every claim once, those of tunnels and leases alike."""
+        """Return all claims of tunnels and leases, sorted by name."""
         return sorted(set(self._claims.values()), key=lambda claim: claim.name)
 
     def restore(self, seconds: float) -> None:
-        """Take up the claims of the last server as leases, ``seconds`` long unless less was left.
+        """Restore the last server's claims as leases of ``seconds``, or of less.
 
-        Blocks the greenlet. To be called before anybody can connect.
+        No lease has more than was left of it. Blocks the greenlet. To be called before
+        the server accepts connections.
         """
         for claim, left in self._leases.load(seconds) if self._leases is not None else ():
             if left <= 0 and not self._is_reserved_for(claim):
@@ -75,12 +82,13 @@ class Registry:
             self._start_lease(claim, max(left, 0.0))
 
     def claim(self, owner: Owner, instance: str, wish: Wish) -> Claim:
-        """Return the claim to the name that is wished for; blocks the greenlet where it is written down.
+        """Return the claim to the name in ``wish``.
 
-        The tunnel that was there, if the new one may follow it, ends with ``replaced``.
-        Whoever follows goes on with its port, and by showing its session with that too.
-        Raises NameInvalid; NameUnavailable when somebody else has the name or the host;
-        LimitReached; StorageError when it cannot be written, with nothing changed.
+        Blocks the greenlet while it is written down. A tunnel that the new one may
+        follow ends with ``replaced``. The new claim keeps its port, and its session if
+        the client shows it. Raises NameInvalid; NameUnavailable when another client has
+        the name or the host; LimitReached; StorageError when the claim cannot be
+        written.
         """
         claim = self._new_claim(owner, instance, wish)
         keys = self._keys(claim)
@@ -97,20 +105,24 @@ class Registry:
         return claim
 
     def record(self, claim: Claim) -> None:
-        """Write down what has become of ``claim`` since: its port. Blocks the greenlet. Raises StorageError."""
+        """Write ``claim`` down again, with its port.
+
+        Blocks the greenlet. Raises StorageError.
+        """
         if self._leases is not None:
             self._leases.put(claim)
 
     def release(self, claim: Claim) -> None:
-        """Give the name up. A claim that was replaced leaves its successor alone. May be called twice."""
+        """Free the name, unless ``claim`` was replaced. Idempotent."""
         if self._forget(claim):
             self._drop(claim)
             claim.succession.settle()
 
     def lease(self, claim: Claim, seconds: float) -> None:
-        """Keep the name for its client, which has gone without a word, and give it up after ``seconds``.
+        """Keep the name for ``seconds``: its client has left without releasing it.
 
-        Where as many names are kept as may be, the owner's oldest lease ends for it, or it is given up at once.
+        If the owner has as many leases as allowed, its oldest one ends. If the server
+        has, this name is freed at once.
         """
         claim.lease_ends()
         if self._claims.get(self._keys(claim)[0]) is not claim:
@@ -131,9 +143,9 @@ class Registry:
             self._leases.end(claim, seconds)
 
     def bar(self, name: str, seconds: float) -> bool:
-        """End the tunnel or the lease of ``name`` with ClientKicked, and let nobody have it for ``seconds``.
+        """End the tunnel or the lease of ``name``, and bar the name for ``seconds``.
 
-        Says whether somebody had it.
+        Returns whether there was one.
         """
         holder = self.find(name)
         if holder is None or holder.owner is NOBODY:
@@ -147,27 +159,36 @@ class Registry:
         return True
 
     def find(self, name: str) -> Claim | None:
-        """Return the claim to a tunnel's name."""
+        """Return the claim to ``name``."""
         return self._claims.get(name.lower() + self._suffix)
 
     def route(self, host: str) -> Claim | None:
-        """Return the claim that a visitor's ``host`` (lower case, no port) leads to."""
+        """Return the claim to which a visitor's ``host`` leads.
+
+        ``host`` is in lower case, without a port.
+        """
         claim = self._claims.get(host)
         return claim if claim is not None and claim.kind == "http" else None
 
     def expects(self, host: str) -> bool:
-        """Say whether ``host`` is somebody's, so that a client may well connect for it: leased, or for a token."""
+        """Say whether ``host`` is leased, or reserved for a token.
+
+        Its client may connect soon.
+        """
         if host in self._claims:
             return self.route(host) is not None
         name = host.removesuffix(self._suffix)
         return name != host and self._policy.token_of(name) is not None
 
     def tunnels(self) -> list[Tunnel]:
-        """Return every open tunnel once."""
+        """Return all open tunnels."""
         return [claim.tunnel for claim in set(self._claims.values()) if claim.tunnel is not None]
 
     def close(self) -> None:
-        """End every tunnel and forget every name; what is written down stays, for the next server."""
+        """End all tunnels and free all names.
+
+        The file keeps its rows for the next server.
+        """
         for claim in self.claims():
             self._forget(claim)
             claim.succession.settle()
@@ -184,10 +205,10 @@ class Registry:
     def _check_may_follow(self, holder: Claim, claim: Claim, wish: Wish) -> None:
         """Raise NameUnavailable unless ``claim`` may follow ``holder``.
 
-        What is an owner's stays an owner's: there, a session alone moves nothing. What was made over TLS is followed
-        over TLS only: whatever would prove in the clear whose it is, everybody on the path could have read. Only the
-        owner learns that the tunnel is open, or that the name is barred; everybody else is told the same whatever has
-        become of it.
+        An owner's name stays with the owner: a session alone does not move it. A name
+        that was opened over TLS is followed over TLS only, since proofs in the clear
+        can be read on the path. Only the owner learns that the tunnel is open or the
+        name barred; all other clients get the same answer in any case.
         """
         same_owner = holder.owner.id == claim.owner.id
         may_be_known = claim.encrypted or not holder.encrypted
@@ -210,10 +231,11 @@ class Registry:
         raise NameUnavailable(f"The name {taken!r} is in use by another client; choose another one.")
 
     def _follow(self, holder: Claim, claim: Claim, resume: str | None) -> None:
-        """Put ``claim`` in the place of ``holder``, whose row is written over where it has one of the same name.
+        """Replace ``holder`` by ``claim``; a claim of the same name overwrites its row.
 
-        A session that was made in the clear ends where its client comes back over TLS: others may know it. The port
-        stays with the name, whose owner has proved to be the same or to know the session.
+        A session that began in the clear ends when its client comes back over TLS,
+        since others may know it. The port stays with the name: the client has proved to
+        be its owner, or to know the session.
         """
         if holder.name == claim.name and holder.kind == claim.kind:
             if resume and holder.is_session(resume) and holder.encrypted == claim.encrypted:
@@ -226,9 +248,11 @@ class Registry:
             holder.tunnel.end("replaced")
 
     def _write(self, claim: Claim, *, known: bool) -> None:
-        """Write ``claim`` down, so that the reply is a promise; ``known`` says that its owner has a row for it already.
+        """Write ``claim`` down, so that the reply is a promise.
 
-        A known owner comes back even if the disk is full: its row is good enough. Raises what ``claim`` does.
+        ``known`` says that the owner has a row already. Such an owner may come back
+        even if the disk is full, since its row will do. Raises the same errors as
+        ``claim``.
         """
         if self._leases is None:
             return
@@ -251,7 +275,10 @@ class Registry:
         claim.timer.start(self._lapse, claim, seconds)
 
     def _lapse(self, claim: Claim, seconds: float) -> None:
-        """The lease is over, unless a token keeps the name for its owner."""
+        """The lease is over.
+
+        Go on keeping the name if a token reserves it for its owner.
+        """
         if self._is_reserved_for(claim):
             claim.timer.close()
             self._start_lease(claim, max(seconds, RESERVED_LOOK))
@@ -270,7 +297,7 @@ class Registry:
         return None if token is None else owner_of_token(token).id
 
     def _forget(self, claim: Claim) -> bool:
-        """Take ``claim`` out of the memory, and say whether it was in there."""
+        """Remove ``claim`` from memory, and say whether it was there."""
         claim.lease_ends()
         held = [key for key in self._keys(claim) if self._claims.get(key) is claim]
         for key in held:

@@ -1,7 +1,9 @@
-"""What the server's owner may ask a running server, through the unix socket in its data directory.
+"""The operator's commands to a running server, over the unix socket in its data
+directory.
 
-One JSON object a line: ``{"command": "kick", "subject": "demo"}`` is answered by ``{"ok": true}``, or by an object with
-``tunnels`` or ``bans``, or by ``{"error": "…"}``, a sentence. ``cli.tunnels`` is the other end.
+One JSON object a line: ``{"command": "kick", "subject": "demo"}`` is answered by
+``{"ok": true}``, by an object with ``tunnels`` or ``bans``, or by ``{"error": "…"}``, a
+sentence. ``cli.commands.tunnels`` is the other end.
 """
 
 import logging
@@ -25,15 +27,17 @@ log = logging.getLogger("localtunnel.server")
 SOCKET = "admin.sock"
 
 KICK_PAUSE = 60.0
-"""Seconds for which nobody gets the name of a tunnel that was kicked: a client that comes back by itself finds it
-taken, and gives up; a person who may have it back has waited for less. What its owner is told says a minute."""
+"""Seconds for which the name of a kicked tunnel is barred. A client that reconnects by
+itself finds the name taken, and gives up; a person waits longer than this anyway. The
+message to the owner says a minute."""
 
 OWNER_SHOWN = 16
-"""Characters of an owner that are shown: all of a token's id, and enough of a key's digest to tell two apart."""
+"""Characters of an owner that are shown: a whole token id, and enough of a key's digest
+to tell two apart."""
 
 
 class Question(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is asked. ``subject`` is the name or the address that a command is about."""
+    """A command. ``subject`` is the name or the address that it is about."""
 
     command: Literal["list", "bans", "kick", "ban", "unban"]
     subject: str = ""
@@ -43,7 +47,7 @@ _decoder = msgspec.json.Decoder(Question)
 
 
 class Admin:
-    """Answers the commands. ``start`` when the data directory is this server's, ``stop`` before it is another's."""
+    """Answers commands. Start it while this server has the data directory to itself."""
 
     def __init__(self, directory: Path, registry: Registry, bans: Bans) -> None:
         self._registry = registry
@@ -62,11 +66,11 @@ class Admin:
         self._server.start()
 
     def stop(self) -> None:
-        """Listen no more. May be called twice."""
+        """Stop listening. Idempotent."""
         self._server.stop()
 
     def answer(self, line: bytes) -> bytes:
-        """Return the answer to one question; blocks the greenlet where something is written down."""
+        """Return the answer to one command; may block the greenlet for the disk."""
         try:
             question = _decoder.decode(line)
             result = self._commands[question.command](question.subject)
@@ -103,7 +107,7 @@ class Admin:
         return {"ok": True}
 
     def _end_all_of(self, network: Network) -> int:
-        """End every tunnel and every lease of clients from ``network``, and return how many there were."""
+        """End all tunnels and leases of clients from ``network``; return their number."""
         ended = [claim for claim in self._registry.claims() if includes((network,), claim.address)]
         return sum(self._registry.bar(claim.name, KICK_PAUSE) for claim in ended)
 
