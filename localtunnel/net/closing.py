@@ -8,6 +8,8 @@ from typing import Any
 
 import gevent
 
+from localtunnel.net.sockets import READ, WRITE
+
 IDLE = 5.0
 """Seconds for which a lingering connection may be silent. A peer that still sends may have megabytes of its request in
 flight, and reads the answer only behind them, as browsers do; one that sends nothing has had the time to read it."""
@@ -21,7 +23,6 @@ no descriptors, and its last connection is not worse off than its first."""
 
 _RESET = struct.pack("ii", 1, 0)
 _DISCARD = bytearray(64 * 1024)
-_READ, _WRITE = 1, 2
 
 
 def close(sock: socket.socket) -> None:
@@ -66,10 +67,6 @@ class Lingering:
             self._add(entry)
         else:
             close(sock)
-
-    def send_last(self, sock: socket.socket, data: bytes) -> None:
-        """Take ownership of ``sock``: send the last word, and close once the peer has had the time to read it."""
-        self.linger(sock, data)
 
     def hold(self, sock: socket.socket, seconds: float, *, read: bool = True) -> None:
         """Take ownership of ``sock``, and close it when the peer has, or after ``seconds``; no FIN goes out before.
@@ -139,7 +136,7 @@ class _Entry:
 
     def start(self) -> None:
         """Read and drop what comes from now on, where it is to be read."""
-        self._watcher = gevent.get_hub().loop.io(self._sock.fileno(), _READ)
+        self._watcher = gevent.get_hub().loop.io(self._sock.fileno(), READ)
         self._watch()
         self._arm(min(self._idle, self._ends_at - self._heard_at))
 
@@ -152,7 +149,7 @@ class _Entry:
 
     def _watch(self) -> None:
         self._watcher.stop()
-        events = (_READ if self._reads else 0) | (_WRITE if self._rest else 0)
+        events = (READ if self._reads else 0) | (WRITE if self._rest else 0)
         if events:
             self._watcher.events = events
             self._watcher.start(self._ready)

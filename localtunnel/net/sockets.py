@@ -12,6 +12,9 @@ from localtunnel.errors import ConnectionClosed, NetworkError, Unreachable
 Socket = socket.socket
 """The only kind of socket here: plain, and non-blocking from ``prepare`` on."""
 
+READ, WRITE = 1, 2
+"""What a watcher waits for, as gevent's loop counts."""
+
 KEEPALIVE_IDLE = 30
 """Seconds of silence before the first probe: below the idle time-outs of the home routers that forget a flow."""
 

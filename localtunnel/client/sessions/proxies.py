@@ -16,8 +16,7 @@ from localtunnel.net import closing
 from localtunnel.net.channel import Channel, client_channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.dial import Address, Dialler, dial, dial_at_once
-from localtunnel.net.flow.ends import READ
-from localtunnel.net.sockets import Socket
+from localtunnel.net.sockets import READ, Socket
 from localtunnel.protocol.limits import MAX_CONCURRENCY
 from localtunnel.protocol.messages import Assigned, Assignment, ErrorReply, FromServer, ProxyRequest
 from localtunnel.protocol.version import Version

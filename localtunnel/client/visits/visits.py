@@ -43,7 +43,7 @@ class Visits:
 
     def refuse_seen(self, sock: Socket, assignment: Assignment) -> None:
         """Tell the server that an assignment was taken before, and close ``sock``: nobody is delivered twice."""
-        self.lingering.send_last(sock, encode(Failed(assignment.id, messages.SEEN)))
+        self.lingering.linger(sock, encode(Failed(assignment.id, messages.SEEN)))
 
     def end(self, reason: str) -> None:
         """Reset every visitor's connection, and close those that linger."""

@@ -10,10 +10,7 @@ from typing import Any, Protocol
 import gevent
 
 from localtunnel.net import closing
-from localtunnel.net.sockets import is_silent
-
-READ, WRITE = 1, 2
-"""What a watcher waits for, as gevent's loop counts."""
+from localtunnel.net.sockets import READ, is_silent
 
 
 class End(Protocol):

@@ -15,7 +15,7 @@ from typing import Any
 
 import gevent
 
-from localtunnel.net.flow.ends import READ
+from localtunnel.net.sockets import READ
 
 _IS_THERE = hasattr(select, "epoll")
 """Elsewhere than on Linux such a peer is noticed when something is sent to it."""

@@ -10,7 +10,8 @@ from typing import Any
 
 import gevent
 
-from localtunnel.net.flow.ends import READ, End
+from localtunnel.net.flow.ends import End
+from localtunnel.net.sockets import READ
 
 BURST = 0.25
 """Seconds of the rate that may be saved up: a page is served at once, and a second's average is near the rate."""

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import gevent
 
 from localtunnel.net.flow import splice
-from localtunnel.net.flow.ends import READ, WRITE, End
+from localtunnel.net.flow.ends import End
+from localtunnel.net.sockets import READ, WRITE
 
 BUFFER_SIZE = 128 * 1024
 """What one readiness event moves at most, and so what is held of a flow whose reader is slow: with twice as much, 250

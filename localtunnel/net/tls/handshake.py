@@ -17,8 +17,7 @@ from localtunnel.errors import (
 )
 from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline, wait_readable, wait_writable
-from localtunnel.net.flow.ends import READ, WRITE
-from localtunnel.net.sockets import Socket, translate
+from localtunnel.net.sockets import READ, WRITE, Socket, translate
 from localtunnel.net.tls.context import Context, ServerContext, Ticket, TlsSocket
 
 FIRST_BYTE = b"\x16"

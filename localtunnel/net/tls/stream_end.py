@@ -8,8 +8,8 @@ import gevent
 
 from localtunnel.errors import FrameError
 from localtunnel.net import closing
-from localtunnel.net.flow.ends import WRITE, End, SocketEnd
-from localtunnel.net.sockets import Socket, is_silent
+from localtunnel.net.flow.ends import End, SocketEnd
+from localtunnel.net.sockets import WRITE, Socket, is_silent
 from localtunnel.net.tls.context import TlsSocket, is_tls
 from localtunnel.protocol.wire.stream import END, LENGTH_SIZE, MAX_CHUNK, RECORD_SIZE, Unchunker, chunked
 

@@ -11,8 +11,7 @@ import gevent
 
 from localtunnel.errors import DeadlineExceeded, LocaltunnelError
 from localtunnel.net.channel import Channel, server_channel
-from localtunnel.net.flow.ends import READ
-from localtunnel.net.sockets import Socket, translate
+from localtunnel.net.sockets import READ, Socket, translate
 from localtunnel.net.tls.context import ServerContext
 from localtunnel.net.tls.handshake import Handshake, is_tls_hello
 from localtunnel.protocol.messages import FromClient

@@ -57,7 +57,7 @@ class LastWords:
         """
         sock, start = channel.detach()
         if start.startswith(_HTTP_METHODS):
-            self._lingering.send_last(sock, _WRONG_PORT)
+            self._lingering.linger(sock, _WRONG_PORT)
         else:
             closing.close(sock)
 

@@ -273,7 +273,7 @@ class Connection:
         self._forget()
         self.side.unbind()
         self._end.watcher.close()
-        self._connections.lingering.send_last(self._end.sock, response)
+        self._connections.lingering.linger(self._end.sock, response)
 
     def head_overdue(self) -> None:
         """The head has not come in time."""

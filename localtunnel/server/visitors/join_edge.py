@@ -112,7 +112,7 @@ class PlainEdge:
     def _send_last(self, visitor: "_Newcomer", response: bytes) -> None:
         """Send an answer of the server's own, and close once the visitor has had the time to read it."""
         visitor.leave()
-        self._lingering.send_last(visitor.sock, response)
+        self._lingering.linger(visitor.sock, response)
 
 
 class _Newcomer:

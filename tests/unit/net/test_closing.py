@@ -52,7 +52,7 @@ def test_a_lingering_answer_outlives_bytes_that_nobody_read():
     lingering = Lingering()
     theirs, ours = pair()
     ours.sendall(UNREAD)
-    lingering.send_last(theirs, b"answer")
+    lingering.linger(theirs, b"answer")
     # More after the answer: with a plain close these bytes would be answered with an RST.
     ours.sendall(UNREAD)
     assert read_to_end(ours) == b"answer"
@@ -75,7 +75,7 @@ def test_a_peer_that_still_sends_is_waited_for():
     """An upload over a slow link: the visitor reads its answer behind the last byte."""
     lingering = Lingering(idle=0.5, total=60)
     theirs, ours = pair()
-    lingering.send_last(theirs, b"answer")
+    lingering.linger(theirs, b"answer")
     started = time.monotonic()
     while time.monotonic() - started < 1.5:
         ours.sendall(b"more")
@@ -111,7 +111,7 @@ def test_a_last_word_arrives_whole_where_there_is_no_room_for_it_at_once():
     lingering = Lingering(60, 60)
     theirs, ours = pair()
     before = fill(theirs)
-    lingering.send_last(theirs, b"answer" * 100_000)
+    lingering.linger(theirs, b"answer" * 100_000)
     ours.shutdown(socket.SHUT_WR)
     gevent.idle()
     assert read_to_end(ours) == b"x" * before + b"answer" * 100_000
@@ -123,7 +123,7 @@ def test_a_last_word_that_nobody_reads_is_given_up():
     lingering = Lingering(idle=0.05, total=60)
     theirs, ours = pair()
     fill(theirs)
-    lingering.send_last(theirs, b"answer")
+    lingering.linger(theirs, b"answer")
     wait_until(lambda: len(lingering) == 0)
     assert theirs.fileno() == -1
     ours.close()

@@ -7,9 +7,10 @@ import gevent
 import pytest
 from harness import at_most, pair, read_exactly, wait_until
 
-from localtunnel.net.flow.ends import READ, WRITE, SocketEnd
+from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.flow.pump import BUFFER_SIZE, FIRST_PIECE, LEAST_PIECE, Side
 from localtunnel.net.flow.splice import PIPE_SIZE, Pipe
+from localtunnel.net.sockets import READ, WRITE
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
