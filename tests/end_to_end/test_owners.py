@@ -11,6 +11,7 @@ import pytest
 from gevent import socket
 from harness import (
     HEADER_0_2,
+    SOON,
     ClientProcess,
     Program,
     ServerProcess,
@@ -40,7 +41,6 @@ from localtunnel.protocol import limits
 QUICK = {"timeouts": {"error_hold": 0.0}}
 STRANGER = {"client": "eve@elsewhere;Linux", "instance": "eve"}
 
-SOON = {"retry_first": 0.01, "retry_longest": 0.05}
 
 IMPATIENT = "[timeouts]\nretry_longest = 0.5\n"
 

@@ -7,6 +7,7 @@ import pytest
 import trustme
 from harness import (
     LOOPBACK,
+    SOON,
     ClientProcess,
     RawServer,
     ServerProcess,
@@ -32,8 +33,6 @@ from localtunnel.net.tls.keys import fingerprint
 from localtunnel.server.clients import arrival
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
-
-SOON = {"retry_first": 0.01, "retry_longest": 0.05}
 
 
 @pytest.fixture

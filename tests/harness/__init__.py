@@ -20,6 +20,8 @@ server_2013    the server of 2013, by hand
 exchanges      a visitor and an upstream by hand, with a server between them
 http_visitor   visitors that are Python's http.client
 upstreams      upstreams that get HTTP wrong
+channels       channels of LTP on sockets, with a peer by hand
+tunnels        tunnels without a server around them
 relays         a relay between two peers, and ten megabytes of bulk
 link           a link between client and server that can be cut
 networks       networks of the test's own, in namespaces of the kernel
@@ -31,12 +33,13 @@ installed      programs that some tests run beside ours
 beside         nginx, curl and chromium
 web_programs   web servers as people run them
 tcp_programs   OpenSSH, PostgreSQL and Redis
+clock          time that passes when the test says so
 garbage        holding a test to leaving nothing to the cyclic collector
 
 Everything in this process runs in the hub of the test, so a test uses gevent's sockets, and nothing is monkey-patched.
 """
 
-from harness.inprocess import RunningClient, backend, frontend, running_client, running_server
+from harness.inprocess import SOON, RunningClient, backend, frontend, raw_client, running_client, running_server
 from harness.leaks import Resources, nothing_left_over
 from harness.peers import ANSWER, HEADER_0_2, RawClient, RawServer, assert_error_and_close, frame, read_message
 from harness.places import ROOT
@@ -72,6 +75,7 @@ __all__ = [
     "HEADER_0_2",
     "LOOPBACK",
     "ROOT",
+    "SOON",
     "Address",
     "ClientProcess",
     "Handler",
@@ -96,6 +100,7 @@ __all__ = [
     "nothing_left_over",
     "pair",
     "parse_response",
+    "raw_client",
     "read_exactly",
     "read_head",
     "read_message",

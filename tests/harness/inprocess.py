@@ -1,7 +1,7 @@
 """A server and a client in this process, in the hub of the test."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,16 @@ import gevent
 import msgspec
 from gevent.event import Event as Flag
 
+from harness.peers import ServerByHand
 from harness.sockets import LOOPBACK, Address
 from harness.state import own_directory, put_server_key
-from harness.waiting import CAP, at_most
+from harness.waiting import CAP, at_most, wait_until
 from localtunnel import Client, ClientConfig, Server, ServerConfig
 from localtunnel.client.events import Event, TunnelOpened
 from localtunnel.protocol.login.token import Token
+
+SOON = {"retry_first": 0.01, "retry_longest": 0.05}
+"""Timeouts of a client that tries again at once."""
 
 
 @contextmanager
@@ -42,6 +46,12 @@ def frontend(server: Server) -> Address:
 def backend(server: Server) -> Address:
     """Return where clients connect."""
     return server.backend_addresses[0]
+
+
+def nothing_but(server: Server, *names: str) -> None:
+    """Wait until the server knows these tunnels and no other."""
+    wait_until(lambda: sorted(tunnel.name for tunnel in server.registry.tunnels()) == sorted(names))
+    assert len(server.registry) == len(names)
 
 
 class RunningClient:
@@ -108,3 +118,11 @@ def running_client(
             yield running
         finally:
             running.stop()
+
+
+def raw_client(
+    server: ServerByHand, target: int | str = 1, *, opened: bool = False, **settings: Any
+) -> AbstractContextManager[RunningClient]:
+    """Run a client at a server by hand, which it reaches in the clear and without asking a frontend."""
+    settings = {"name": "foo", "timeouts": SOON, **settings}
+    return running_client((LOOPBACK, 1), target, opened=opened, backend=server.port, insecure=True, **settings)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.places import CORPUS
+from localtunnel.errors import VisitorError
 
 USUAL = {"length": None, "chunked": False, "options": [], "keep_alive": True, "upgrade": False}
 """What a valid head reads as where the file beside it does not say otherwise."""
@@ -87,6 +88,18 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     """Return ``data`` in pieces, cut at those of ``places`` that lie in it."""
     borders = sorted({0, len(data), *(place for place in places if place < len(data))})
     return [data[start:end] for start, end in itertools.pairwise(borders)]
+
+
+def head_of(reader: Any, chunks: list[bytes]) -> Any:
+    """Feed ``reader`` until there is a head or an error; return the head, the error's code, or None if neither came."""
+    try:
+        for chunk in chunks:
+            head = reader.feed(chunk)
+            if head is not None:
+                return head
+    except VisitorError as error:
+        return error.code
+    return None
 
 
 def scan(body: Any, pieces: list[bytes]) -> int:

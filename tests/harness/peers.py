@@ -195,6 +195,12 @@ class RawServer(ServerByHand):
         return proxy
 
 
+def assigned(proxy: socket.socket) -> bytes:
+    """Wait for the assignment of LTP/0.2 and return the head that the visitor sent."""
+    assert read_message(proxy) == {"proxy": True}
+    return read_head(proxy)
+
+
 def assert_error_and_close(sock: socket.socket, code: str) -> None:
     """Read an error of that code with a sentence, and the end of the connection."""
     message = read_message(sock)

@@ -5,10 +5,11 @@ import os
 import socket
 from collections.abc import Callable
 
+import gevent
 from gevent import socket as green_socket
 
 from harness.sockets import pair, read_to_end
-from harness.waiting import wait_until
+from harness.waiting import at_most, wait_until
 from localtunnel.net.flow.ends import End, SocketEnd
 from localtunnel.net.flow.half_closed import HalfClosed
 from localtunnel.net.flow.relay import Relay, Tap
@@ -127,3 +128,14 @@ def upload(sock: green_socket.socket) -> int | None:
     except OSError as error:
         return error.errno
     return None
+
+
+def both_ways(bound: Bound) -> None:
+    """Send the bulk from each side to the other at once, to the end of the relay."""
+    writers = [gevent.spawn(send_and_finish, sock, BULK) for sock in (bound.a, bound.b)]
+    readers = [gevent.spawn(digest_to_end, sock) for sock in (bound.a, bound.b)]
+    with at_most(30):
+        assert [reader.get() for reader in readers] == [DIGEST, DIGEST]
+    gevent.joinall(writers, raise_error=True)
+    assert bound.end() == "closed"
+    assert (bound.relay.from_a, bound.relay.from_b) == (len(BULK), len(BULK))

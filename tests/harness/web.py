@@ -96,3 +96,12 @@ def answer_hello(sock: socket.socket) -> None:
     """Answer one request with ``hello``, and close."""
     if read_head(sock):
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+
+
+def assert_refused(response: Response, status: int, code: str) -> None:
+    """Hold an answer to being the server's own page about an error, behind which it closes."""
+    assert response.status == status
+    assert response.fields["x-localtunnel-error"] == code
+    assert response.fields["connection"] == "close"
+    assert int(response.fields["content-length"]) == len(response.body)
+    assert code.encode() in response.body

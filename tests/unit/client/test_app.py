@@ -5,6 +5,7 @@ import pytest
 from harness import (
     CAP,
     LOOPBACK,
+    SOON,
     RawClient,
     RawServer,
     answer_hello,
@@ -16,6 +17,7 @@ from harness import (
     frontend,
     is_reset,
     parse_response,
+    raw_client,
     read_exactly,
     read_head,
     read_message,
@@ -34,21 +36,11 @@ from localtunnel.errors import AddressError, NameInvalid, NameUnavailable, TlsEr
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-SOON = {"retry_first": 0.01, "retry_longest": 0.05}
-
 
 @pytest.fixture
 def server():
     with RawServer() as raw:
         yield raw
-
-
-def raw_client(server, target=1, *, opened=False, **settings):
-    """Run a client at a server made of sockets, without discovery."""
-    settings = {"name": "foo", "timeouts": SOON, **settings}
-    return running_client(
-        (LOOPBACK, 1), target, opened=opened, backend=f"{LOOPBACK}:{server.port}", insecure=True, **settings
-    )
 
 
 # With our own server.

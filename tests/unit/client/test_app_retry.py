@@ -4,8 +4,10 @@ import gevent
 import pytest
 from harness import (
     LOOPBACK,
+    SOON,
     RawServer,
     frame,
+    raw_client,
     running_client,
     running_server,
     unused_port,
@@ -29,8 +31,6 @@ from localtunnel.protocol.version import LTP_0_2
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-SOON = {"retry_first": 0.01, "retry_longest": 0.05}
-
 
 @pytest.fixture(params=["0.2", "0.3"])
 def version(request):
@@ -42,14 +42,6 @@ def server(version):
     """A server made of sockets. The one of LTP/0.2 closes every opening of LTP/0.3, to which the client falls back."""
     with RawServer() if version == "0.2" else RawBackend() as raw:
         yield raw
-
-
-def raw_client(server, target=1, *, opened=False, **settings):
-    """Run a client at a server made of sockets, without discovery."""
-    settings = {"name": "foo", "timeouts": SOON, **settings}
-    return running_client(
-        (LOOPBACK, 1), target, opened=opened, backend=f"{LOOPBACK}:{server.port}", insecure=True, **settings
-    )
 
 
 def fail(server):

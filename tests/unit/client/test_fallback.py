@@ -6,6 +6,7 @@ from gevent.server import StreamServer
 from harness import (
     HEADER_0_2,
     LOOPBACK,
+    SOON,
     answer_hello,
     fetch,
     frame,
@@ -28,7 +29,6 @@ from localtunnel.errors import ConnectionClosed, NameUnavailable, VersionError
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-SOON = {"retry_first": 0.01, "retry_longest": 0.01}
 SERVER = (LOOPBACK, 9)
 KNOWN_AS = f"{LOOPBACK}:9"
 ASKED_FOR = pytest.mark.parametrize("how", [{"insecure": True}, {"legacy": True}], ids=["insecure", "legacy"])

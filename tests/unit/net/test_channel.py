@@ -4,7 +4,8 @@ import socket
 
 import gevent
 import pytest
-from harness import HEADER_0_2, at_most, frame, pair, read_message
+from harness import HEADER_0_2, at_most, frame, read_message
+from harness.channels import channel_and_peer
 
 from localtunnel.errors import ConnectionClosed, DeadlineExceeded, FrameError, HeaderError, MessageError, VersionError
 from localtunnel.net import closing
@@ -24,21 +25,15 @@ PROXY = HEADER_0_2 + frame({"proxy": {"name": "foo", "client": "me@here;Linux"}}
 @pytest.fixture
 def server_end():
     """A server's channel and the peer's socket."""
-    theirs, ours = pair()
-    channel = server_channel(theirs, "the client")
-    yield channel, ours
-    channel.close()
-    ours.close()
+    with channel_and_peer(server_channel, "the client") as both:
+        yield both
 
 
 @pytest.fixture
 def client_end():
     """A client's channel and the peer's socket."""
-    theirs, ours = pair()
-    channel = client_channel(theirs, LTP_0_2, "the server")
-    yield channel, ours
-    channel.close()
-    ours.close()
+    with channel_and_peer(client_channel, LTP_0_2, "the server") as both:
+        yield both
 
 
 def receive_soon(channel, seconds=5.0):

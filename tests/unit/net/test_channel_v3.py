@@ -2,7 +2,8 @@
 
 import gevent
 import pytest
-from harness import HEADER_0_2, frame, pair, read_message
+from harness import HEADER_0_2, frame, read_message
+from harness.channels import channel_and_peer
 from harness.v3 import HEADER_0_3, SESSION, assignment, control_request, failed, got, proxy_request, ready
 
 from localtunnel.errors import FrameError, MessageError
@@ -18,31 +19,22 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 @pytest.fixture
 def server_end():
     """A server's channel and the peer's socket."""
-    theirs, ours = pair()
-    channel = server_channel(theirs, "the client")
-    yield channel, ours
-    channel.close()
-    ours.close()
+    with channel_and_peer(server_channel, "the client") as both:
+        yield both
 
 
 @pytest.fixture
 def client_end():
     """A client's channel of LTP/0.3 and the peer's socket."""
-    theirs, ours = pair()
-    channel = client_channel(theirs, LTP_0_3, "the server")
-    yield channel, ours
-    channel.close()
-    ours.close()
+    with channel_and_peer(client_channel, LTP_0_3, "the server") as both:
+        yield both
 
 
 @pytest.fixture
 def assigned_end():
     """A server's channel on a connection that was assigned in LTP/0.3, and the client's socket."""
-    theirs, ours = pair()
-    channel = assigned_channel(theirs, "the client")
-    yield channel, ours
-    channel.close()
-    ours.close()
+    with channel_and_peer(assigned_channel, "the client") as both:
+        yield both
 
 
 def receive_soon(channel):

@@ -6,22 +6,13 @@ import weakref
 import gevent
 import pytest
 from harness import at_most, pair, wait_until
+from harness.clock import Clock
 
 from localtunnel.errors import DeadlineExceeded
 from localtunnel.net import closing
 from localtunnel.net.deadline import Deadline, Expiry, wait_readable
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
-
-
-class Clock:
-    """A clock that the test moves."""
-
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
 
 
 def test_what_remains_shrinks_over_the_steps_and_never_below_zero():

@@ -1,15 +1,9 @@
 """localtunnel.client.sessions.round_trip: what is worth a word about the way to the server."""
 
 import pytest
+from harness.clock import Clock
 
 from localtunnel.client.sessions.round_trip import RoundTrip
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ limits, and whatever hypothesis thinks of.
 import re
 
 import pytest
-from harness.messages import Message, cut, messages, parameters, plain, scan, single_bytes
+from harness.messages import Message, cut, head_of, messages, parameters, plain, scan, single_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,16 +23,7 @@ PLAIN = b"GET / HTTP/1.1\r\nHost: demo.localhost\r\n\r\n"
 
 
 def outcome(chunks: list[bytes], max_bytes: int = limits.MAX_HEAD_BYTES) -> RequestHead | str | None:
-    """Feed until there is a head or an error; return the head, the error's code, or None if neither came."""
-    reader = HeadReader(max_bytes)
-    try:
-        for chunk in chunks:
-            head = reader.feed(chunk)
-            if head is not None:
-                return head
-    except VisitorError as error:
-        return error.code
-    return None
+    return head_of(HeadReader(max_bytes), chunks)
 
 
 def head_with(*lines: str, start: str = "GET / HTTP/1.1") -> bytes:

@@ -5,7 +5,7 @@ interim responses before the final one.
 import re
 
 import pytest
-from harness.messages import Message, cut, messages, parameters, plain, scan, single_bytes
+from harness.messages import Message, cut, head_of, messages, parameters, plain, scan, single_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,16 +22,7 @@ PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 
 
 def outcome(chunks: list[bytes], max_bytes: int = limits.MAX_HEAD_BYTES) -> ResponseHead | str | None:
-    """Feed until there is a head or an error; return the head, the error's code, or None if neither came."""
-    reader = ResponseReader(max_bytes)
-    try:
-        for chunk in chunks:
-            head = reader.feed(chunk)
-            if head is not None:
-                return head
-    except UpstreamInvalid as error:
-        return error.code
-    return None
+    return head_of(ResponseReader(max_bytes), chunks)
 
 
 def method_of(message: Message) -> str:

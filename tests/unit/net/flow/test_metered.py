@@ -17,6 +17,7 @@ from harness import (
     running_upstream,
     wait_until,
 )
+from harness.clock import Clock
 from harness.logins import new_token
 from harness.relays import BULK, DIGEST, Bound, digest_to_end, send_and_finish
 
@@ -26,13 +27,6 @@ from localtunnel.net.flow.metered import BURST, LEAST_BURST, LEAST_PIECE, Allowa
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 RATE = 1_000_000
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from functools import partial
 import gevent
 import pytest
 from harness import CAP, at_most, is_reset, read_exactly, read_to_end, wait_until
-from harness.relays import BULK, DIGEST, MB, Bound, Recorder, digest_to_end, send_and_finish, upload
+from harness.relays import BULK, DIGEST, MB, Bound, Recorder, both_ways, digest_to_end, send_and_finish, upload
 
 from localtunnel.net import closing, sockets
 from localtunnel.net.flow import relay
@@ -39,14 +39,7 @@ def make_end(request):
 
 
 def test_ten_megabytes_go_both_ways_at_once(make_end):
-    bound = Bound(make_end=make_end).start()
-    writers = [gevent.spawn(send_and_finish, sock, BULK) for sock in (bound.a, bound.b)]
-    readers = [gevent.spawn(digest_to_end, sock) for sock in (bound.a, bound.b)]
-    with at_most(30):
-        assert [reader.get() for reader in readers] == [DIGEST, DIGEST]
-    gevent.joinall(writers, raise_error=True)
-    assert bound.end() == "closed"
-    assert (bound.relay.from_a, bound.relay.from_b) == (len(BULK), len(BULK))
+    both_ways(Bound(make_end=make_end).start())
 
 
 @pytest.mark.parametrize("first", ["a", "b"])

@@ -10,7 +10,7 @@ from functools import partial
 import gevent
 import pytest
 from harness import at_most, is_reset, pair, read_exactly, read_to_end, wait_until
-from harness.relays import BULK, DIGEST, MB, Bound, Recorder, digest_to_end, send_and_finish
+from harness.relays import BULK, DIGEST, MB, Bound, Recorder, both_ways, send_and_finish
 
 from localtunnel.net.flow import splice
 
@@ -128,16 +128,6 @@ def test_without_descriptors_there_is_no_pipe(monkeypatch):
 
 
 # A relay with them.
-
-
-def both_ways(bound):
-    writers = [gevent.spawn(send_and_finish, sock, BULK) for sock in (bound.a, bound.b)]
-    readers = [gevent.spawn(digest_to_end, sock) for sock in (bound.a, bound.b)]
-    with at_most(30):
-        assert [reader.get() for reader in readers] == [DIGEST, DIGEST]
-    gevent.joinall(writers, raise_error=True)
-    assert bound.end() == "closed"
-    assert (bound.relay.from_a, bound.relay.from_b) == (len(BULK), len(BULK))
 
 
 def test_a_large_flow_goes_through_a_pipe(filled):

@@ -20,6 +20,7 @@ from harness import (
     running_server,
     wait_until,
 )
+from harness.clock import Clock
 from harness.link import Link
 from harness.logins import RawLogin, change_token, encrypt, fingerprint, new_token
 from harness.v3 import Peer, ask, control_request, got, park, ready
@@ -376,13 +377,6 @@ def test_an_address_that_fails_is_slowed_down(token, server, monkeypatch):
     monkeypatch.setattr(auth, "FREE_FAILURES", FREE_FAILURES + 1)
     with RawLogin(backend(server), token) as peer:
         assert "control" in peer.prove()
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

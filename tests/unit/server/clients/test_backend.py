@@ -22,6 +22,7 @@ from harness import (
     running_server,
     wait_until,
 )
+from harness.inprocess import nothing_but
 
 from localtunnel.net import closing
 from localtunnel.protocol import limits
@@ -39,12 +40,6 @@ PROXY = HEADER_0_2 + frame({"proxy": {"name": "other", "client": ME}})
 def server():
     with running_server(timeouts=QUICK, custom_hosts=["www.example.org"]) as running:
         yield running
-
-
-def nothing_but(server, *names):
-    """Wait until the server knows these tunnels and no other."""
-    wait_until(lambda: sorted(tunnel.name for tunnel in server.registry.tunnels()) == sorted(names))
-    assert len(server.registry) == len(names)
 
 
 # Requests and their replies.

@@ -18,6 +18,7 @@ from harness import (
     running_server,
     wait_until,
 )
+from harness.inprocess import nothing_but
 from harness.v3 import HEADER_0_3, control_request
 
 from localtunnel.net import closing
@@ -45,12 +46,6 @@ def other(server):
         client.beat()
         yield client
         client.serve_one_visitor(frontend(server))
-
-
-def nothing_but(server, *names):
-    """Wait until the server knows these tunnels and no other."""
-    wait_until(lambda: sorted(tunnel.name for tunnel in server.registry.tunnels()) == sorted(names))
-    assert len(server.registry) == len(names)
 
 
 # What is none.

@@ -6,36 +6,12 @@ from harness.tunnels import make_tunnel
 
 from localtunnel.errors import NameUnavailable
 from localtunnel.server.names.claims import Owner, Wish
-from localtunnel.server.names.ports import Ports
 from localtunnel.server.names.registry import Registry
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 HERE, THERE = "me@laptop;Linux 203.0.113.7", "me@laptop;Linux 198.51.100.9"
 LONG = 60.0
-
-
-class NotingPorts(Ports):
-    """Notes which claims were given up for good."""
-
-    def __init__(self):
-        super().__init__(range(20000, 20003))
-        self.freed = []
-
-    def free(self, claim):
-        self.freed.append(claim)
-        super().free(claim)
-
-
-@pytest.fixture
-def ports():
-    return NotingPorts()
-
-
-@pytest.fixture
-def freed(ports):
-    """The claims that were given up for good."""
-    return ports.freed
 
 
 @pytest.fixture

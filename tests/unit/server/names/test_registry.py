@@ -6,34 +6,10 @@ from harness.tunnels import make_tunnel
 from localtunnel.errors import NameInvalid, NameUnavailable
 from localtunnel.protocol.version import LTP_0_2
 from localtunnel.server.names.claims import Owner, Wish
-from localtunnel.server.names.ports import Ports
 from localtunnel.server.names.registry import Registry
 
 HERE, THERE = "203.0.113.7", "198.51.100.9"
 ONE, TWO = "me@laptop;Linux;1", "me@laptop;Linux;2"
-
-
-class NotingPorts(Ports):
-    """Notes which claims were given up for good."""
-
-    def __init__(self):
-        super().__init__(range(20000, 20003))
-        self.freed = []
-
-    def free(self, claim):
-        self.freed.append(claim)
-        super().free(claim)
-
-
-@pytest.fixture
-def ports():
-    return NotingPorts()
-
-
-@pytest.fixture
-def freed(ports):
-    """The claims that were given up for good."""
-    return ports.freed
 
 
 @pytest.fixture
@@ -144,19 +120,7 @@ def test_replacing_gives_up_the_host_that_is_no_longer_asked_for(registry):
     [
         "tunnels.example",
         "bar.tunnels.example",
-        "BAR.Tunnels.Example.",
-        "localhost",
-        "127.0.0.1",
-        "[::1]",
         "two words.example",
-        "-a.example",
-        "a..example",
-        ".",
-        "x" * 64 + ".example",
-        "a." * 130 + "example",
-        "www.example.org:80",
-        "www.example.org\n",
-        "*.example.org",
     ],
 )
 def test_a_host_that_no_tunnel_may_have_is_refused(registry, host):

@@ -7,6 +7,7 @@ from typing import Any
 import gevent
 import pytest
 from harness import nothing_left_over, wait_until
+from harness.clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,19 +16,6 @@ from localtunnel.server.tunnels import demand
 from localtunnel.server.tunnels.demand import DECAY_AFTER, WINDOW, Announcing, Demand, Shares, next_size
 
 CEILING = 256
-
-
-class Clock:
-    """Time that passes when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def pass_by(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Tunnel:
@@ -48,7 +36,7 @@ class Tunnel:
 
     def calm(self, seconds: float = DECAY_AFTER) -> None:
         """Let ``seconds`` pass without a visitor, then look."""
-        self.clock.pass_by(seconds)
+        self.clock.now += seconds
         self.demand.tick()
 
 
@@ -134,7 +122,7 @@ def test_a_burst_grows_the_pool_at_once_and_the_next_one_fits() -> None:
     assert tunnel.asked[-1] == tunnel.size
     said = len(tunnel.asked)
     assert said < 20
-    tunnel.clock.pass_by(WINDOW)
+    tunnel.clock.now += WINDOW
     tunnel.burst(64)
     assert len(tunnel.asked) == said
 
@@ -143,7 +131,7 @@ def test_visitors_of_different_windows_are_no_burst() -> None:
     tunnel = Tunnel()
     for _ in range(50):
         tunnel.burst(FIRST_CONCURRENCY)
-        tunnel.clock.pass_by(WINDOW)
+        tunnel.clock.now += WINDOW
     assert tunnel.asked == []
 
 
@@ -151,7 +139,7 @@ def test_visitors_of_one_window_are_a_burst_however_they_are_spread() -> None:
     tunnel = Tunnel()
     for _ in range(8):
         tunnel.burst(1)
-        tunnel.clock.pass_by(WINDOW / 10)
+        tunnel.clock.now += WINDOW / 10
     assert tunnel.size >= 8
 
 
@@ -184,7 +172,7 @@ def test_what_came_since_the_burst_counts() -> None:
     tunnel = Tunnel()
     tunnel.burst(64)
     grown = tunnel.size
-    tunnel.clock.pass_by(WINDOW)
+    tunnel.clock.now += WINDOW
     tunnel.burst(grown * 3 // 4 - 1)
     tunnel.calm()
     assert grown * 3 // 4 < tunnel.size < grown
@@ -287,7 +275,7 @@ def test_a_calm_time_never_grows_the_pool(burst: int) -> None:
     tunnel.burst(burst)
     while tunnel.size > burst:
         tunnel.calm()
-    tunnel.clock.pass_by(WINDOW)
+    tunnel.clock.now += WINDOW
     tunnel.burst(tunnel.size)
     before = tunnel.size
     tunnel.calm()
@@ -382,7 +370,7 @@ def test_the_total_holds_whatever_happens(events: list[tuple[int, int | str]]) -
         elif event == "close":
             tunnel.demand.close()
         else:
-            clock.pass_by(WINDOW)
+            clock.now += WINDOW
             tunnel.burst(int(event))
         assert sum(each.size for each in tunnels) <= 100
         assert all(each.size <= 64 for each in tunnels)

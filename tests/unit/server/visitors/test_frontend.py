@@ -15,13 +15,14 @@ from harness import (
     frontend,
     parse_response,
     read_exactly,
-    read_head,
     read_message,
     read_to_end,
     request,
     running_server,
     wait_until,
 )
+from harness.peers import assigned
+from harness.web import assert_refused
 
 from localtunnel.net import closing
 
@@ -39,20 +40,6 @@ def client(server):
     """The client of a tunnel ``foo``, with nothing parked yet."""
     with RawClient(backend(server), "foo", domain="www.example.org") as raw:
         yield raw
-
-
-def assigned(proxy):
-    """Wait for the assignment and return the head that the visitor sent."""
-    assert read_message(proxy) == {"proxy": True}
-    return read_head(proxy)
-
-
-def assert_refused(response, status, code):
-    assert response.status == status
-    assert response.fields["x-localtunnel-error"] == code
-    assert response.fields["connection"] == "close"
-    assert int(response.fields["content-length"]) == len(response.body)
-    assert code.encode() in response.body
 
 
 def test_a_host_that_arrives_byte_by_byte_is_found_and_its_lines_are_passed_on_untouched(server, client):

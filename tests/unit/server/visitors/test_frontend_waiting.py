@@ -20,7 +20,9 @@ from harness import (
     running_server,
     wait_until,
 )
+from harness.peers import assigned
 from harness.v3 import Peer, got, park, ready
+from harness.web import assert_refused
 
 from localtunnel.net import closing
 
@@ -40,20 +42,6 @@ def client(server):
     """The client of a tunnel ``foo`` of LTP/0.2, with nothing parked yet."""
     with RawClient(backend(server), "foo") as raw:
         yield raw
-
-
-def assigned(proxy):
-    """Wait for the assignment and return the head that the visitor sent."""
-    assert read_message(proxy) == {"proxy": True}
-    return read_head(proxy)
-
-
-def assert_refused(response, status, code):
-    assert response.status == status
-    assert response.fields["x-localtunnel-error"] == code
-    assert response.fields["connection"] == "close"
-    assert int(response.fields["content-length"]) == len(response.body)
-    assert code.encode() in response.body
 
 
 def test_without_a_connection_in_time_it_is_503_with_retry_after():
