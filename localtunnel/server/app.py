@@ -41,8 +41,7 @@ from localtunnel.server.visitors.admission import Admission
 from localtunnel.server.visitors.frontend import Frontend
 from localtunnel.server.visitors.http_edge import Edge
 from localtunnel.server.visitors.join_edge import PlainEdge
-from localtunnel.server.visitors.meta import Meta
-from localtunnel.server.visitors.routes import Routes
+from localtunnel.server.visitors.routes import Meta, Routes
 from localtunnel.server.visitors.tcp_edge import TcpEdge
 
 log = logging.getLogger("localtunnel.server")

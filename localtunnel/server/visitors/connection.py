@@ -4,36 +4,22 @@ It reads heads, and lends its side of the pump to one exchange at a time. What c
 request after that.
 """
 
-from collections.abc import Callable, Hashable, Iterator
-from typing import Protocol
+from collections.abc import Callable
 
 from localtunnel.errors import RequestTimeout, VisitorError
 from localtunnel.http.forwarding.forward import Forwarding
 from localtunnel.http.message.request import HeadReader, RequestHead, read_head
-from localtunnel.net.closing import Lingering
-from localtunnel.net.deadline import Deadline, Expiry
+from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.ends import SocketEnd
-from localtunnel.net.flow.hangups import HangUps
 from localtunnel.net.flow.pump import FIRST_PIECE, Side, buffer, view
 from localtunnel.net.sockets import Socket, keep_asking
-from localtunnel.server.config import ServerConfig
 from localtunnel.server.tunnels.kept import KeptConnection, KeptConnections
 from localtunnel.server.visitors.admission import VisitorPlace
-
-LISTEN_AFTER = 0.2
-"""Seconds that a request waits for its turn and its connection before it is noticed that its visitor has gone. Nearly
-all wait for a round trip and no more, and to listen costs a few system calls."""
+from localtunnel.server.visitors.connections import Connections, Waiting
 
 _head_piece = view[:FIRST_PIECE]
 """What heads are read into: what has come of the body behind one is looked at in one go, and is held together with
 further requests for as long as the request waits for its turn and for a connection."""
-
-
-class Waiting(Hashable, Protocol):
-    """A request without a proxy connection, so that nothing is read from its visitor."""
-
-    def listen(self) -> None:
-        """Notice from now on when the visitor goes."""
 
 
 class Connection:
@@ -60,7 +46,7 @@ class Connection:
 
     def __init__(
         self,
-        connections: "Connections",
+        connections: "Connections[Connection]",
         sock: Socket,
         host: str,
         port: int,
@@ -338,51 +324,3 @@ class Connection:
         if carrier is not None:
             carrier.kept.personal.pop(carrier)
             carrier.close(reset=False)
-
-
-class Connections:
-    """Every open connection of the HTTP edge, and which of them have waited for how long.
-
-    ``on_request(connection, head, rest, deadline)`` has the request answered, ``deadline``
-    being that of one that was asked before, or raises a VisitorError; ``error_page(error,
-    head)`` returns what the visitor is told of that.
-    """
-
-    def __init__(
-        self,
-        config: ServerConfig,
-        lingering: Lingering,
-        hang_ups: HangUps,
-        on_request: Callable[[Connection, RequestHead, memoryview, Deadline | None], None],
-        error_page: Callable[[VisitorError, RequestHead | None], bytes],
-    ) -> None:
-        self.max_head = config.limits.head_bytes
-        self.lingering = lingering
-        self.on_request = on_request
-        self.error_page = error_page
-        self.hang_ups = hang_ups
-        self.open: set[Connection] = set()
-        self.heads: Expiry[Connection] = Expiry(config.timeouts.head, Connection.head_overdue)
-        self.idle: Expiry[Connection] = Expiry(config.timeouts.keep_alive, Connection.idle_overdue)
-        """Those that have been idle lately. One stays in here during its next request: it is added again after that."""
-        self.waiting: Expiry[Waiting] = Expiry(LISTEN_AFTER, _listen)
-        self.stopping = False
-
-    def __len__(self) -> int:
-        return len(self.open)
-
-    def __iter__(self) -> Iterator[Connection]:
-        return iter(tuple(self.open))
-
-    def stop(self) -> None:
-        """Close what is idle or has no whole request; what is being answered is closed when it has been."""
-        self.stopping = True
-        for connection in self:
-            connection.close_idle()
-        self.heads.close()
-        self.idle.close()
-        self.waiting.close()
-
-
-def _listen(waiting: Waiting) -> None:
-    waiting.listen()

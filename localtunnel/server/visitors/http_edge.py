@@ -27,7 +27,8 @@ from localtunnel.server.config import ServerConfig
 from localtunnel.server.limits.rates import LONGEST_DELAY
 from localtunnel.server.limits.turns import Turns
 from localtunnel.server.visitors.admission import Admission
-from localtunnel.server.visitors.connection import Connection, Connections
+from localtunnel.server.visitors.connection import Connection
+from localtunnel.server.visitors.connections import Connections
 from localtunnel.server.visitors.exchange import Exchange
 from localtunnel.server.visitors.routes import Routes
 
@@ -44,7 +45,9 @@ class Edge:
         lingering: Lingering,
         hang_ups: HangUps,
     ) -> None:
-        self.connections = Connections(config, lingering, hang_ups, self.requested, self.answer)
+        self.connections: Connections[Connection] = Connections(
+            config, lingering, hang_ups, self.requested, self.answer
+        )
         self._domain = config.domain
         self._pool_wait = config.timeouts.pool_wait
         self._trusted = Networks.parse(config.trusted_proxies)

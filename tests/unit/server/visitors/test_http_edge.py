@@ -15,7 +15,7 @@ from harness.web import Response
 
 from localtunnel.net.flow.pump import FIRST_PIECE
 from localtunnel.server.limits import turns
-from localtunnel.server.visitors import connection
+from localtunnel.server.visitors import connections
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -198,7 +198,7 @@ def test_an_answer_of_the_servers_own_to_head_has_no_body(site: Site) -> None:
 def test_a_request_that_is_held_back_for_its_tunnels_rate_is_served_later(
     listen_after: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "LISTEN_AFTER", listen_after)
+    monkeypatch.setattr(connections, "LISTEN_AFTER", listen_after)
     with running_site("0.3", limits={"tunnel_request_rate": 5.0}) as site:
         visitor, upstream = site.join(GET * 30)
         with at_most(4.0):

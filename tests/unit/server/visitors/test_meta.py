@@ -1,4 +1,4 @@
-"""localtunnel.server.visitors.meta: what the server tells about itself, and where."""
+"""localtunnel.server.visitors.routes: what the server tells about itself, and where."""
 
 import json
 

@@ -11,8 +11,7 @@ from localtunnel.server.names.claims import Claim, Owner, Wish
 from localtunnel.server.names.registry import Registry
 from localtunnel.server.stats import Stats
 from localtunnel.server.tunnels.tunnel import Tunnel
-from localtunnel.server.visitors.meta import Meta
-from localtunnel.server.visitors.routes import Routes
+from localtunnel.server.visitors.routes import Meta, Routes
 
 DOMAIN = "tunnels.example"
 VISITOR = "192.0.2.1"
