@@ -1,19 +1,25 @@
-"""How much one visitor may have: connections and requests of each address, connections of all together.
+"""How much one visitor may have: connections and requests by address, and connections
+in total.
 
-Each connection takes a ``VisitorPlace`` and leaves it. An address is an IPv4 address or an IPv6 network of 64 bits,
-which is what one customer is given. Every step takes a few dictionary operations, whatever the number of addresses.
+Each connection takes a ``VisitorPlace`` and leaves it. An address is an IPv4 address or
+an IPv6 network of 64 bits, which is what one customer is given. Every step takes a few
+dictionary operations, whatever the number of addresses.
 
-What is refused. ``enter`` raises; most connections past a limit are then closed without a word, since a flood's answers
-would cost more than its connections: ``may_answer`` lets a few of them a second have the reason.
+What is refused. ``enter`` raises, and most connections past a limit are then closed
+without an answer: answering a flood would cost more than its connections.
+``may_answer`` lets a few of them a second have the reason.
 
-A full server. When all places are taken, a newcomer gets that of an idle connection of whoever holds most, as long as
-that is more than a fair share (all places, divided among those who are here) and more than the newcomer would have. So
-one address, or a hundred, can fill the server and nobody else is kept out; and who has no more than a share loses
-nothing. A request that is being served is never cut.
+A full server. When all places are taken, an idle connection of the address with the
+most connections is closed for a newcomer. That address must have more than a fair share
+(all places, divided by the addresses that are present) and more than the newcomer would
+have. So one address, or a hundred, can fill the server and keep no other visitor out,
+and an address within its share loses nothing. A request that is being served is never
+cut.
 
-When descriptors are short. Those that are not below ``descriptors`` are for connections of
-clients, which visitors wait for. Before a newcomer has one of them, any idle connection
-goes (``give_way``), shares or not; where there is none, the newcomer is refused.
+When descriptors are short. Descriptors from ``descriptors`` on are for connections of
+clients, which visitors wait for. Before a newcomer gets one of them, any idle
+connection is closed (``give_way``), whatever its address's share; if there is none, the
+newcomer is refused.
 """
 
 import sys
@@ -26,30 +32,34 @@ from localtunnel.server.config import Limits
 from localtunnel.server.limits.rates import Bucket, Rate, too_many
 
 MAX_REMEMBERED = 16_384
-"""Addresses without a connection whose rates are remembered, about 450 bytes each; the one unseen for longest is
-forgotten first, and starts with a full bucket should it return."""
+"""Addresses without a connection whose rates are remembered, about 450 bytes each. The
+address that was seen longest ago is forgotten first; if it returns, it starts with a
+full bucket."""
 
 ANSWERS_PER_SECOND = 20.0
-"""Refused connections that are told why: enough for people to see the reason, nothing for a flood to live on."""
+"""Refused connections a second that are told why: enough for people to see the reason,
+too few to help a flood."""
 
 LOOKED_AT = 4
-"""Addresses that are asked for an idle connection when the server is full, and connections of each: those who hold most
-come first, and what was found busy comes last the next time."""
+"""How many addresses are searched for an idle connection when the server is full, and
+how many connections of each. The address with the most comes first; a connection that
+was busy comes last the next time."""
 
 
 class Holder(Protocol):
-    """Whoever has a place: the connection of a visitor."""
+    """A connection of a visitor, which has a place."""
 
     def close_idle(self) -> bool:
-        """Close the connection if no request of it is under way, and say whether it was closed.
+        """Close the connection unless it has a request; say whether it was closed.
 
-        One whose request has not arrived whole is idle as well: to send it slowly must not keep a place.
+        A connection whose request has not arrived whole is idle as well: sending it
+        slowly must not keep a place.
         """
 
     def close_half_closed(self) -> bool:
-        """Cut the connection if its visitor has ended its own direction and has got nothing yet; say whether it was.
+        """Cut a connection that is half closed and has no answer; say whether it was.
 
-        Most such visitors have gone, which the kernel tells of after a minute only.
+        Most such visitors have gone, but the kernel reports it only after a minute.
         """
 
 
@@ -67,7 +77,7 @@ class _Address:
 
 
 class VisitorPlace:
-    """One open connection of a visitor, counted where it belongs. ``leave`` it when the connection is closed."""
+    """One open connection of a visitor, counted for its address until it ``leave``s."""
 
     __slots__ = ("_address", "_admission", "holder")
 
@@ -77,19 +87,19 @@ class VisitorPlace:
         self.holder = holder
 
     def request(self, now: float) -> None:
-        """Count a request from the connection's own address. Raises ``TooManyRequests``."""
+        """Count a request from the connection's address. Raises TooManyRequests."""
         if self._address is not None and self._address.requests is not None:
             _take(self._address.requests, "requests from your address", now)
 
     def leave(self) -> None:
-        """Give the place up. May be called twice."""
+        """Give the place up. Idempotent."""
         address, self._address = self._address, None
         if address is not None:
             self._admission.remove(self, address)
 
 
 class Admission:
-    """Admits visitors, within the limits of the server's owner. ``exempt`` have none of their own."""
+    """Admits visitors within the operator's limits. ``exempt`` addresses have none."""
 
     def __init__(self, limits: Limits, exempt: Networks, descriptors: int = sys.maxsize) -> None:
         self._limits = limits
@@ -104,10 +114,11 @@ class Admission:
         self.open = 0
 
     def enter(self, host: str, holder: Holder, now: float, descriptor: int = -1) -> VisitorPlace:
-        """Take a place for a new connection from ``host``, which has this ``descriptor``.
+        """Take a place for a new connection from ``host`` with this ``descriptor``.
 
-        Raises ``TooManyRequests`` when the address has had its share, ``ServerFull`` when nobody can make room; the
-        caller answers if it ``may_answer``, and closes the connection.
+        Raises TooManyRequests when the address is at its limit, and ServerFull when no
+        room can be made. The caller answers if it ``may_answer``, and closes the
+        connection.
         """
         address = self._find(host)
         self._check(address, now)
@@ -123,28 +134,31 @@ class Admission:
         return descriptor < self._descriptors
 
     def give_way(self) -> bool:
-        """Close a connection that is not in use, of any address; say whether there was one."""
+        """Close one unused connection of any address; say whether there was one."""
         return self._give_up_above(0)
 
     def request(self, host: str, now: float) -> None:
-        """Count a request from ``host``, whom a trusted proxy has named in it. Raises ``TooManyRequests``."""
+        """Count a request that a trusted proxy has from ``host``. Raises
+        TooManyRequests.
+        """
         if self._request_rate is not None:
             requests = self._find(host).requests
             if requests is not None:
                 _take(requests, "requests from your address", now)
 
     def may_answer(self, now: float) -> bool:
-        """Say whether one more of the refused may be told the reason."""
+        """Say whether one more refused visitor may be told the reason."""
         return self._answers.take(now) == 0
 
     def remove(self, place: VisitorPlace, address: _Address) -> None:
-        """Take ``place`` from ``address``. For ``VisitorPlace``."""
+        """Take ``place``, which calls this, from ``address``."""
         number = len(address.places)
         del address.places[place]
         self.open -= 1
         self._renumber(address, number, number - 1)
         if number == 1:
-            # One that was used keeps its memory, which would be the largest part of what is remembered.
+            # A dict that was used keeps its memory, which would be most of what is
+            # remembered.
             address.places = {}
             del self._present[address.key]
             self._remember(address)
@@ -202,14 +216,14 @@ class Admission:
             self._remembered.popitem(last=False)
 
     def _make_room(self, newcomer: _Address) -> bool:
-        """Let an idle connection of somebody with more than a share be closed; say whether one was."""
+        """Close an idle connection of an address with more than its share, if any."""
         mine = len(newcomer.places)
         share = self._limits.visitors // (len(self._present) + (mine == 0))
         # Last resort: close an idle connection of the newcomer.
         return self._give_up_above(max(share, mine + 1)) or _give_up_one(newcomer)
 
     def _give_up_above(self, most: int) -> bool:
-        """Close a connection that is not in use, of an address with more than ``most``; say whether there was one."""
+        """Close one unused connection of an address with more than ``most``, if any."""
         left = LOOKED_AT
         for number in sorted(self._by_number, reverse=True):
             if number <= most:
@@ -218,7 +232,7 @@ class Admission:
             for address in list(same)[:left]:
                 if _give_up_one(address):
                     return True
-                # Not the first to be asked the next time: all of its connections may be busy for long.
+                # Search it last the next time: all of its connections may stay busy.
                 del same[address]
                 same[address] = None
                 left -= 1
@@ -228,7 +242,7 @@ class Admission:
 
 
 def _give_up_one(address: _Address) -> bool:
-    """Close a connection of ``address`` that is idle, or else half closed: the visitor of the first loses nothing."""
+    """Close an idle connection of ``address``, or else a half-closed one, if any."""
     places = address.places
     busy = []
     for _ in range(min(LOOKED_AT, len(places))):

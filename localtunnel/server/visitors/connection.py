@@ -1,7 +1,7 @@
-"""One visitor's connection at the HTTP edge: its requests one after the other, in their order.
+"""One visitor's connection at the HTTP edge: its requests one after another, in order.
 
-It reads heads, and lends its side of the pump to one exchange at a time. What comes in the meantime is held for the
-request after that.
+It reads heads, and lends its side of the pump to one exchange at a time. Bytes that
+come in the meantime are held for the next request.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,13 @@ from localtunnel.server.visitors.admission import VisitorPlace
 from localtunnel.server.visitors.connections import Connections, Waiting
 
 _head_piece = view[:FIRST_PIECE]
-"""What heads are read into: what has come of the body behind one is looked at in one go, and is held together with
-further requests for as long as the request waits for its turn and for a connection."""
+"""What heads are read into. The part of the body that comes with a head is scanned in
+one go; it is held, with further requests, while the request waits for its turn and for
+a connection."""
 
 
 class Connection:
-    """Owns the visitor's socket. While ``busy``, a request is being answered, or waits for its turn."""
+    """Owns the visitor's socket. ``busy``: a request waits, or is being answered."""
 
     __slots__ = (
         "_awaits_head",
@@ -57,18 +58,18 @@ class Connection:
         self.host = host
         self.port = port
         self.is_shared = is_shared
-        """Whether it is a proxy's, and so that of many visitors."""
+        """Whether it is a proxy's, and so carries many visitors."""
         self.forwarding = forwarding
         self.busy = False
         self.closed = False
         self.place: VisitorPlace | None = None
         self.give_up: Callable[[], None] | None = None
-        """Ends the exchange if nothing of the answer has come, once the visitor has ended its own direction."""
+        """Ends an exchange without an answer, once the visitor is half closed."""
         self._connections = connections
         self._end = SocketEnd(sock, "visitor")
         self.side = Side(self._end)
         self.held = b""
-        """What has come of the requests behind the one that is being answered."""
+        """Bytes of the requests after the one that is being answered."""
         self._awaits_head = False
         self._is_listened_to = False
         self._reader: HeadReader | None = None
@@ -82,7 +83,7 @@ class Connection:
     # From one request to the next.
 
     def start(self, received: bytes = b"") -> None:
-        """Begin to read, with what was received already."""
+        """Begin to read; ``received`` was read before."""
         self._await_head()
         if received:
             self._take_in(memoryview(received))
@@ -92,10 +93,11 @@ class Connection:
             self.side.watch_for(self._read)
 
     def exchange_ended(self, *, close: bool, whole: bool) -> None:
-        """The request has been answered, and the side is ours again: go on to the next, or close.
+        """Take the side back after an answer, and go on to the next request, or close.
 
-        ``whole`` says that all of the request had come. Nothing is under way from the visitor then, unless it has sent
-        another one already, so that its connection can be closed at once.
+        ``whole`` says that all of the request had come. Nothing is in flight from the
+                visitor then, unless it has sent another request, and its connection can be
+                closed at once.
         """
         self.side.unbind()
         self.busy = False
@@ -131,7 +133,7 @@ class Connection:
             self.close()
 
     def _room(self, reader: HeadReader) -> memoryview:
-        """Return what the rest of a head is read into: all of it stays within the size that a head may have."""
+        """Return what the rest of a head is read into, within the size of a head."""
         return view[: min(FIRST_PIECE, reader.room)]
 
     def _await_head(self) -> None:
@@ -139,7 +141,9 @@ class Connection:
         self._connections.heads.add(self)
 
     def _take_in(self, data: memoryview) -> None:
-        """Collect the head of a request. One that has come whole, as nearly all do, is parsed where it lies."""
+        """Collect a request's head. Nearly all come whole, and are parsed in the
+        buffer.
+        """
         reader = self._reader
         connections = self._connections
         try:
@@ -161,7 +165,7 @@ class Connection:
             self._begin(head, memoryview(reader.rest))
 
     def _begin(self, head: RequestHead, rest: memoryview) -> None:
-        """Check the request, and let its tunnel have it when its turn comes."""
+        """Have the request checked, and answered when its turn comes."""
         connections = self._connections
         if self._awaits_head:
             self._awaits_head = False
@@ -173,7 +177,9 @@ class Connection:
             self.answer(error, head)
 
     def begin_again(self, head: RequestHead, rest: bytes, deadline: Deadline) -> None:
-        """Ask anew for what the name has by now, with the request's body ``rest``: its tunnel has ended before it."""
+        """Route a request anew whose tunnel has ended; ``rest`` has come of its
+        body.
+        """
         self.side.unbind()
         self._listen_no_more()
         try:
@@ -184,30 +190,31 @@ class Connection:
     # What an exchange asks for.
 
     def hold(self, data: bytes | memoryview) -> None:
-        """Hold what belongs to the next request."""
+        """Hold ``data`` for the next request."""
         self.held += data
 
     def wait(self, exchange: Waiting) -> None:
-        """Read no more until ``exchange`` has a proxy connection, and have it ``listen`` before long."""
+        """Read nothing while ``exchange`` waits; have it ``listen`` after a moment."""
         self._end.watcher.stop()
         self._connections.waiting.add(exchange)
 
     def listen(self, gone: Callable[[], None]) -> None:
-        """Call ``gone()`` when the visitor is gone, read from or not, until the exchange has ended."""
+        """Call ``gone()`` if the visitor goes before the exchange has ended."""
         if not self._is_listened_to:
             self._is_listened_to = True
             self._connections.hang_ups.listen(self._end.sock, gone)
 
     def keep_asking(self) -> None:
-        """Have the visitor's machine asked whether the visitor is still there.
+        """Have the kernel probe the visitor's machine.
 
-        One that has ended its own direction looks the same to us whether it waits for its answer or has closed the
-        connection for good; its kernel knows, which answers for a while and with a reset after that.
+        A visitor that has ended its direction looks the same whether it waits for the
+        answer or has closed the connection. Its kernel knows, and answers a probe of a
+        closed one with a reset.
         """
         keep_asking(self._end.sock)
 
     def waits_no_more(self, exchange: Waiting) -> None:
-        """Note that ``exchange`` has its proxy connection, or needs none."""
+        """Note that ``exchange`` has a proxy connection, or needs none."""
         self._connections.waiting.discard(exchange)
 
     def _listen_no_more(self) -> None:
@@ -217,13 +224,15 @@ class Connection:
             self._connections.hang_ups.forget(self._end.sock)
 
     def lend(self) -> bytes:
-        """Return what is held, which is not ours any more, and neither is the connection."""
+        """Hand the connection over; return the bytes that are held."""
         self._listen_no_more()
         held, self.held = self.held, b""
         return held
 
     def pin(self, carrier: KeptConnection) -> None:
-        """Keep ``carrier``, with nothing in flight on it, for this visitor alone: it has logged in on it."""
+        """Keep ``carrier``, with nothing in flight, for the visitor who logged in on
+        it.
+        """
         self._unpin()
         if carrier.kept.closed:
             carrier.close(reset=False)
@@ -234,9 +243,10 @@ class Connection:
         carrier.watch_for(self._unpin)
 
     def take_pinned(self, kept: KeptConnections, request: RequestHead) -> KeptConnection | None:
-        """Return the connection that was pinned for the tunnel of ``kept``; one of another tunnel stays.
+        """Return the connection that is pinned for the tunnel of ``kept``, if any.
 
-        One that may not go on, or not with ``request``, which a proxy may have sent for somebody else, is closed.
+        It is closed where anything has come on it, and where a proxy may have sent
+        ``request`` for another visitor.
         """
         carrier = self._pinned
         if carrier is None or carrier.kept is not kept:
@@ -251,56 +261,62 @@ class Connection:
     # Ends.
 
     def answer(self, error: VisitorError, head: RequestHead | None) -> None:
-        """Answer with an error page, and close once the visitor has had the time to read it."""
+        """Answer with an error page, and close after the visitor has had time to
+        read.
+        """
         self.send_last(self._connections.error_page(error, head))
 
     def send_last(self, response: bytes) -> None:
-        """Send an answer of the server's own, and close once the visitor has had the time to read it."""
+        """Send an answer of our own, and close after the visitor has had time to
+        read.
+        """
         self._forget()
         self.side.unbind()
         self._end.watcher.close()
         self._connections.lingering.linger(self._end.sock, response)
 
     def head_overdue(self) -> None:
-        """The head has not come in time."""
+        """Refuse a head that has not come in time."""
         self.answer(RequestTimeout("The request's head did not arrive in time."), None)
 
     def idle_overdue(self) -> None:
-        """Nothing has come for a while. One whose next request has begun meanwhile is not idle any more."""
+        """Close the connection, unless a request has begun since it became idle."""
         if not self.busy and not self._awaits_head:
             self.close()
 
     def close_idle(self) -> bool:
-        """Close the connection unless a request is being answered; say whether it was closed."""
+        """Close the connection unless it has a request; say whether it was closed."""
         if not self.busy:
             self.close()
         return self.closed
 
     def close_half_closed(self) -> bool:
-        """Cut the connection if its visitor has ended its direction and no answer has begun; say whether it was."""
+        """Cut a connection that is half closed and has no answer; say whether it
+        was.
+        """
         if self.give_up is not None:
             self.give_up()
         return self.closed
 
     def close(self) -> None:
-        """Close the connection, on which nothing is on its way. May be called twice."""
+        """Close the connection, on which nothing is in flight. Idempotent."""
         if not self.closed:
             self._forget()
             self.side.close(reset=False)
 
     def reset(self) -> None:
-        """Cut the connection: what the visitor has got must not look complete. May be called twice."""
+        """Reset, so that no cut answer looks complete. Idempotent."""
         if not self.closed:
             self._forget()
             self.side.close(reset=True)
 
     def gone(self) -> None:
-        """Somebody else owned the socket, and has closed it."""
+        """Note that the socket, which was handed over, has been closed."""
         self._forget()
         self.side.closed = True
 
     def _close_gently(self) -> None:
-        """Close, and let what was sent last arrive whatever the visitor still sends."""
+        """Close so that the last bytes arrive, whatever the visitor still sends."""
         self._forget()
         self._end.watcher.close()
         self._connections.lingering.linger(self._end.sock)
@@ -319,7 +335,7 @@ class Connection:
         self._unpin()
 
     def _unpin(self) -> None:
-        """Close what was pinned: its upstream or its tunnel ended, or the visitor has gone, or logged in elsewhere."""
+        """Close the pinned connection, if any."""
         carrier, self._pinned = self._pinned, None
         if carrier is not None:
             carrier.kept.personal.pop(carrier)

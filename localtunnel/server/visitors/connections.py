@@ -1,4 +1,4 @@
-"""Every open connection of the HTTP edge, and what each is waited for.
+"""Every open connection of the HTTP edge, and how long each may take.
 
 It is below ``connection``, which is told here what it shares with all the others.
 """
@@ -36,7 +36,7 @@ class Open(Hashable, Protocol):
         """Close the connection if nothing has come for a while."""
 
     def close_idle(self) -> bool:
-        """Close the connection unless a request is being answered; say whether it was."""
+        """Close the connection unless it has a request; say whether it was closed."""
 
 
 C = TypeVar("C", bound=Open)
@@ -78,7 +78,7 @@ class Connections(Generic[C]):
         return iter(tuple(self.open))
 
     def stop(self) -> None:
-        """Close every connection without a whole request; the others close when they have been answered."""
+        """Close every connection without a whole request; the others close later."""
         self.stopping = True
         for connection in self:
             connection.close_idle()

@@ -1,4 +1,4 @@
-"""How a visitor's request comes by a connection: a kept one or a fresh one, once or twice, or the next tunnel's.
+"""How a request comes by a connection: kept or fresh, twice if one fails.
 
 A request may go out again only where nothing can have come of it, or where its method
 allows it to come twice (``http.conversation.REPEATABLE``). What has not begun at any
@@ -23,14 +23,15 @@ from localtunnel.server.tunnels.tunnel import Tunnel
 from localtunnel.server.visitors.connection import Connection
 
 _UNKNOWN_TO_THE_CLIENT = (UpstreamInvalid, RequestTimeout, BadRequest)
-"""Why the server ends an exchange that was begun. What the client finds out at its upstream it reports by itself."""
+"""Why the server ends an exchange that was begun. What the client finds out at its
+upstream it reports by itself."""
 
 
 class Delivery(Join):
-    """One request until a connection carries it, and again when that fails. ``exchange`` has what comes after.
+    """One request until a connection carries it, and again when that fails.
 
-    ``first`` is the request as it goes out: the rewritten head, and what has come of the
-    body. It is held for as long as it may be needed again.
+    ``first`` is the request as it goes out: the rewritten head, and what has come of
+    the body. It is held for as long as it may be needed again.
     """
 
     __slots__ = (
@@ -59,7 +60,8 @@ class Delivery(Join):
         assign: Callable[[], Assignment],
         deadline: Deadline,
     ) -> None:
-        """``rest`` is what has come behind the head; ``assign`` makes the assignment, which few requests need.
+        """``rest`` is what has come behind the head; ``assign`` makes the assignment,
+        which few requests need.
 
         Raises BadRequest where ``rest`` is not a valid body.
         """
@@ -77,16 +79,18 @@ class Delivery(Join):
         self._deadline = deadline
         self._carrier: KeptConnection | None = None
         self._fresh = True
-        """Whether the connection was assigned for this request, and has carried no other."""
+        """Whether the connection was assigned for this request, and has carried no
+        other."""
         self._is_waiting = False
         self._retried = False
         self._joined_at = self.started
         self._relay: Relay | None = None
-        """What has taken both connections over since the upstream has changed the protocol."""
+        """Has taken over both connections once the upstream has changed the
+        protocol."""
 
     @property
     def assignment(self) -> Assignment:
-        """What the client is told about the visitor, when the request goes out on a fresh connection."""
+        """What the client of a fresh connection is told about the visitor."""
         if self._assignment is None:
             self._assignment = self._assign()
         return self._assignment
@@ -97,19 +101,21 @@ class Delivery(Join):
         return self._carrier is None and self._relay is None and self.reason is None
 
     def start(self) -> None:
-        """Ask the tunnel for a connection, unless the visitor has gone while the request waited for its turn."""
+        """Ask the tunnel for a connection, unless the visitor has gone meanwhile."""
         if self.reason is None:
             self._tunnel.open(self, self._deadline)
 
     def take_kept(self, kept: KeptConnections) -> KeptConnection | None:
-        """Return a connection that is already joined, where this request may use one."""
+        """Return a connection that is already joined, if this request may use it."""
         carrier = self._connection.take_pinned(kept, self._conversation.request)
         if carrier is None and self._conversation.is_repeatable:
             carrier = kept.take()
         return carrier
 
     def joined(self, end: End, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
-        """Begin on the fresh connection ``end``; the bytes given are already read, or not yet written."""
+        """Begin on the fresh connection ``end``; the bytes given are already read, or
+        not yet written.
+        """
         if self.meter is not None:
             end = MeteredEnd(end, self.meter)
         kept = self._tunnel.kept
@@ -129,7 +135,9 @@ class Delivery(Join):
             carrier.kept.await_acknowledgement(carrier)
 
     def wait(self) -> None:
-        """Have nothing read from the visitor, and ``listen`` if this takes long; called where it is ``pending``."""
+        """Have nothing read while this is ``pending``, and ``listen`` after a
+        moment.
+        """
         self._is_waiting = True
         self._connection.wait(self)
 
@@ -138,7 +146,7 @@ class Delivery(Join):
         self._connection.listen(partial(self.abort, "visitor gone"))
 
     def refuse(self, error: VisitorError) -> None:
-        """Answer the visitor with ``error``, unless the next tunnel of the name may have the request."""
+        """Answer with ``error``, unless the name's next tunnel may get the request."""
         if not self.pending:
             return
         conversation = self._conversation
@@ -150,7 +158,7 @@ class Delivery(Join):
             self._refuse(error)
 
     def is_lost(self) -> bool | None:
-        """Say whether the request has not reached the client, None where it is too early to tell.
+        """Say whether the request never reached the client; None: too early to tell.
 
         What was sent on a kept connection and never acknowledged goes out again, where
         it may be repeated: the acknowledgement alone may have been lost.
@@ -166,17 +174,20 @@ class Delivery(Join):
         return lost
 
     def _begin(self, carrier: KeptConnection, to_upstream: bytes) -> None:
-        """Move bytes between the visitor and ``carrier``, ``to_upstream`` being the first."""
+        """Move bytes between visitor and ``carrier``, ``to_upstream`` first."""
         raise NotImplementedError
 
     def _is_known(self) -> bool:
-        """Whether the client has the request for certain: it has acknowledged the assignment that brought it."""
+        """Whether the client has acknowledged the assignment that brought the
+        request.
+        """
         return self._fresh and self._tunnel.version.acknowledges
 
     def _unanswered(self, error: UpstreamError | None = None) -> None:
-        """The connection has ended before an answer came: try a fresh one if this one may just have been closed.
+        """Act on a connection that has ended without an answer.
 
-        Otherwise the visitor gets ``error``, or what the part of the answer that has come tells.
+        A kept one may just have been closed: then the request goes out on a fresh one.
+        Otherwise the visitor gets ``error``, or what is wrong with the answer so far.
         """
         if self._is_known() or self._retried or not self._conversation.is_repeatable or self._answer.has_begun:
             self._refuse(error or self._answer.cut_short())
@@ -184,7 +195,9 @@ class Delivery(Join):
             self._go_again(reset=False)
 
     def _go_again(self, *, reset: bool) -> None:
-        """Send the request on a fresh connection, with a deadline of its own: it has not used up the first one."""
+        """Send the request on a fresh connection. Its deadline begins anew: the dead
+        connection used up the first one.
+        """
         self._retried = True
         self._deadline = Deadline(self._deadline.seconds)
         self._let_go(reset=reset)
@@ -194,7 +207,9 @@ class Delivery(Join):
             self.listen()
 
     def _await_tunnel(self) -> None:
-        """Wait for the tunnel that takes this one's place. Its rules may differ, so that the request begins anew."""
+        """Wait for the name's next tunnel. Its rules may differ: the request begins
+        anew.
+        """
 
         def in_vain() -> None:
             self._refuse(PoolExhausted("The tunnel's client has gone; try again in a moment."))

@@ -1,8 +1,8 @@
-"""One request and its answer, as they move between a visitor and a joined proxy connection.
+"""One request and its answer, moved between a visitor and a joined connection.
 
-``delivery`` finds the connection, ``http.conversation`` says what goes on of the bytes and
-where both messages end, and the pump moves them. An answer that has begun and cannot be
-finished is cut with a reset: a truncated body must not look complete.
+``delivery`` finds the connection, ``http.conversation`` says what goes on of the bytes
+and where both messages end, and the pump moves them. An answer that has begun and
+cannot be finished is cut with a reset: a truncated body must not look complete.
 """
 
 import errno
@@ -22,7 +22,8 @@ more is not read for the time being, and no read brings more than that. Together
 ``conversation.MAX_HELD_HEAD`` it bounds what a visitor can have the server hold."""
 
 STALLED = 60.0
-"""Seconds in which a visitor has to send a byte of its body, or take one of its answer: nginx allows the same."""
+"""Seconds in which a visitor has to send a byte of its body, or take one of its answer:
+nginx allows the same."""
 
 _LINK_LOST = "The connection to the tunnel's client was lost before an answer came."
 
@@ -30,7 +31,7 @@ _ahead = view[:MAX_PIPELINED]
 
 
 class Progress:
-    """How long nothing has moved, by a look now and then; ``patience`` is how many seconds that may last."""
+    """How long nothing has moved, against ``patience`` in seconds."""
 
     __slots__ = ("_count", "_patience", "_still")
 
@@ -40,7 +41,9 @@ class Progress:
         self._still = 0.0
 
     def has_stalled(self, count: int, seconds: float) -> bool:
-        """Note that ``count`` bytes have moved, ``seconds`` after the last look; say whether it has been too long."""
+        """Note that ``count`` bytes have moved so far, ``seconds`` after the last call;
+        say whether nothing has moved for too long.
+        """
         if count != self._count:
             self._count, self._still = count, 0.0
         else:
@@ -49,7 +52,7 @@ class Progress:
 
 
 class Exchange(Delivery):
-    """The owner of both sides of the pump, from the first byte that goes out to the last one of the answer.
+    """Owns both sides of the pump from the first byte to the last one of the answer.
 
     The visitor's connection lends its side, and gets it back with ``exchange_ended``.
     """
@@ -114,13 +117,13 @@ class Exchange(Delivery):
         return 0 if body is None else body.unseen
 
     def passed(self, side: Side, size: int) -> None:
-        """So many have passed."""
+        """Count ``size`` body bytes that bypassed ``filter``."""
         body = self._answer.body if side is self._carrier else self._conversation.body
         if body is not None:
             body.skip(size)
 
     def read_ended(self, side: Side) -> None:
-        """The visitor has nothing more to say, or the upstream has closed."""
+        """Act on the visitor's end of input, or on the upstream's close."""
         if side is not self._carrier:
             if self._conversation.body.done or side.discarding:
                 self._connection.keep_asking()
@@ -137,7 +140,7 @@ class Exchange(Delivery):
             self.abort("upstream closed early")
 
     def read_failed(self, side: Side, error: OSError) -> None:
-        """One of the two was reset, or timed out."""
+        """Act on a connection that was reset, or timed out."""
         has_timed_out = error.errno == errno.ETIMEDOUT
         reason = "timed out" if has_timed_out else "reset"
         if side is not self._carrier:
@@ -148,12 +151,12 @@ class Exchange(Delivery):
             self.abort(f"upstream {reason}")
 
     def all_written(self, side: Side) -> None:
-        """The last byte of the response has gone out."""
+        """Finish when the last byte of the answer has gone out."""
         if side is not self._carrier:
             self._finish()
 
     def write_failed(self, side: Side) -> None:
-        """The visitor has gone; or the upstream takes no more of the request, and may still have an answer to give."""
+        """Act on a visitor that has gone, or on an upstream that takes no more."""
         if side is not self._carrier:
             self.abort("visitor gone")
         elif self._answer.body is None and not self._fresh:
@@ -191,18 +194,20 @@ class Exchange(Delivery):
         if body.done:
             carrier.reading = False
             if not passed:
-                # The last chunk was taken out, so that no write will tell of the end.
+                # No byte is left to write, so that no write tells of the end.
                 self._finish()
         return passed
 
     def _timing(self) -> bytes:
-        """Say how long the parts took: until a connection was joined, on the way to the client, and at the upstream."""
+        """Return how long the request waited, was in the tunnel, and at the
+        upstream.
+        """
         now = time.monotonic()
         tunnel = self._tunnel.round_trip
         return forward.server_timing(self._joined_at - self.started, tunnel, max(0.0, now - self._joined_at - tunnel))
 
     def _switch(self, carrier: KeptConnection, switched: bytes) -> None:
-        """The upstream has changed the protocol, as the visitor asked: from here on bytes only."""
+        """Relay bytes only, now that the upstream has changed the protocol as asked."""
         visitor = self._connection.side
         carrier.kept.answered(self)
         early = self._connection.lend()
@@ -218,7 +223,7 @@ class Exchange(Delivery):
     # Ends.
 
     def tick(self, seconds: float) -> None:
-        """Give up a visitor who has moved nothing for too long; to be called every ``seconds``."""
+        """Give up a visitor that moves nothing; called every ``seconds``."""
         carrier, visitor = self._carrier, self._connection.side
         if self._relay is not None:
             self._relay.look()
@@ -246,7 +251,7 @@ class Exchange(Delivery):
             self.abort("made room")
 
     def abort(self, reason: str) -> None:
-        """Reset both connections now. May be called twice."""
+        """Reset both connections now. Idempotent."""
         if self._relay is not None:
             self._relay.abort(reason)
         elif self.reason is None:
@@ -261,7 +266,7 @@ class Exchange(Delivery):
             self.abort(f"{whose} sent an invalid body")
 
     def _finish(self) -> None:
-        """The response is whole: keep both connections where that is safe."""
+        """End after a whole answer, and keep both connections if that is safe."""
         carrier = self._carrier
         if carrier is None:
             return

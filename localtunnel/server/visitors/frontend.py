@@ -1,6 +1,7 @@
-"""The visitors' side: accepts them, learns from a trusted proxy for whom it speaks, and hands them to the edge.
+"""Accepts visitors, asks trusted proxies whom they speak for, and calls the edge.
 
-Which edge is the server's mode: ``http_edge`` understands HTTP, ``join_edge`` looks at the first request only.
+Which edge is the server's mode: ``http_edge`` understands HTTP, ``join_edge`` looks at
+the first request only.
 """
 
 import logging
@@ -35,12 +36,14 @@ class Frontend:
         """Takes over a new connection; a listener's callback."""
 
     def stop(self) -> None:
-        """Drop the visitors who have not said what they want."""
+        """Drop visitors whose first bytes have not come, and stop the edge."""
         self._greenlets.kill()
         self._edge.stop()
 
     def _accept_proxied(self, sock: Socket, host: str, port: int) -> None:
-        """Every connection begins with a header of the PROXY protocol, which only a trusted proxy may send."""
+        """Take a connection that a trusted proxy begins with a PROXY protocol
+        header.
+        """
         if host in self._trusted:
             self._greenlets.spawn(self._read_origin, sock, host, port)
         else:

@@ -1,7 +1,7 @@
-"""The HTTP edge: every request is routed, checked and forwarded on its own merits.
+"""The HTTP edge: every request is routed, checked and forwarded by itself.
 
-``connection`` reads the requests and ``exchange`` answers them; this module stands between the two. Here is everything
-that is decided about a request before a tunnel has it.
+``connection`` reads the requests and ``exchange`` answers them. This module stands
+between the two, and decides everything about a request before a tunnel gets it.
 """
 
 import itertools
@@ -34,7 +34,7 @@ from localtunnel.server.visitors.routes import Routes
 
 
 class Edge:
-    """What is decided for all connections: by the settings, the routes, and whose turn it is."""
+    """Admits connections, and routes and checks the requests that they bring."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Edge:
         self._turns = Turns(self._next_turn)
 
     def accept(self, sock: Socket, host: str, port: int, received: bytes = b"") -> None:
-        """Take over a visitor's connection, from which ``received`` was read already."""
+        """Take over a visitor's connection; ``received`` was read from it before."""
         is_shared = bool(self._trusted) and host in self._trusted
         connection = Connection(self.connections, sock, host, port, Forwarding(host, self._proto), is_shared=is_shared)
         now = time.monotonic()
@@ -74,19 +74,19 @@ class Edge:
             connection.start(received)
 
     def stop(self) -> None:
-        """Close what is idle or has no whole request; what is being answered is closed when it has been."""
+        """Close every connection without a whole request; the others close later."""
         self.connections.stop()
 
     def requested(
         self, connection: Connection, head: RequestHead, rest: memoryview, deadline: Deadline | None = None
     ) -> None:
-        """Let a tunnel answer the request ``head``, of which ``rest`` has come as well, or answer it here.
+        """Have the request ``head`` answered, behind which ``rest`` has come.
 
-        ``deadline`` is that of a request that has been here before. Raises VisitorError
-        where it is refused.
+        ``deadline`` is that of a request that was here before. Raises VisitorError for
+        a request that is refused.
         """
         now = time.monotonic()
-        # One that begins anew was counted when it came.
+        # A request that begins anew was counted when it came.
         counts = deadline is None
         try:
             address = self._admit(connection, head, now, counts=counts)
@@ -130,10 +130,12 @@ class Edge:
             exchange.wait()
 
     def answer(self, error: VisitorError, head: RequestHead | None) -> bytes:
-        """Return the page that tells a visitor of ``error``, in a form that scripts can read where the tunnel has them.
+        """Return the page about ``error``, which scripts can read if the tunnel has
+        them.
 
-        A browser asks with a preflight whether it may send the request, and takes an error for a no: the script would
-        never learn why. So the answer is yes, and the request itself is told of the error.
+        A browser asks with a preflight whether it may send a request, and takes an
+        error for a no, so that the script would never learn why. So a preflight is
+        answered with yes, and the request itself with the error.
         """
         if head is None or not self._routes.lets_scripts_in(head.host):
             return pages.error_answer(error, head, domain=self._domain)
@@ -142,7 +144,9 @@ class Edge:
         return pages.error_answer(error, head, domain=self._domain, fields=ALLOW_FIELDS)
 
     def _admit(self, connection: Connection, head: RequestHead, now: float, *, counts: bool) -> str:
-        """Return the visitor's address, and count the request there if it ``counts``. Raises TooManyRequests."""
+        """Return the visitor's address. Raises TooManyRequests where the request
+        ``counts``.
+        """
         host = connection.host
         if not connection.is_shared:
             if counts and connection.place is not None:

@@ -1,8 +1,10 @@
-"""Visitors in join mode: the first request of a connection decides where it goes, and then it is bytes only.
+"""Visitors in join mode: the first request of a connection decides where it goes, and
+then only bytes pass.
 
-A head that has arrived whole is decided in the listener's callback; one that has not gets a greenlet that waits for the
-rest. What was read is replayed to the upstream untouched. Nothing behind the first request is looked at, so that a rule
-of a tunnel could not be held to here: the server refuses tunnels that ask for one (``control``).
+A head that has arrived whole is routed in the listener's callback; a slow one gets a
+greenlet that waits for the rest. The bytes that were read go to the upstream untouched.
+Nothing after the first request is read, so that no rule of a tunnel could be held to
+here: the server refuses tunnels that ask for one (``clients.terms``).
 """
 
 import itertools
@@ -28,7 +30,7 @@ from localtunnel.server.visitors.stream_join import StreamJoin
 
 
 class PlainEdge:
-    """Takes each visitor from its first byte to its tunnel, or to an answer of the server's own."""
+    """Takes visitors from the first byte to a tunnel, or to an answer of our own."""
 
     def __init__(
         self,
@@ -110,13 +112,15 @@ class PlainEdge:
         self._send_last(visitor, pages.error_answer(error, head, domain=self._config.domain))
 
     def _send_last(self, visitor: "_Newcomer", response: bytes) -> None:
-        """Send an answer of the server's own, and close once the visitor has had the time to read it."""
+        """Send an answer of our own, and close after the visitor has had time to
+        read.
+        """
         visitor.leave()
         self._lingering.linger(visitor.sock, response)
 
 
 class _Newcomer:
-    """A visitor whose first request is being read. It has a place until its connection is closed."""
+    """A visitor whose first request is being read, and its place."""
 
     __slots__ = ("greenlet", "host", "place", "port", "reader", "sock")
 
@@ -129,7 +133,9 @@ class _Newcomer:
         self.greenlet: Greenlet | None = None
 
     def read(self) -> RequestHead | None:
-        """Read what is there. Raises VisitorError for what is no request, OSError when the visitor has gone."""
+        """Read what has come. Raises VisitorError for an invalid request, OSError when
+        the visitor has gone.
+        """
         try:
             data = self.sock.recv(self.reader.room)
         except BlockingIOError:
@@ -143,13 +149,13 @@ class _Newcomer:
         return self.reader.feed(data)
 
     def take(self) -> bytes:
-        """Return all that was received, and hold it no more."""
+        """Return everything that was received, and hold it no more."""
         data = self.reader.data
         self.reader.received.clear()
         return data
 
     def close_idle(self) -> bool:
-        """Make room for somebody else, unless the request has arrived; say whether there is room now."""
+        """Make room unless the request has arrived; say whether there is room now."""
         if self.greenlet is None:
             return False
         self.greenlet.kill(block=False)
@@ -157,7 +163,7 @@ class _Newcomer:
         return True
 
     def close_half_closed(self) -> bool:
-        """Nothing is known here of a visitor who has half closed: say that there is no room."""
+        """Say that there is no room: half-closed visitors are not known here."""
         return False
 
     def leave(self) -> None:
@@ -168,6 +174,6 @@ class _Newcomer:
             self.place = None
 
     def close(self) -> None:
-        """Close the connection, without a word."""
+        """Close the connection without an answer."""
         self.leave()
         closing.close(self.sock)

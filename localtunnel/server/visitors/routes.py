@@ -61,15 +61,16 @@ class Meta:
         return pages.meta_answer(text, content_type, head.method == "HEAD")
 
     def _version(self) -> tuple[str, str]:
-        # As in 2013, without a line feed, and so is the next one: a client of that time prints what it gets in the
-        # middle of a line, and others read all of it as a number.
+        # As in 2013, without a line feed, and so is the next one: a client of that time
+        # prints what it gets in the middle of a line, and others read all of it as a
+        # number.
         return __version__, TEXT
 
     def _backend(self) -> tuple[str, str]:
         return str(self._backend_port), TEXT
 
     def _metrics(self) -> tuple[str, str]:
-        """Counts only: names of tunnels are nobody else's business. The list is what ``localtunnel -m`` prints."""
+        """Return counts only, as names are private. ``localtunnel -m`` prints them."""
         stats = self._stats()
         metrics = {
             "uptime_seconds": round(time.monotonic() - self._started, 3),
@@ -90,9 +91,11 @@ def _is_ip(host: str) -> bool:
 
 
 class Routes:
-    """One identity is parsed from each request, and used both to route it and to decide what it may do.
+    """Routes requests.
 
-    ``warns`` puts a page before every tunnel, for browsers that come for the first time.
+    The same host decides which tunnel a request reaches and what it may do there.
+    ``warns`` puts a page before every tunnel, for browsers that come for the first
+    time.
     """
 
     def __init__(self, registry: Registry, meta: Meta, *, warns: bool) -> None:
@@ -103,10 +106,11 @@ class Routes:
         self._warning = WarningPage(secrets.token_bytes(KEY_BYTES)) if warns else None
 
     def find(self, head: RequestHead, address: str, *, counts: bool = True) -> Tunnel | bytes:
-        """Return the open tunnel that ``head`` leads to, or the server's own answer, after which the connection closes.
+        """Return the open tunnel of ``head``, or an answer of our own, the last one.
 
-        ``address`` is the visitor's; a request that was here before ``counts`` no more. Raises TunnelNotFound, and
-        ClientOffline for a tunnel whose client is away.
+        ``address`` is the visitor's. A request that was here before does not count
+        again. Raises TunnelNotFound, and ClientOffline for a tunnel whose client is
+        away.
         """
         self.requests += counts
         claim = self._registry.route(head.host)
@@ -129,13 +133,13 @@ class Routes:
         return claim is not None and claim.cors
 
     def refused(self, head: RequestHead, error: VisitorError) -> None:
-        """Count a request that was refused before anybody looked where it goes."""
+        """Count a request that was refused before it was routed."""
         claim = self._registry.route(head.host)
         if claim is not None and claim.tunnel is not None:
             claim.tunnel.refused(error)
 
 
 def _warn(warning: WarningPage, head: RequestHead, address: str) -> bytes | None:
-    """Return the page that stands before the tunnel for this visitor, if there is one."""
+    """Return the page that this visitor gets before the tunnel, if any."""
     fields = ((name, value) for name, value, _ in head.fields)
     return warning.answer(head.method, head.target, head.host, address, fields)

@@ -1,4 +1,4 @@
-"""A visitor whose connection is bound to a proxy connection as a whole: bytes only, until both sides have ended."""
+"""A visitor whose whole connection is bound to one proxy connection."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,12 @@ from localtunnel.server.tunnels.join import Join
 
 
 class StreamJoin(Join):
-    """A visitor's connection, bound to one proxy connection: bytes only, until both have closed.
+    """A visitor's connection, bound to one proxy connection: bytes only, until both
+    have closed.
 
-    It owns the visitor's connection from its making on. ``refuse`` takes it back, to answer the visitor, when no
-    upstream could be had. ``leave`` is called when the visitor is gone, or about to be answered so.
+    It owns the visitor's connection. ``refuse(error)`` gets that back, to answer the
+    visitor, when there is no upstream for it. ``leave()`` is called before that, and
+    when the visitor has gone.
     """
 
     __slots__ = ("_assignment", "_early", "_leave", "_refuse", "_relay", "_visitor")
@@ -56,9 +58,11 @@ class StreamJoin(Join):
         return self._relay.from_b if self._relay else 0
 
     def joined(self, end: End, to_visitor: bytes, to_upstream: bytes, *, hold_eof: bool) -> None:
-        """Start to relay between the visitor and ``end``; ``hold_eof`` as in ``net.flow.relay.Relay``.
+        """Start to relay between the visitor and ``end``; ``hold_eof`` as in
+        ``net.flow.relay.Relay``.
 
-        An HTTP visitor whose upstream ends without a byte is answered instead of left with nothing.
+        An HTTP visitor whose upstream ends without a byte is answered instead of left
+        with nothing.
         """
         unanswered = self._unanswered if self.assignment.kind == "http" else None
         if self.meter is not None:
@@ -73,24 +77,24 @@ class StreamJoin(Join):
         )
         self.cancel = None
         self._relay = relay
-        # What went out with the assignment has not been through the relay; some of the frame may yet have to.
+        # These bytes went out with the assignment, and not through the relay.
         self._early = len(self.first) - len(to_upstream)
         self.first = b""
         relay.start(to_a=to_visitor, to_b=to_upstream)
 
     def tick(self, seconds: float) -> None:
-        """Look after an end that nothing tells of."""
+        """Look after an end that no event tells of."""
         if self._relay is not None:
             self._relay.look()
 
     def refuse(self, error: VisitorError) -> None:
-        """End before it began: the visitor is answered with ``error``."""
+        """End before it began, and have the visitor answered with ``error``."""
         if self.pending:
             self._ended(error.code)
             self._refuse(error)
 
     def abort(self, reason: str) -> None:
-        """Reset both connections now. May be called twice."""
+        """Reset both connections now. Idempotent."""
         if self._relay is not None:
             self._relay.abort(reason)
         elif self.pending:

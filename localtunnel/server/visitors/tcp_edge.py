@@ -1,4 +1,4 @@
-"""Visitors of TCP tunnels: each tunnel has a listener of its own, and nothing of what comes in is read."""
+"""Visitors of TCP tunnels: each tunnel has its own listener."""
 
 import itertools
 
@@ -16,7 +16,7 @@ from localtunnel.server.visitors.stream_join import StreamJoin
 
 
 class TcpEdge:
-    """Listens for TCP tunnels on ``host``; ``share`` says which descriptors their visitors may have."""
+    """Listens for TCP tunnels on ``host``; ``share`` is of descriptors for visitors."""
 
     def __init__(
         self, host: str | None, ids: "itertools.count[int]", share: Share, *, loopback: bool, wait: float
@@ -28,7 +28,9 @@ class TcpEdge:
         self._wait = wait
 
     def listen_for(self, tunnel: Tunnel, port: int) -> list[Listener]:
-        """Listen on ``port`` for the visitors of ``tunnel``; the caller stops the listeners. Raises PortRefused."""
+        """Listen on ``port`` for the visitors of ``tunnel``; the caller stops the
+        listeners. Raises PortRefused.
+        """
         try:
             listeners = listen(
                 Bind(self._host, port),
