@@ -18,6 +18,6 @@ writer.py      lines to stdout and stderr that never make the tunnel wait
 clean.py       texts from elsewhere, made safe for a terminal
 =============  ======================================================================================
 
-``--help`` has to be quick, so a module here imports the libraries and the other
-packages only where it needs them.
+``--help`` has to be quick, so these modules import libraries and other packages only
+where they need them.
 """

@@ -1,7 +1,6 @@
-"""Text from another machine, made fit for a terminal, a log or a script: the one place
-where that is done.
+"""Makes text from another machine safe for a terminal, a log or a script.
 
-A server, a visitor and whoever is on the path choose banners, URLs, request lines and
+Servers, visitors and attackers on the path choose banners, URLs, request lines and
 error messages. An escape in one of them could move the cursor, rename the window or
 paint a second URL, and a line break could forge a line of ours.
 """
@@ -13,16 +12,16 @@ from typing import Any, TypeVar
 import msgspec
 
 MAX_SHOWN = 500
-"""Characters of one text from elsewhere that are shown: enough for any banner, and a
-request line may be 64 KiB."""
+"""Characters that are shown of one text: enough for any banner, while a request line
+may have 64 KiB."""
 
 MAX_ERROR = 2000
-"""Characters of an error that are shown: the last sentence of a program, with names,
-paths and what to do about it."""
+"""Characters that are shown of an error: the last sentence of a program, with names,
+paths and advice."""
 
 LINES = frozenset({"banner"})
-"""Fields of events in which line breaks mean something: whoever shows one begins each
-of its lines anew."""
+"""Fields of events that keep their line breaks; a renderer quotes each of their
+lines."""
 
 # Control, format (among them those that turn the direction of writing), lone
 # surrogates, private use, line separators.
@@ -45,7 +44,7 @@ def clean(text: str, limit: int | None = MAX_SHOWN) -> str:
     if text.isprintable():
         return text[:limit]
     if limit is not None:
-        # Nobody pays for reading what is cut off.
+        # The rest is cut off below; it need not be read.
         text = text[: 2 * limit]
     text = _ESCAPES.sub("", text.expandtabs(1).replace("\n", " "))
     visible = "".join(character for character in text if unicodedata.category(character) not in _INVISIBLE)
@@ -53,14 +52,13 @@ def clean(text: str, limit: int | None = MAX_SHOWN) -> str:
 
 
 def clean_lines(text: str, limit: int | None = MAX_SHOWN) -> str:
-    """Return ``text`` with its lines cleaned one by one: for what has line breaks of
-    our own, or may have some."""
+    """Return ``text`` with its lines cleaned one by one, for text that may have line
+    breaks."""
     return "\n".join(clean(line, limit) for line in text.splitlines())
 
 
 def cleaned(event: _Event, limit: int | None = MAX_SHOWN) -> _Event:
-    """Return ``event`` with every text in it cleaned, whatever it is about and wherever
-    it came from."""
+    """Return ``event`` with every text in it cleaned, wherever it came from."""
     changes = {}
     for name, value in msgspec.structs.asdict(event).items():
         if isinstance(value, str | tuple):

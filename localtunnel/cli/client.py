@@ -79,14 +79,13 @@ refused, 6 unreachable, 7 version mismatch, 130 Ctrl-C.
 COMMANDS = ("http", "tcp")
 
 FIRST_WORDS = {"login": "lt-client login SERVER", "logout": "lt-client logout SERVER"}
-"""The commands with a usage of their own, each with a line as it is to be written."""
+"""The commands with a usage of their own, each with an example."""
 
 VERSION_TIMEOUT = 2.0
-"""How long ``--version`` waits for the server, in seconds: its own version is what the
-user asked for first."""
+"""Seconds for which ``--version`` waits for the server."""
 
 DEFAULT_COLUMNS = 80
-"""The width of a terminal that does not tell."""
+"""The width of a terminal that does not tell its own."""
 
 _Report = Callable[["Event"], None]
 _Ended = Callable[[LocaltunnelError | None], None]
@@ -131,7 +130,7 @@ def _command(argv: list[str]) -> int:
 
 
 def _settings(arguments: Mapping[str, Any]) -> tuple["ClientConfig", "Token | None"]:
-    """Return what the tunnel is to be, and the token for its server."""
+    """Return the settings of the tunnel, and the token for its server."""
     from localtunnel.cli.commands.login import find_token
     from localtunnel.cli.settings import config
 
@@ -145,8 +144,7 @@ def _settings(arguments: Mapping[str, Any]) -> tuple["ClientConfig", "Token | No
 
 
 def _show_versions(server: str | None) -> None:
-    """Show this program's version; only where a server is named on the line, ask for
-    that of the server."""
+    """Show this program's version, and that of a server named on the command line."""
     from localtunnel import __version__
 
     program.show(f"lt-client {__version__}")
@@ -160,8 +158,7 @@ def _show_versions(server: str | None) -> None:
 
 
 def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, quiet: bool) -> int:
-    """Run the client with the output that was asked for; the writer has written
-    everything before this returns."""
+    """Run the client with the chosen output, which is written when this returns."""
     import logging
 
     from localtunnel.cli import log
@@ -179,10 +176,11 @@ def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, q
         logging.getLogger("localtunnel.client").debug("descriptors", extra={"limit": now, "before": before})
         try:
             client = Client(settings, report, token, find_shared_token(settings))
-            # A tunnel whose URL nobody has seen is of no use. One that was seen goes on
-            # when a disk fills up later.
+            # Without its URL a tunnel is of no use. Once that was written, the tunnel
+            # goes on even if a disk fills up.
             out.on_useless = _stopper(client)
-            # What is loaded now stays: the cyclic collector need not look at it again.
+            # What is loaded now stays, so the garbage collector need not look at it
+            # again.
             gc.freeze()
             number = _until_signal(client)
         except LocaltunnelError as error:
@@ -215,7 +213,8 @@ def _output_of_json(put: Callable[[str], None]) -> tuple[_Report, _Ended]:
 
 
 def _output(writer: Any, out: Any, *, as_json: bool, quiet: bool) -> tuple[_Report, _Ended]:
-    """Return what to call with each event, and at the end; ``out`` is stdout."""
+    """Return the functions to call with each event, and at the end. ``out`` is
+    stdout."""
     from localtunnel.cli import output
     from localtunnel.cli.writer import Stream
 
@@ -238,8 +237,8 @@ def _output(writer: Any, out: Any, *, as_json: bool, quiet: bool) -> tuple[_Repo
 
 
 def _renewing(stream: TextIO | None, put: Callable[[str], None]) -> Any:
-    """Return what renews the last line on ``stream``, None where that is not a terminal
-    that can."""
+    """Return a function that rewrites the last line on ``stream``, None if that is not
+    a capable terminal."""
     from localtunnel.cli.output import renewing
 
     if stream is None or not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
@@ -256,7 +255,7 @@ def _renewing(stream: TextIO | None, put: Callable[[str], None]) -> Any:
 
 
 def _stopper(client: "Client") -> Callable[[], None]:
-    """Return what stops the client when it is called in another thread than its own."""
+    """Return a function that stops the client from another thread."""
     import gevent
 
     loop = gevent.get_hub().loop

@@ -6,19 +6,19 @@ code  constant               meaning
 0     CLEAN                  ended as asked: ``--help``, ``--version``, SIGTERM, SIGHUP
 1     INTERNAL_ERROR         a fault of localtunnel itself, or its output cannot be written
 2     USAGE                  the command line was not understood
-3     CONFIG                 a setting in a file or in the environment is wrong, or the data directory is of no use
-4     AUTHENTICATION         a token is missing, mistyped or refused, or the server is not to be trusted
-5     NAME_REFUSED           the name, the public port or an option is refused, or the tunnel another run's by now
+3     CONFIG                 a setting in a file or in the environment is wrong, or the data directory cannot be used
+4     AUTHENTICATION         a token is missing, mistyped or refused, or the server is not trusted
+5     NAME_REFUSED           the name, the public port or an option is refused, or another run has the tunnel
 6     UNREACHABLE            the server cannot be reached or failed; with ``--no-retry`` only
 7     VERSION_MISMATCH       the two programs do not speak the same protocol
-8     CANNOT_LISTEN          an address to listen on is taken or not this machine's
+8     CANNOT_LISTEN          an address to listen on is taken, or not of this machine
 130   INTERRUPTED            Ctrl-C (SIGINT), as shells count it: 128 + 2
 ====  =====================  ==============================================================================
 
 Both commands stop gracefully on SIGINT, on SIGTERM, and on the SIGHUP of a terminal
-that closes, unless that was ignored when they were started (nohup); only the exit code
-tells which it was. A service manager sends SIGTERM and has to see success, a script has
-to see that its user interrupted it.
+that closes, unless that was ignored at their start (nohup). Only the exit code tells
+which signal it was: a service manager, which sends SIGTERM, expects success, and a
+script has to notice that its user interrupted it.
 """
 
 from localtunnel import errors
@@ -62,8 +62,8 @@ _TABLE: tuple[tuple[type[BaseException], int], ...] = (
 
 
 def exit_code(error: BaseException) -> int:
-    """Return the code for what ended the program; anything that is not in the table is
-    an internal error."""
+    """Return the code for the error that ended the program; one without an entry is an
+    internal error."""
     for kind, code in _TABLE:
         if isinstance(error, kind):
             return code

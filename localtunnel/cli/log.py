@@ -1,9 +1,9 @@
 """The log of both commands: one line per record on stderr, as text for people or as
 JSON for machines.
 
-A record's message is the name of what happened; what it happened to stands in the
-fields given by ``extra``. Both formats write the fields after it and escape control
-characters, so that nothing a peer sends can forge a line.
+A record's message names what happened, and the fields in ``extra`` say to what. Both
+formats write the fields behind the message and escape control characters, so that no
+peer can forge a line.
 """
 
 import json
@@ -19,7 +19,7 @@ LOGGER = "localtunnel"
 theirs."""
 
 HANDLER = "localtunnel.cli"
-"""The name of the handler that ``configure`` installs, by which it finds it again."""
+"""The name of the handler that ``configure`` installs, and replaces."""
 
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PLAIN_VALUE = re.compile(r'[^\s"=\\]+')
@@ -46,8 +46,8 @@ def configure(level: str, log_format: str, environ: Mapping[str, str], stream: T
 
 
 def take_over_hub() -> None:
-    """Log what dies in gevent's hub or in a greenlet that nobody waits for, instead of
-    its printing to stderr."""
+    """Log exceptions of gevent's hub and of greenlets, which gevent would print to
+    stderr."""
     from gevent import get_hub
 
     def log_exception(context: object, kind: type[BaseException], error: BaseException, traceback: Any) -> None:
@@ -79,7 +79,7 @@ class JsonFormatter(logging.Formatter):
     """One object per line: ``time``, ``level``, ``logger``, ``event`` and the record's
     fields.
 
-    Those four names, and ``exception`` for a traceback, win over a field of the same
+    Those four names, and ``exception`` for a traceback, override a field of the same
     name.
     """
 
@@ -115,8 +115,8 @@ def _escaped(message: str) -> str:
 
 
 def _indented(traceback: str) -> str:
-    """Return the lines of ``traceback``, the last of which may hold any text, as none
-    of them could begin a record."""
+    """Return the lines of ``traceback``, escaped and indented so that none of them
+    looks like a record."""
     return "\n".join(f"  {_escaped(line)}" for line in traceback.splitlines())
 
 

@@ -1,9 +1,8 @@
-"""The options and commands of other tunnels, each with what does the same here, for
-people who type them out of habit.
+"""The options and commands of other tunnels, with their counterparts here, for users
+who type them out of habit.
 
 A table for each of our programs: tool, option, and the end of the sentence "its
---option is …". An option that this program has as well, in the same meaning, is not in
-it.
+--option is …". Options that have the same meaning here are left out.
 """
 
 from collections.abc import Mapping
@@ -163,7 +162,7 @@ CLIENT_WORDS: Mapping[str, str] = {
     "help": "it is lt-client --help",
     "version": "it is lt-client --version",
 }
-"""Words that are typed out of habit as commands of ``lt-client``."""
+"""Words that users type as commands of ``lt-client`` out of habit."""
 
 SERVER_WORDS: Mapping[str, str] = {
     **dict.fromkeys(("start", "serve", "run", "server"), "lt-server alone starts the server"),
@@ -179,10 +178,10 @@ _WORDS = {"lt-client": CLIENT_WORDS, "lt-server": SERVER_WORDS}
 
 
 def option(program: str, name: str) -> str | None:
-    """Return what stands for the other tunnels' option ``name`` in ``program``, as the
+    """Return the counterpart of other tunnels' option ``name`` in ``program``, as the
     end of a sentence, or None.
 
-    frp writes its options with underscores as well.
+    frp also writes its options with underscores.
     """
     spelled = name.replace("_", "-") if name.startswith("--") else name
     found: dict[str, list[str]] = {}
@@ -195,12 +194,12 @@ def option(program: str, name: str) -> str | None:
 
 
 def is_of(program: str, tool: str, name: str) -> bool:
-    """Say whether ``name`` is an option of ``tool`` that ``program`` has in another
-    way."""
+    """Say whether ``name`` is an option of ``tool`` that has a counterpart in
+    ``program``."""
     return name in _TABLES.get(program, {}).get(tool, {})
 
 
 def word(program: str, name: str) -> str | None:
-    """Return what is written in ``program`` instead of the command ``name``, as
-    ``option`` does."""
+    """Return the counterpart of the command ``name`` in ``program``, as ``option``
+    does."""
     return _WORDS.get(program, {}).get(name)

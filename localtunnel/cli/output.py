@@ -11,8 +11,8 @@ Json      one object per event                                        nothing
 ========  ==========================================================  =======================================
 
 A renderer turns an event into lines and hands them to ``Put`` callables, which must not
-block. It gets no text as it came from another machine: ``Renderer`` has ``cli.clean``
-clean every event first.
+block. ``Renderer`` cleans every event first (``cli.clean``), since it may have text
+from another machine.
 """
 
 import json
@@ -41,27 +41,25 @@ from localtunnel.client.events import (
 
 Put = Callable[[str], None]
 Renew = Callable[[str, str], None]
-"""What writes its second line in the place of the first, which was the last that was
-written."""
+"""Writes its second argument over the first, which was the last line written."""
 
 MAX_BANNER_LINES = 20
 """Lines of a banner that are shown: a server's greeting must not push the URL off the
 screen."""
 
 LOST_INTERVAL = 60.0
-"""Seconds between two lines about attempts that failed, where a line cannot be renewed:
-they must not fill a log."""
+"""Seconds between two lines about failed attempts where a line cannot be renewed: they
+must not fill a log."""
 
 QUOTED = "| "
-"""What each line of a banner begins with: it is the server's, and could read like the
-lines of ours that follow."""
+"""Precedes each line of a banner, which could otherwise look like one of ours."""
 
 SHORTEST_WAIT = 0.05
-"""Seconds below which a wait, rounded for the eye, would read as 0.0."""
+"""Seconds below which a wait would be shown as 0.0."""
 
 SHORT_TRIP = 0.00995
-"""Seconds below which a round trip has a digit behind the point: above, the digit says
-nothing that stays true."""
+"""Seconds below which a round trip is shown with a decimal; longer ones vary too much
+for that."""
 
 
 def time_of_day() -> str:
@@ -73,8 +71,8 @@ def utc_now() -> str:
 
 
 class Renderer:
-    """Shows events: called with each as it was reported, it has ``show`` see it
-    cleaned, ``longest`` for one text."""
+    """Shows events: cleans each, with at most ``longest`` characters for a text, and
+    passes it to ``show``."""
 
     longest: int | None = MAX_SHOWN
 
@@ -82,7 +80,7 @@ class Renderer:
         self.show(cleaned(event, self.longest))
 
     def show(self, event: Event) -> None:
-        """Turn ``event`` into lines."""
+        """Show ``event``, which is clean."""
         raise NotImplementedError
 
 
@@ -90,8 +88,8 @@ class Terminal(Renderer):
     """For a person: everything on one stream, with the time of day before each
     connection.
 
-    While the server cannot be reached there is one line, which ``renew`` renews;
-    without that, at most one in LOST_INTERVAL.
+    While the server cannot be reached, ``renew`` rewrites one line; without ``renew``
+    there is at most one line in LOST_INTERVAL.
     """
 
     def __init__(
@@ -108,9 +106,10 @@ class Terminal(Renderer):
         self._renewable: str | None = None
         """The last line, if it says that the server cannot be reached."""
         self._lost_at: float | None = None
-        """When such a line was written last."""
+        """When such a line was last written."""
         self._is_lost = False
-        """Whether such a line has no answer yet that the tunnel is open again."""
+        """Whether the user was told that the tunnel is lost, and not yet that it is
+        open again."""
         self._url: str | None = None
         self._opened_at: float | None = None
         self._requests = self._connections = 0
@@ -177,8 +176,8 @@ class Terminal(Renderer):
         self._url = url
 
     def _measured(self, seconds: float) -> None:
-        """Show the first one among what is said once about the tunnel, and a change as
-        something that happened."""
+        """Show the first one as a property of the tunnel, and a change as an event with
+        its time."""
         shown = f"{seconds * 1000:.1f} ms" if seconds < SHORT_TRIP else f"{seconds * 1000:.0f} ms"
         if self._round_trip_shown:
             self._timed(f"round trip {shown}")
@@ -200,8 +199,8 @@ class Terminal(Renderer):
         self._request(event, *parts)
 
     def _upstream_failed(self, event: UpstreamFailed) -> None:
-        """Say why, for each connection of a TCP tunnel. A request has a line of its
-        own: there, once is enough."""
+        """Say why, for each connection of a TCP tunnel. Requests have lines of their
+        own, so once is enough there."""
         message = event.message
         if self._is_tcp:
             self._timed(f"#{event.number}  closed: {message}")
@@ -256,8 +255,8 @@ class Piped(Terminal):
 
 
 def renewing(put: Put, columns: Callable[[], int]) -> Renew:
-    """Return what renews a line on a terminal of so many columns, by the sequences of
-    ECMA-48 that all of them know."""
+    """Return a ``Renew`` for a terminal with ``columns``, by sequences of ECMA-48 that
+    all terminals know."""
 
     def renew(last: str, line: str) -> None:
         rows = max(1, -(-len(last) // max(1, columns())))

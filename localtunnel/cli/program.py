@@ -1,5 +1,4 @@
-"""What both commands share: one way from an exception to a sentence on stderr and an
-exit code."""
+"""What both commands share: exceptions become a sentence on stderr and an exit code."""
 
 import os
 import sys
@@ -16,8 +15,8 @@ def run(name: str, command: Callable[[list[str]], int], argv: list[str] | None) 
     """Call ``command`` with the arguments (the process's own when None) and return the
     exit code of the program.
 
-    Of what a command raises, only ``ModuleNotFoundError`` leaves this function:
-    ``bin/`` knows what to do about it.
+    Only ``ModuleNotFoundError`` leaves this function: ``bin/`` explains what to
+    install.
     """
     try:
         return command(sys.argv[1:] if argv is None else argv)
@@ -36,16 +35,15 @@ def run(name: str, command: Callable[[list[str]], int], argv: list[str] | None) 
 
 
 def sample(name: str) -> str:
-    """Return a commented settings file as it is shipped with the package:
-    ``server.toml`` or ``client.toml``."""
+    """Return a settings file of the package, with its comments: ``server.toml`` or
+    ``client.toml``."""
     return (Path(__file__).resolve().parent.parent / "conf" / name).read_text(encoding="utf-8")
 
 
 def say(text: str) -> None:
-    """Write one line to stderr. A stderr that is closed or that nobody reads any more
-    is no reason to fail."""
+    """Write one line to stderr. A closed or unread stderr is not a failure."""
     if sys.stderr is None:
-        # print would take stdout instead, and mix this into what was asked for.
+        # print would write to stdout instead, which is for the command's result.
         return
     try:
         print(text, file=sys.stderr, flush=True)
@@ -68,10 +66,10 @@ def _drop_unwritten() -> None:
 
 
 def complain(name: str, error: LocaltunnelError) -> None:
-    """Say on stderr what ``error`` is about, as the program ``name``: one line, since
-    another machine may have a part.
+    """Say on stderr what ``error`` is about, as the program ``name``, on one line: part
+    of it may come from a peer.
 
-    What is wrong about a command line comes from its user, with the usage below it.
+    Only a UsageError has several lines: it has the usage below it.
     """
     from localtunnel.cli.clean import MAX_ERROR, clean, clean_lines
 
@@ -79,9 +77,9 @@ def complain(name: str, error: LocaltunnelError) -> None:
 
 
 def show(text: str) -> None:
-    """Write text that was asked for to stdout, whoever reads it and for however long.
+    """Write text that was asked for to stdout, however long that takes.
 
-    A reader who has gone wanted no more of it; every other failure raises OutputError.
+    A reader that has gone is not an error; every other failure raises OutputError.
     """
     from localtunnel.cli.writer import Stream
 
@@ -92,8 +90,8 @@ def show(text: str) -> None:
 
 
 def unwritable(failure: OSError) -> OutputError:
-    """Return the error for output that could not be written, as to a disk that is
-    full."""
+    """Return the error for output that could not be written, to a full disk for
+    example."""
     return OutputError(f"The output cannot be written: {failure.strerror}.")
 
 

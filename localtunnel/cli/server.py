@@ -1,5 +1,4 @@
-"""``lt-server``: the public side, which gives visitors' connections to the clients that
-wait for them."""
+"""``lt-server``: the public side, which passes visitors' connections to clients."""
 
 import os
 import signal
@@ -54,7 +53,7 @@ FIRST_WORDS = {
     "tunnels": "lt-server tunnels COMMAND",
     "check": "lt-server check",
 }
-"""The commands with a usage of their own, each with a line as it is to be written."""
+"""The commands with a usage of their own, each with an example."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -102,7 +101,7 @@ def _serve(arguments: Mapping[str, Any]) -> int:
 
     settings = config.server_config(arguments, os.environ)
     log.configure(settings.log_level, settings.log_format, os.environ)
-    # The server brings gevent with it, which none of the checks above had to wait for.
+    # These load gevent, which the checks above need not wait for.
     from localtunnel.net.descriptors import raise_limit
     from localtunnel.server.app import Server
 

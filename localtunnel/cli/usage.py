@@ -1,8 +1,8 @@
-"""docopt with messages that can be read.
+"""docopt with helpful messages.
 
-docopt says that a command line does not fit, not why. ``parse`` lets it decide and,
-when it refuses, looks for the reason itself: the word that was not understood and the
-nearest one that would have been.
+docopt says that a command line does not fit, but not why. ``parse`` lets it decide.
+When docopt refuses, ``parse`` finds the word that does not fit, and the nearest one
+that would.
 """
 
 import re
@@ -18,14 +18,13 @@ _REPEATED = re.compile(r"^ +(--[\w-]+=\S+) .*\bMay be repeated\.", re.MULTILINE)
 NOT_UNDERSTOOD = "The command line was not understood."
 
 NOTHING_LIKE_IT = "."
-"""The end of a sentence that has nothing to offer."""
+"""The end of a sentence without a suggestion."""
 
 NONE: Mapping[str, str] = MappingProxyType({})
 """No command with a text of its own."""
 
 NEAR = 0.6
-"""How alike two words must be, as difflib measures it, for one to be offered instead of
-the other: its own default."""
+"""How similar a suggestion must be, as difflib measures it: its own default."""
 
 
 def parse(
@@ -38,11 +37,11 @@ def parse(
     """Return docopt's mapping for ``argv``; a flag that was not given is None or False.
 
     ``text`` is the docopt text, with a line of its own for every long option; one whose
-    line says "May be repeated." comes as a list. ``commands`` are the words in it that
-    stand for themselves, ``verbs`` those that have to follow them; ``first_words`` are
-    the commands with a text of their own, which nothing may precede, each with a line
-    as it is to be written. ``--help`` anywhere wins over everything else on the line.
-    Raises ``UsageError``, whose message is a sentence followed by the short usage.
+    line says "May be repeated." comes as a list. ``commands`` are the command words in
+    it, and ``verbs`` those that follow a command. ``first_words`` are the commands with
+    a text of their own, which have to come first, each with an example. ``--help``
+    anywhere overrides the rest of the line. Raises ``UsageError`` with a sentence and
+    the short usage.
     """
     from docopt import DocoptExit, docopt
 
@@ -84,8 +83,8 @@ def _program(text: str) -> str:
 
 
 def nearest(word: str, words: Sequence[str]) -> str:
-    """Return the end of a sentence that offers the word most like ``word``, or nothing
-    when none is like it."""
+    """Return the end of a sentence that suggests the word most similar to ``word``, if
+    there is one."""
     from difflib import get_close_matches
 
     # The hyphens that all options begin with would make short ones alike.
@@ -95,8 +94,8 @@ def nearest(word: str, words: Sequence[str]) -> str:
 
 
 def _with_repetitions(text: str) -> str:
-    """Return ``text`` as docopt wants it, which takes an option several times only if
-    the usage itself says so."""
+    """Return ``text`` with the repeatable options in its usage lines, as docopt wants
+    them."""
     repeated = "".join(f" [{option}]..." for option in _REPEATED.findall(text))
     return text.replace("[options]", f"[options]{repeated}")
 
@@ -107,11 +106,10 @@ def _asks_for_help(argv: Sequence[str]) -> bool:
 
 
 def _of_another_tunnel(text: str, argv: Sequence[str]) -> str | None:
-    """Return what is wrong with the first option that another tunnel has and this
-    command has not, or None.
+    """Return what is wrong with the first option that only another tunnel has, or None.
 
-    This cannot wait for docopt to refuse the line: it takes the beginning of an option
-    for the whole, so that lt's ``--host`` would pass for ``--host-header``.
+    This comes before docopt, which accepts the beginning of an option: lt's ``--host``
+    would pass for ``--host-header``.
     """
     from localtunnel.cli import migrants
 
@@ -136,8 +134,8 @@ def _of_another_tunnel(text: str, argv: Sequence[str]) -> str | None:
 
 
 def _options(text: str) -> tuple[dict[str, str | None], dict[str, str]]:
-    """Return the long options of a docopt text, each with the name of its value, and
-    the short ones with the long."""
+    """Return the long options of a docopt text, each with the name of its value, and a
+    mapping from short to long."""
     matches = list(_OPTION_LINE.finditer(text))
     return {match[2]: match[3] for match in matches}, {match[1]: match[2] for match in matches if match[1]}
 
@@ -145,7 +143,7 @@ def _options(text: str) -> tuple[dict[str, str | None], dict[str, str]]:
 def _explain(
     text: str, argv: Sequence[str], commands: Sequence[str], verbs: Sequence[str], first_words: Mapping[str, str]
 ) -> str | None:
-    """Walk the words as docopt does and return what is wrong with the first that does
+    """Walk the words as docopt does, and return what is wrong with the first that does
     not fit."""
     options, shorts = _options(text)
     repeated = {option.partition("=")[0] for option in _REPEATED.findall(text)}
@@ -189,8 +187,8 @@ def _is_number(word: str) -> bool:
 
 
 def _option_name(word: str, options: Mapping[str, str | None], shorts: Mapping[str, str]) -> tuple[str, str | None]:
-    """Return the long name of an option word, in full where it is a clear prefix, and
-    the value written with it."""
+    """Return the long name of an option word, completed if it is unambiguous, and the
+    value written with it."""
     if not word.startswith("--"):
         return shorts.get(word[:2], word[:2]), word[2:] or None
     name, equals, value = word.partition("=")
@@ -208,8 +206,7 @@ def _unknown_option(name: str, options: Mapping[str, str | None]) -> str:
 
 
 def _explain_verb(text: str, places: Sequence[str], verbs: Sequence[str]) -> str | None:
-    """Return what is wrong with the words behind the first of a command in two
-    steps."""
+    """Return what is wrong with the words behind a command that takes a verb."""
     if not places:
         return f"Say what to do: {', '.join(verbs)}."
     if places[0] not in verbs:
@@ -218,8 +215,8 @@ def _explain_verb(text: str, places: Sequence[str], verbs: Sequence[str]) -> str
 
 
 def _explain_arguments(text: str, command: str, *given: str) -> str | None:
-    """Return what is wrong with the number of words behind a command, whose usage line
-    says how many it takes."""
+    """Return what is wrong with the number of words behind a command, by its usage
+    line."""
     line = next(line for line in _usage_lines(text).splitlines() if command in line.split())
     wanted = re.findall(r"<\w+>", line)
     if len(given) < len(wanted):
@@ -230,8 +227,7 @@ def _explain_arguments(text: str, command: str, *given: str) -> str | None:
 
 
 def _of_habit(text: str, word: str) -> str | None:
-    """Return what to write instead of a command that others have, and that is no
-    command of this program, or None."""
+    """Return the counterpart of a command that only other tunnels have, or None."""
     from localtunnel.cli import migrants
 
     advice = migrants.word(_program(text), word)
@@ -245,7 +241,7 @@ def _not_first(word: str, first_words: Mapping[str, str]) -> str:
 def _explain_places(
     text: str, places: Sequence[str], commands: Sequence[str], first_words: Mapping[str, str]
 ) -> str | None:
-    """Return what is wrong with the words that are no options."""
+    """Return what is wrong with the words that are not options."""
     offered = (*commands, *first_words)
     takes_target = "<target>" in text
     if not places:

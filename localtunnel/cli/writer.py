@@ -1,10 +1,10 @@
 """Lines to stdout and stderr that never make the tunnel wait.
 
-Their reader may stop: a terminal on which Ctrl-S was pressed, a pager, a script that is
-busy. A write from the hub would then stop every connection. So a thread of its own
-writes, from a queue with an end: what does not fit is dropped and counted. It writes to
-the descriptor itself, since a thread that waits inside Python's buffered stream holds a
-lock that the interpreter needs in order to exit.
+Their reader may pause: a terminal after Ctrl-S, a pager, a busy script. A write from
+the hub would then stop every connection. So a thread writes, from a bounded queue:
+lines that do not fit are dropped and counted. It writes to the descriptor itself, since
+a thread that waits inside Python's buffered stream holds a lock that the interpreter
+needs in order to exit.
 """
 
 import os
@@ -34,9 +34,9 @@ class Stream:
     """One destination. ``None`` for a stream that was closed before the program
     started, as with ``>&-``.
 
-    ``failure`` is what a write has failed with, other than that the reader has gone.
-    ``on_useless`` is called, in the thread that writes, when that was the first write:
-    nobody has seen anything.
+    ``failure`` is the error of a write, unless the reader has just gone. ``on_useless``
+    is called in the writing thread when the first write fails, so that no output was
+    seen.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -51,8 +51,8 @@ class Stream:
         return f"{line}\n".encode(self._encoding, "backslashreplace")
 
     def write(self, data: bytes) -> None:
-        """Write everything, however long that takes. After a failure, such as a reader
-        who has gone, do nothing."""
+        """Write everything, however long that takes. Does nothing after a failure, such
+        as a reader that has gone."""
         view = memoryview(data)
         while self._descriptor is not None and view:
             try:
@@ -116,7 +116,7 @@ class LineWriter:
     def _run(self) -> None:
         while self._lines or not self._closed:
             self._is_idle = True
-            # A line that came before the flag was set has woken nobody.
+            # A line that came before the flag was set has not woken the thread.
             if not self._lines and not self._closed:
                 self._wake.wait()
             self._is_idle = False
@@ -126,7 +126,8 @@ class LineWriter:
                 self._wake.wait(GATHER)
 
     def _write(self, count: int) -> None:
-        """Write the first ``count`` lines, in one write for each destination in turn."""
+        """Write the first ``count`` lines, in one write for each destination in
+        turn."""
         taken = [self._lines.popleft() for _ in range(count)]
         self._in_hand = count
         for stream, lines in groupby(taken, itemgetter(0)):

@@ -1,4 +1,5 @@
-"""``lt-server fingerprint``: prints by which key clients know the server."""
+"""``lt-server fingerprint``: prints the fingerprint by which clients know the
+server."""
 
 import os
 

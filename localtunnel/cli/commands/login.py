@@ -1,8 +1,8 @@
 """``lt-client login`` and ``logout``, and where a client's token comes from.
 
-A token is never an argument: every user of a machine sees the command lines of all
-others, and a shell writes its own down. It comes from a file, from the environment, or
-from what ``login`` has stored.
+A token is never an argument: every user of a machine can see all command lines, and
+shells record them. It comes from a file, from the environment, or from what ``login``
+has stored.
 """
 
 import os
@@ -47,8 +47,8 @@ COMMANDS = ("login", "logout")
 VARIABLE = "LT_TOKEN"
 
 MAX_TOKEN_FILE = 4096
-"""Bytes of a file with a token: one has a hundred, and a device or a wrong file is not
-to be read for ever."""
+"""Bytes that are read of a token file. A token has a hundred; a device or a wrong file
+may be endless."""
 
 
 def command(argv: list[str]) -> int:
@@ -76,10 +76,10 @@ def command(argv: list[str]) -> int:
 
 
 def find_token(config: "ClientConfig", arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Token | None:
-    """Return what to log in with: that of ``--token-file``, LT_TOKEN, LT_TOKEN_FILE or
-    the settings, or a stored one.
+    """Return the token to log in with: from ``--token-file``, LT_TOKEN, LT_TOKEN_FILE,
+    the settings or ``login``.
 
-    The first that is there counts. Raises ConfigError, also where a token would travel
+    The first of these counts. Raises ConfigError, also where a token would be used
     without encryption.
     """
     text = environ.get(VARIABLE)
@@ -98,12 +98,11 @@ def find_token(config: "ClientConfig", arguments: Mapping[str, Any], environ: Ma
 
 
 def find_shared_token(config: "ClientConfig") -> "Callable[[HostPort], Token | None] | None":
-    """Return what finds, for a backend, the token of a server that was logged in to
+    """Return a function from a backend to the token of its server, if that is stored
     under another port or scheme.
 
     ``example.com`` and ``example.com:8000`` are one server if both name the same
-    backend. None where no token is stored for a server on that host, or none could be
-    used.
+    backend. None if no token for that host is stored, or none may be used.
     """
     from localtunnel.net.address import parse_server
 
@@ -118,8 +117,8 @@ def find_shared_token(config: "ClientConfig") -> "Callable[[HostPort], Token | N
 
 
 def _is_backend_of(server: "ServerAddress", backend: "HostPort", config: "ClientConfig") -> bool:
-    """Ask ``server`` where its backend is, blocking the greenlet; one that does not say
-    so is another server."""
+    """Ask ``server`` for its backend, blocking the greenlet. A server that does not
+    tell is another one."""
     from localtunnel.client.discovery import discover_backend
     from localtunnel.net.deadline import Deadline
 
@@ -148,7 +147,7 @@ def _read_token(file: str | None) -> Token:
 
 def _from_file(name: str) -> Token:
     if name.startswith(token.PREFIX):
-        # Not repeated here: standard error ends up in logs.
+        # Not quoted, since stderr ends up in logs.
         raise ConfigError("This is a token, but the name of a file belongs here. Other users can see a command line.")
     path = Path(name).expanduser()
     try:
@@ -160,8 +159,7 @@ def _from_file(name: str) -> Token:
 
 
 def _text_of(data: bytes) -> str:
-    """Return the text of ``data``; bytes that are no text are no token either, which is
-    for its parser to say."""
+    """Return the text of ``data``, or an empty one, which the token parser refuses."""
     try:
         return text_of(data)
     except UnicodeDecodeError:

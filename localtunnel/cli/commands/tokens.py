@@ -90,7 +90,7 @@ def command(argv: list[str]) -> int:
 
 
 def _create(directory: Path, config: "ServerConfig", allowed: dict[str, Any], *, as_json: bool) -> None:
-    # It brings TLS with it, which no other command here needs.
+    # This import loads TLS, which no other command here needs.
     from localtunnel.server.certificates.own import fingerprint
 
     is_first = not (directory / tokens.FILE).exists()
@@ -142,7 +142,7 @@ def _known(records: Mapping[str, TokenRecord], name: str) -> TokenRecord:
 
 
 def _allowed(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a record that the command line names. Raises UsageError."""
+    """Return the fields of a record that the command line sets. Raises UsageError."""
     fields: dict[str, Any] = {}
     for flag, key, parse in (
         ("--label", "label", _label),
@@ -164,8 +164,8 @@ def _allowed(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _drops(arguments: Mapping[str, Any], flag: str) -> bool:
-    """Say whether ``flag`` is the empty ``--reserve=`` of an update. In ``create`` it
-    is a variable that is not set."""
+    """Say whether ``flag`` is the empty ``--reserve=`` of an update. In ``create``,
+    that is an unset shell variable."""
     return flag == "--reserve" and bool(arguments["update"]) and arguments[flag] == [""]
 
 
@@ -204,7 +204,7 @@ def _count(text: str) -> int | None:
 
 
 def _fields(record: TokenRecord) -> dict[str, Any]:
-    """Return everything about a token but what its proofs are checked with."""
+    """Return all fields of a token except its credentials."""
     fields: dict[str, Any] = msgspec.to_builtins(record)
     del fields["credentials"]
     for key in ("created", "expires"):

@@ -51,7 +51,7 @@ def command(argv: list[str]) -> int:
     if arguments.get("--help"):
         program.show(USAGE)
         return exit_codes.CLEAN
-    # These bring gevent with them, which ``--help`` and a wrong line need not wait for.
+    # These load gevent, which ``--help`` and a wrong command line need not wait for.
     from localtunnel.cli.settings.config import server_config
     from localtunnel.files import data_directory
 
@@ -69,8 +69,7 @@ def command(argv: list[str]) -> int:
 
 
 def _address(text: str | None) -> str | None:
-    """Return ``text``, which a mistake in is told of before any server is looked for.
-    Raises UsageError."""
+    """Return ``text``, checked before the server is asked. Raises UsageError."""
     from localtunnel.networks import parse_network
 
     if text is not None:
@@ -113,8 +112,8 @@ def _say(verb: str, subject: str, answer: Mapping[str, Any]) -> None:
 
 
 def _row(tunnel: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the cells of one tunnel. What a client says of itself is not to be trusted
-    with a terminal."""
+    """Return the cells of one tunnel. Some come from its client, and are cleaned for
+    the terminal."""
     from localtunnel.cli.clean import clean
 
     kind = tunnel["kind"] if tunnel["port"] is None else f"{tunnel['kind']} {tunnel['port']}"
@@ -124,7 +123,7 @@ def _row(tunnel: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _age(seconds: float) -> str:
-    """Return a duration in the largest unit of which it has two."""
+    """Return a duration in the largest unit of which it has at least two."""
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * length:
             return f"{int(seconds // length)} {unit}"

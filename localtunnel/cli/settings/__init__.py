@@ -1,6 +1,5 @@
 """The settings of both commands: from flags, environment and files into one checked
 object.
 
-Nothing is printed here, and nothing is started: a wrong value is an exception that
-names the place it came from.
+Nothing is printed or started here: a wrong value is an exception that names its origin.
 """

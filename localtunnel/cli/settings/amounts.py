@@ -14,8 +14,8 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 LATEST = datetime.datetime(9999, 1, 1, tzinfo=datetime.timezone.utc).timestamp()
-"""Seconds since 1970 until a time that is taken for a slip: in every time zone, a date
-before it can still be shown."""
+"""Seconds since 1970 beyond which a time is taken for a typing error. Earlier dates can
+be shown in every time zone."""
 
 
 def parse_rate(text: str) -> int:
@@ -28,11 +28,11 @@ def parse_rate(text: str) -> int:
 
 
 def parse_moment(text: str, now: float) -> float:
-    """Return the time, in seconds since 1970, that ``text`` names: ``30d`` is that long
+    """Return the time that ``text`` names, in seconds since 1970: ``30d`` is 30 days
     after ``now``.
 
-    A date, with or without a time (ISO 8601), is meant in UTC unless it says otherwise.
-    Raises ConfigError, also for a time that is over, and for one after ``LATEST``.
+    A date, with or without a time (ISO 8601), is in UTC unless it says otherwise.
+    Raises ConfigError, also for a time in the past or after ``LATEST``.
     """
     moment = _moment(text, now)
     if moment <= now:

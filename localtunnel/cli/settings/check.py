@@ -1,8 +1,8 @@
-"""One mapping from a file, the environment or the command line, held against the types
+"""Checks a mapping from a file, the environment or the command line against the types
 of a settings struct.
 
-msgspec decides; this module finds out which key it was and says it in the words of TOML
-rather than of Python.
+msgspec decides; this module finds the key, and reports in the words of TOML instead of
+Python.
 """
 
 import reprlib
@@ -40,8 +40,8 @@ class Fault(NamedTuple):
 
 
 def faults(struct: type[msgspec.Struct], values: Mapping[str, Any], table: tuple[str, ...] = ()) -> Iterator[Fault]:
-    """Yield each key of ``values``, the content of ``table``, that ``struct`` does not
-    take as it is."""
+    """Yield a fault for each key of ``values``, the content of ``table``, that
+    ``struct`` refuses."""
     fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
     for key, value in values.items():
         path = (*table, key)
@@ -57,8 +57,8 @@ def faults(struct: type[msgspec.Struct], values: Mapping[str, Any], table: tuple
 
 
 def from_text(struct: type[msgspec.Struct], key: str, text: str) -> int | float | str:
-    """Return ``text`` as the number that the field ``key`` wants, or as it is: a wrong
-    one is for ``faults``."""
+    """Return ``text`` as a number if the field ``key`` wants one and ``text`` is one,
+    else unchanged."""
     annotation = next(field.type for field in msgspec.structs.fields(struct) if field.name == key)
     kinds = _kinds(inspect.type_info(annotation))
     if "string" in kinds:

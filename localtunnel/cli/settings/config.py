@@ -1,5 +1,5 @@
-"""The settings of both commands: flag > environment > file > default, each checked
-where it came from.
+"""The settings of both commands: flag > environment > file > default, each checked by
+itself.
 
 A wrong value on the command line is a ``UsageError`` that names the flag; a wrong one
 in the environment or in a file is a ``ConfigError`` that names the variable, or the
@@ -27,15 +27,15 @@ CLIENT_FILE = Path("localtunnel", "client.toml")
 named."""
 
 MAX_FILE = 1024 * 1024
-"""Bytes of a settings file: a real one has a few thousand, and a device or a wrong file
-is not to be read for ever."""
+"""Bytes of a settings file. A real one has a few thousand; a device or a wrong file may
+be endless."""
 
 _Complain = Callable[[tuple[str, ...], str], LocaltunnelError]
 
 
 class _Layer(NamedTuple):
-    """The values of one origin, and what makes the error for one of them, its key given
-    as a path."""
+    """The values of one origin. ``complain(path, text)`` makes the error for one of
+    them."""
 
     values: dict[str, Any]
     complain: _Complain
@@ -67,10 +67,10 @@ def server_faults(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> l
 def client_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> ClientConfig:
     """Return the client's settings from docopt's mapping and the environment.
 
-    Raises ``UsageError`` and ``ConfigError``. ``target`` is empty when nothing names
-    one: whether that is an error is for the caller to say. ``remote_port`` is None
-    where no TCP tunnel is asked for. Where nothing names the server, it is that of the
-    last login, if there was one.
+    Raises ``UsageError`` and ``ConfigError``. ``target`` is empty when none is given;
+    the caller decides whether that is an error. ``remote_port`` is None where no TCP
+    tunnel is asked for. Without a named server, it is that of the last login, if there
+    was one.
     """
     layers = _layers(CLIENT, arguments, environ, default_file=_client_file(environ))
     _raise_first(_faults(CLIENT, layers))
@@ -81,20 +81,20 @@ def client_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> C
     if config.kind == "tcp":
         _refuse_url(layers)
         _refuse_http_only(layers)
-        # A file may hold them for the times when its user asks for an HTTP tunnel.
+        # A file may have them for its user's HTTP tunnels.
         defaults = ClientConfig()
         config = msgspec.structs.replace(config, **{key: getattr(defaults, key) for key in HTTP_ONLY})
     elif "remote_port" in flags.values:
         raise flags.complain(("remote_port",), "only a TCP tunnel has a public port of its own; write lt-client tcp.")
     else:
-        # A file may hold the port for the times when its user asks for a TCP tunnel.
+        # A file may have the port for its user's TCP tunnels.
         config = msgspec.structs.replace(config, remote_port=None)
     return config
 
 
 def _last_login(config: ClientConfig, environ: Mapping[str, str]) -> str | None:
-    """Return the server that ``lt-client login`` was last told of; it is never used
-    without encryption."""
+    """Return the server of the last ``lt-client login``. It is never used without
+    encryption."""
     from localtunnel.client.trust.credentials import Credentials
 
     return Credentials(files.data_directory(config.data_dir, environ)).latest()
@@ -126,13 +126,13 @@ def _conflicts(config: ServerConfig, layers: Sequence[_Layer]) -> Iterator[Local
 
 
 def _origin_of(key: str, layers: Sequence[_Layer]) -> _Layer:
-    """Return the strongest layer that has ``key``, one without it if none has."""
+    """Return the strongest layer with ``key``, or the weakest of all if none has it."""
     return next((layer for layer in reversed(layers) if key in layer.values), layers[0])
 
 
 def _refuse_url(layers: Sequence[_Layer]) -> None:
-    """Refuse a URL as the target of a TCP tunnel: whoever writes one expects HTTP,
-    which nothing would look at."""
+    """Refuse a URL as the target of a TCP tunnel: its user expects HTTP, which a TCP
+    tunnel does not read."""
     layer = _origin_of("target", layers)
     if "://" in str(layer.values.get("target")):
         text = f"{layer.values['target']!r} is not a target of a TCP tunnel: http:// stands for a web server."
@@ -140,8 +140,8 @@ def _refuse_url(layers: Sequence[_Layer]) -> None:
 
 
 def _refuse_http_only(layers: Sequence[_Layer]) -> None:
-    """Refuse what a TCP tunnel was asked for and cannot have; from a file, only the
-    password that would be missed."""
+    """Refuse options that a TCP tunnel cannot have. Of those in a file, refuse only the
+    password, which would be missed."""
     for layer in reversed(layers):
         for key in ("protect",) if layer is layers[0] else HTTP_ONLY:
             if key in layer.values:
@@ -229,8 +229,7 @@ def _from_flags(schema: Schema[Config], arguments: Mapping[str, Any]) -> _Layer:
 
 
 def _complaint_about(error: type[LocaltunnelError], origins: Mapping[str, str]) -> _Complain:
-    """Return what makes the error for a flag or a variable, of which each stands for
-    one key."""
+    """Return a ``complain`` for flags or variables, each of which sets one key."""
     return lambda path, text: error(f"{origins[path[0]]}: {text}")
 
 

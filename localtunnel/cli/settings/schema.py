@@ -1,5 +1,4 @@
-"""What may be set: the settings of both commands, with their flags and the forms of
-their values."""
+"""The settings of both commands, with their flags and the forms of their values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +27,9 @@ Config = TypeVar("Config", bound=msgspec.Struct)
 
 
 class Setting(NamedTuple):
-    """A key that flags and perhaps a variable can give.
+    """A key that flags, and perhaps a variable, can set.
 
-    ``present`` is what a flag without a value, or a word that is a command, stands for.
+    ``present`` is the value of a flag without a value, or of a word that is a command.
     """
 
     key: str
@@ -41,8 +40,8 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Schema(Generic[Config]):
-    """What a command can be told: the struct, what can stand outside its file, and what
-    its types cannot say.
+    """The settings of a command: the struct, its flags and variables, and checks beyond
+    its types.
 
     ``forms`` has a callable for each key whose value has a form of its own; it raises
     ``ConfigError`` or ``ValueError`` for others. A key within a table is written
@@ -140,4 +139,5 @@ HTTP_ONLY = (
     "cors",
     "server_timing",
 )
-"""Keys that a TCP tunnel has no use for: nobody reads what its visitors send."""
+"""Keys that a TCP tunnel cannot have, since the server does not read its visitors'
+bytes."""
