@@ -28,7 +28,7 @@ from localtunnel.server.access.bans import Bans
 from localtunnel.server.certificates.own import Certificate
 from localtunnel.server.clients.arrival import Arrival
 from localtunnel.server.clients.control import Control
-from localtunnel.server.clients.session import Conversation
+from localtunnel.server.clients.session import ClientChannel
 from localtunnel.server.clients.strangers import Stranger, Strangers
 from localtunnel.server.config import ServerConfig
 from localtunnel.server.limits.quotas import Quotas
@@ -126,7 +126,7 @@ class Backend:
         elif isinstance(message, ProxyRequest):
             self._park(arrival.channel, message, arrival.host)
 
-    def _not_spoken(self, channel: Conversation) -> VersionError | None:
+    def _not_spoken(self, channel: ClientChannel) -> VersionError | None:
         """Return the error for a version that this server does not speak here."""
         if channel.version not in self._versions:
             spoken = ", ".join(sorted(str(version) for version in self._versions))
@@ -135,7 +135,7 @@ class Backend:
             return VersionError("Over TLS this server speaks LTP/0.3 only.")
         return None
 
-    def _park(self, channel: Conversation, request: ProxyRequest, host: str) -> None:
+    def _park(self, channel: ClientChannel, request: ProxyRequest, host: str) -> None:
         claim = self._registry.find(request.name)
         tunnel = claim.tunnel if claim is not None else None
         if claim is None or tunnel is None or tunnel.ended:
@@ -158,7 +158,7 @@ class Backend:
                 return
             tunnel.park(SocketEnd(sock, "client"), place)
 
-    def _is_its_client(self, claim: Claim, channel: Conversation, request: ProxyRequest, host: str) -> bool:
+    def _is_its_client(self, claim: Claim, channel: ClientChannel, request: ProxyRequest, host: str) -> bool:
         """Say whether a proxy connection comes from the client that has the name.
 
         An LTP/0.3 client proves that by its session, an LTP/0.2 client by its string
@@ -172,7 +172,7 @@ class Backend:
             return claim.is_session(request.session)
         return (claim.instance, claim.address) == (request.client, host)
 
-    def _refuse_banned(self, channel: Conversation, message: FromClient | None) -> None:
+    def _refuse_banned(self, channel: ClientChannel, message: FromClient | None) -> None:
         """Tell a client that asks for a tunnel about the ban.
 
         Any other connection is closed without an answer.
@@ -182,7 +182,7 @@ class Backend:
         else:
             channel.close()
 
-    def _refuse(self, channel: Conversation, error: LocaltunnelError, host: str) -> None:
+    def _refuse(self, channel: ClientChannel, error: LocaltunnelError, host: str) -> None:
         """End a connection whose first message is missing or invalid."""
         log.debug("preamble refused", extra={"peer": host, "error": error.code, "detail": str(error)})
         if isinstance(error, HeaderError):

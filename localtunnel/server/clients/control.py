@@ -13,7 +13,7 @@ from localtunnel.protocol import messages
 from localtunnel.protocol.messages import ControlReply, ControlRequest, Drain
 from localtunnel.server.clients.last_words import LastWords
 from localtunnel.server.clients.opening import Opened, Openings
-from localtunnel.server.clients.session import ControlSession, Conversation, Released
+from localtunnel.server.clients.session import ClientChannel, ControlSession, Released
 from localtunnel.server.clients.strangers import Stranger
 from localtunnel.server.config import ServerConfig
 
@@ -43,7 +43,7 @@ class Control:
         for session in list(self._sessions):
             session.tell(Drain(seconds))
 
-    def serve(self, channel: Conversation, request: ControlRequest, host: str, stranger: Stranger) -> None:
+    def serve(self, channel: ClientChannel, request: ControlRequest, host: str, stranger: Stranger) -> None:
         """Answer a control request, and keep the tunnel while its client is connected.
 
         Blocks the greenlet. ``stranger`` is the connection's place among those whose

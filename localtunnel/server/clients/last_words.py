@@ -11,7 +11,7 @@ from localtunnel.net.closing import Lingering
 from localtunnel.protocol import limits, messages
 from localtunnel.protocol.messages import ErrorReply
 from localtunnel.protocol.version import Version
-from localtunnel.server.clients.session import Conversation
+from localtunnel.server.clients.session import ClientChannel
 
 _HTTP_METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"PATCH ", b"PRI ")
 _WRONG_PORT = render(
@@ -32,12 +32,12 @@ class LastWords:
         self._lingering = lingering
         self._seconds = seconds
 
-    def refuse(self, channel: Conversation, error: LocaltunnelError) -> None:
+    def refuse(self, channel: ClientChannel, error: LocaltunnelError) -> None:
         """Tell the client why it gets no tunnel, and close."""
         self.error(channel, _code_of(error, channel.version), str(error), getattr(error, "names", ()))
 
     def error(
-        self, channel: Conversation, code: str, text: str, names: Sequence[str] = (), *, read: bool = True
+        self, channel: ClientChannel, code: str, text: str, names: Sequence[str] = (), *, read: bool = True
     ) -> None:
         """Send an error reply, and close.
 
@@ -50,7 +50,7 @@ class LastWords:
         else:
             self._lingering.hold(channel.sock, self._seconds, read=read)
 
-    def stranger(self, channel: Conversation) -> None:
+    def stranger(self, channel: ClientChannel) -> None:
         """Close the connection of a peer that speaks no LTP.
 
         A browser is told that this is the wrong port.

@@ -36,7 +36,7 @@ NOTICE_INTERVAL = 10.0
 """Seconds between two notices to one client about requests that were refused. Each
 notice covers all requests since the last one."""
 
-Conversation = Channel[FromClient]
+ClientChannel = Channel[FromClient]
 
 
 class Released(Exception):
@@ -51,7 +51,7 @@ class ControlSession:
     channel is closed or lingers behind its last message.
     """
 
-    def __init__(self, channel: Conversation, request: ControlRequest, host: str, timeouts: Timeouts) -> None:
+    def __init__(self, channel: ClientChannel, request: ControlRequest, host: str, timeouts: Timeouts) -> None:
         """``host`` is the client's address."""
         self.channel = channel
         self.version = channel.version

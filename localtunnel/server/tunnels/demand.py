@@ -127,7 +127,6 @@ class Demand:
 
     def close(self) -> None:
         """Give the share back. Idempotent."""
-        self._changed = _ignore
         self._shares.change(-self.size)
         self._shares.calm.discard(self)
         if not len(self._shares.calm):
@@ -143,10 +142,6 @@ class Demand:
             self._shares.change(size - self.size)
             self.size = size
             self._changed(size)
-
-
-def _ignore(size: int) -> None:
-    """Do nothing: a tunnel that has ended has no pool."""
 
 
 class Announcing:

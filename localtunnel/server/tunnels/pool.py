@@ -99,10 +99,10 @@ class Pool:
     """Parked connections in a gevent LifoQueue, and the visitors that wait for one.
 
     Waiters need no greenlet: a flood of visitors at a tunnel without connections costs
-    half a kilobyte each.
+    half a kilobyte each. ``on_suspect()`` is called when parked connections may be dead.
     """
 
-    def __init__(self, max_waiting: int) -> None:
+    def __init__(self, max_waiting: int, on_suspect: Callable[[], None] = _nobody) -> None:
         self._queue = LifoQueue()
         self._max_waiting = max_waiting
         self._dead = 0
@@ -114,7 +114,7 @@ class Pool:
         self.suspect = False
         """Whether an assignment was missed lately, so that other connections may be
         dead too."""
-        self.on_suspect: Callable[[], None] = _nobody
+        self._on_suspect = on_suspect
 
     def __len__(self) -> int:
         return len(self._queue.queue) - self._dead
@@ -199,7 +199,7 @@ class Pool:
     def close(self) -> None:
         """Close all parked connections, and turn waiting visitors away. Idempotent."""
         self._closed = True
-        self.on_suspect = _nobody
+        self._on_suspect = _nobody
         for parked in self._queue.queue:
             if not parked.dead:
                 parked.kill()
@@ -215,7 +215,7 @@ class Pool:
         dead as well.
         """
         self.suspect = True
-        self.on_suspect()
+        self._on_suspect()
 
     def outdate(self) -> None:
         """Note that the client was asked to replace all parked connections.

@@ -110,8 +110,7 @@ class Tunnel:
         self.refusals = Refusals()
         """The refused requests that the client has not been told of."""
         self._kept: KeptConnections | None = None
-        self._pool = Pool(terms.max_waiting)
-        self._pool.on_suspect = self._suspected
+        self._pool = Pool(terms.max_waiting, self._suspected)
         self._all_joins = joins
         self._demand = Demand(shares, owner.resize) if terms.version.speaks_freely else None
 

@@ -20,7 +20,8 @@ class Bench:
     """A pool, and the peers of what is parked in it."""
 
     def __init__(self, max_waiting=100):
-        self.pool = Pool(max_waiting)
+        self.suspicions = []
+        self.pool = Pool(max_waiting, lambda: self.suspicions.append(self.pool.suspect))
         self.peers = []
         self.taken = []
 
@@ -288,12 +289,10 @@ def test_what_was_parked_together_does_not_expire_together(bench, clock, monkeyp
 
 def test_a_suspicion_is_told_at_every_miss(bench):
     """What the client has parked since the last one may have died as well."""
-    told = []
-    bench.pool.on_suspect = lambda: told.append(bench.pool.suspect)
     assert not bench.pool.suspect
     bench.pool.suspect_all()
     bench.pool.suspect_all()
-    assert told == [True, True]
+    assert bench.suspicions == [True, True]
 
 
 def test_one_who_has_had_a_dead_connection_gets_the_next_one_and_does_not_hold_up_newcomers(bench):
