@@ -96,7 +96,7 @@ def test_so_many_names_are_kept_for_clients_that_have_gone(quotas: dict[str, int
         assert len(server.registry.claims()) == kept
 
 
-@pytest.mark.parametrize(("limits", "status"), [({}, 404), ({"head_bytes": 1024}, 400)])
+@pytest.mark.parametrize(("limits", "status"), [({}, 404), ({"head_bytes": 1024}, 431)])
 @pytest.mark.parametrize("edge", ["http", "join"])
 def test_heads_are_so_long(limits: dict[str, int], status: int, edge: str) -> None:
     asked = request("nobody.localhost", fields=f"X-Long: {'a' * 1024}\r\n")
