@@ -2,8 +2,8 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
-# The tests wait more than they compute: three of them at a time keep two cores busy.
-WORKERS ?= 3
+# The tests wait more than they compute: six of them at a time keep two cores busy.
+WORKERS ?= 6
 BENCH_ARGS ?=
 STRESS_ARGS ?=
 FUZZ_ARGS ?=

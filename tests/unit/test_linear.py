@@ -41,7 +41,7 @@ from localtunnel.protocol.wire import codec
 from localtunnel.protocol.wire.framing import Decoder
 from localtunnel.protocol.wire.stream import Unchunker, chunked
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 SIZE = 15 * 1024
 """Bytes of the short input: four times as many, and a few lines around them, are a head that is taken."""
