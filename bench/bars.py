@@ -1,5 +1,5 @@
-"""What the program must reach beside its peers, and what is aimed at: data, and a table
-of what was measured."""
+"""The bars that localtunnel must reach beside its peers, and its goals, as data; and
+the table that compares them with a run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,18 +22,17 @@ from systems import EDGES, HOP, HTTP, JOIN, SSH_R, ours
 
 MANY = 9000
 """Open connections that one server process must hold: two descriptors each, of the
-20,000 a process usually has."""
+usual 20,000."""
 
 IDLE_CPU_PERCENT = 5
-"""CPU time that the server may take while it holds them and nothing happens, in percent
-of a core."""
+"""CPU time that the server may take while it holds them idle, in percent of a core."""
 
 HEAD = ["what", "bar", "goal", "measured", ""]
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A figure that must be at least (or at most) ``bar``, and ought to be ``goal``."""
+    """A figure that must be at least (or at most) ``bar``, and should be ``goal``."""
 
     what: str
     figure: Callable[[Figures], float | None]

@@ -19,22 +19,20 @@ from programs import LOOPBACK, BenchError
 from visitors import request
 
 WARM_UP = 0.3
-"""Seconds before the count begins: what the buffers on the way take in at first has not
-been carried yet."""
+"""Seconds before the count begins, while buffers on the way fill."""
 
 UPLOAD_LENGTH = 1 << 50
-"""What an upload announces as its length: more than it will ever send, since it ends
-with its time."""
+"""The announced length of an upload: more than it can send in its time."""
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds in which a stream must be connected, and no bytes at all mean that the system
-does not work."""
+"""Seconds in which a stream must be connected and carry some bytes; otherwise the
+system does not work."""
 
 _BUFFER = bytearray(256 * 1024)
 _BLANK_LINE = b"\r\n\r\n"
 _LINGER_NONE = struct.pack("ii", 1, 0)
-"""SO_LINGER: close with a reset, so that what is still on its way is dropped and does
-not meet the next measurement."""
+"""SO_LINGER: close with a reset, which drops bytes in flight before the next
+measurement."""
 
 
 class Download:
@@ -52,7 +50,8 @@ class Download:
         sock.sendall(self._request)
 
     def go_on(self) -> None:
-        """Read what has come. Raises BenchError when it is not the file."""
+        """Read the bytes that have come. Raises BenchError when they are not the
+        file's."""
         size = self.sock.recv_into(_BUFFER)
         if not size:
             raise BenchError("A download was closed before its end.")
@@ -79,7 +78,7 @@ class Download:
 
 
 class Upload:
-    """One stream: a request whose body goes on for as long as there is time."""
+    """One stream: a request whose body ends with the time."""
 
     events = selectors.EVENT_WRITE
 
@@ -92,8 +91,7 @@ class Upload:
         sock.sendall(head.encode())
 
     def go_on(self) -> None:
-        """Send as much as the socket takes. Raises OSError when nobody is there to take
-        it."""
+        """Send as much as the socket takes. Raises OSError when the peer has gone."""
         offset = self.moved % self._size
         self.moved += os.sendfile(self.sock.fileno(), self._source, offset, self._size - offset)
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How the server's memory grows while visitors and clients come and go, in its default
-mode and over TLS.
+"""Measure how the server's memory grows while visitors and clients come and go, in its
+default mode and over TLS.
 
 Visitors come with a connection each, tunnels are opened and left, at a rate that leaves
 the machine idle for most of the time. The first five minutes fill caches and tables;
 the growth after them is a line fitted to the readings.
 
-It takes 15 minutes and ends by itself. Exit codes: 0 the bar held, 1 it did not, 2 it
+It takes 15 minutes. Exit codes: 0 the bar held, 1 it did not, 2 it
 cannot be run here. Needs nginx.
 """
 
@@ -29,13 +29,13 @@ VISITS = 20
 """Visitors in a step, each with a connection of its own."""
 
 TUNNELS = 2
-"""Tunnels in a step that are opened, with their pool, and left without a word."""
+"""Tunnels in a step that are opened, with their pool, and abandoned."""
 
 STEP = 0.5
 """Seconds from one step to the next."""
 
 FEW = 100
-"""One visitor in so many may fail."""
+"""One visitor in this many may fail."""
 
 READ_EVERY = 10.0
 """Seconds between two readings of the memory."""
@@ -50,7 +50,7 @@ class Growth:
     seconds: list[float] = field(default_factory=list)
     kib: list[int] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    """Why visitors were not answered: on a busy machine some are told to come again."""
+    """Why visitors were not answered: a busy machine tells some to try again."""
 
     def in_ten_minutes(self, since: float) -> float:
         """Return the KiB that it grows by in ten minutes, by a line through the
@@ -60,7 +60,7 @@ class Growth:
 
 
 def main() -> int:
-    """Let them come and go, and say what that has cost."""
+    """Let visitors and clients come and go, and report the memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settle", type=float, default=300.0, help="seconds that are not counted (300)")
     parser.add_argument("--count", type=float, default=600.0, help="seconds that are (600)")
@@ -84,8 +84,8 @@ def main() -> int:
 
 
 def churn(system: System, seconds: float) -> Growth:
-    """Let visitors and clients come and go for so long, and read the server's memory
-    meanwhile."""
+    """Let visitors and clients come and go for the given time, and read the server's
+    memory meanwhile."""
     if system.server is None:
         raise BenchError(f"The server of {system.name} is not here to be looked at.")
     growth = Growth()

@@ -65,7 +65,7 @@ FULL = Scale(
     pool=1000,
 )
 QUICK = Scale(rounds=1, seconds=0.2, held=(10, 40), window=0.1, tunnels=(1, 5), flood_rounds=1, pool=16)
-"""Whether everything runs, in seconds; its figures mean nothing."""
+"""A short run that only shows whether everything works."""
 
 OTHERS_HELD = 2000
 """Open connections at which growth ends but for the plain link of ours: ssh has a limit
@@ -139,8 +139,8 @@ def compare(scale: Scale, peers: list[System], upstream_port: int | None = None)
         direct = nginx(programs, files, port=upstream_port)
         upstreams = Upstreams(direct.port, sink(programs, upstream_port and upstream_port + 1))
         direct = replace(direct, uploads=Door(upstreams.ports[1]))
-        # Memory comes first, from programs that have done nothing yet: what the loads
-        # have freed again would take up connections without a trace.
+        # Memory comes first, from fresh programs: connections would fit into memory
+        # that earlier loads had freed.
         for make in makers:
             _measure_costs(make, upstreams, scale, results)
         systems = [direct, *(make(programs, upstreams) for make in makers), *peers]
@@ -152,8 +152,8 @@ def compare(scale: Scale, peers: list[System], upstream_port: int | None = None)
 
 
 def _installed() -> list[Maker]:
-    """Return how to start each peer that this machine has, and ours in each of its
-    modes, plain and as users run it."""
+    """Return the starters of each installed peer, and of ours in each mode, plain and
+    as users run it."""
     makers: list[Maker] = []
     if find(HAPROXY) is None:
         _say("haproxy is not installed (sudo apt-get install haproxy); it is left out.")

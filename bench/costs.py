@@ -16,8 +16,7 @@ from systems import System
 from visitors import REQUEST_TIMEOUT, crowd, join, settle
 
 TUNNEL_POOL = 4
-"""Idle connections of each tunnel: what a client of LTP/0.3 is asked for until its
-visitors need more."""
+"""Idle connections of each tunnel: the first pool of an LTP/0.3 client."""
 
 _HEADER = b"LTP/0.3"
 _LENGTH = struct.Struct(">I")
@@ -25,8 +24,8 @@ _LENGTH = struct.Struct(">I")
 
 @dataclass(frozen=True)
 class Held:
-    """A system with ``count`` open connections, each with one request answered and idle
-    since."""
+    """The cost of a system with ``count`` open connections, each idle after one
+    answered request."""
 
     count: int
     server_kib: int
@@ -51,7 +50,7 @@ def hold(system: System, counts: Sequence[int], window: float) -> list[Held]:
 
 
 def read_held(system: System, count: int, window: float) -> Held:
-    """Return what a system takes now, with ``count`` open connections; its CPU over
+    """Return the present cost of a system with ``count`` open connections, its CPU over
     ``window`` seconds."""
     if system.server is None:
         raise BenchError(f"The server of {system.name} is not here to be looked at.")
@@ -65,7 +64,7 @@ def read_held(system: System, count: int, window: float) -> Held:
 
 def per_connection(held: Sequence[Held]) -> tuple[float, float | None]:
     """Return the KiB that a connection costs server and client: from the second reading
-    on, where starting is over."""
+    on, behind the cost of starting."""
     first, last = held[1 if len(held) > 2 else 0], held[-1]
     more = last.count - first.count
     client = None
@@ -91,7 +90,7 @@ def tunnel_kib(system: System, few: int, many: int) -> float:
 
 
 def tunnels_that_leave(system: System, count: int) -> None:
-    """Open ``count`` tunnels with their pools, and leave without a word."""
+    """Open ``count`` tunnels with their pools, and abandon them."""
     dial = partial(_dial, (LOOPBACK, system.backend), _context() if system.encrypted else None)
     with crowd() as connections:
         for number in range(count):
@@ -112,8 +111,8 @@ def _dial(address: tuple[str, int], context: ssl.SSLContext | None) -> socket.so
 
 
 def _open_tunnel(connections: list[socket.socket], dial: Callable[[], socket.socket], name: str) -> None:
-    """Open the control connection of a tunnel and park its pool, by hand: nothing else
-    is in this process's way."""
+    """Open the control connection of a tunnel and park its pool by hand, without the
+    cost of a client."""
     control = dial()
     connections.append(control)
     control.sendall(_frame({"control": {"name": name, "client": "bench@bench;Linux", "instance": name}}))

@@ -1,5 +1,5 @@
-"""A long wire between two network namespaces: a pair of TUN devices, and this process
-that holds every packet back.
+"""A long wire between two network namespaces: a pair of TUN devices, and this process,
+which delays every packet.
 
 It takes the place of the kernel's netem, which not every kernel has. To be run as root
 in the first namespace; it prints a line once both devices are up, and ends, with the
@@ -27,24 +27,21 @@ _MTU = 1500
 _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
 _NICE = -10
-"""A packet that is forwarded late is a longer round trip than was asked for, so this
-process goes first."""
+"""This process has priority, since a late packet makes the round trip too long."""
 
 PACE = 0.0005
-"""Seconds between two looks at the devices: packets that come together are carried
-together. A wake-up for each would take the CPU of the programs under test, which a real
-wire leaves alone."""
+"""Seconds between two looks at the devices: packets that come together are forwarded
+together. A wake-up for each would take CPU from the programs under test."""
 
 
 class Direction:
-    """Packets on their way from one device to the other: each leaves ``seconds`` after
-    it came."""
+    """Packets in flight from one device to the other: each leaves ``seconds`` after it
+    came."""
 
     def __init__(self, source: int, target: int, seconds: float) -> None:
         self._source = source
         self._target = target
-        # A packet is noticed half a pace late on average, and written as much late
-        # again.
+        # On average a packet is noticed half a pace late, and written half a pace late.
         self._seconds = seconds - PACE
         self._packets: deque[tuple[float, bytes]] = deque()
 

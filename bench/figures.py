@@ -1,5 +1,4 @@
-"""What a run has measured: for each system and measure the figure of every round, and
-their medians."""
+"""The figures of a run: for each system and measure, every round and their median."""
 
 import statistics
 from collections import defaultdict
@@ -13,7 +12,7 @@ KEEP_ALIVE, NEW = "keep-alive requests/s", "new connections/s"
 DOWN_1, DOWN_8 = "download MB/s, 1 stream", "download MB/s, 8 streams"
 UP_1, UP_8 = "upload MB/s, 1 stream", "upload MB/s, 8 streams"
 RATES = (KEEP_ALIVE, NEW, DOWN_1, DOWN_8, UP_1, UP_8)
-"""What more is better of, in the order of the tables."""
+"""Measures of which more is better, in the order of the tables."""
 
 CPU_SERVER, CPU_CLIENT = "server, {}", "client, {}"
 """CPU time that the two sides took for one unit of a rate: see UNITS."""

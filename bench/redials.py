@@ -1,5 +1,5 @@
-"""How fast the client opens a whole pool again, as it does when its network was away:
-with its own dialler, at once."""
+"""How fast the client reopens a whole pool at once with its own dialler, as it does
+after a network failure."""
 
 import itertools
 import time
@@ -31,7 +31,7 @@ PLAIN, FULL, RESUMED = "without encryption", "TLS, each handshake from nothing",
 compared with."""
 
 TIMEOUT = 10.0
-"""Seconds for anything that the server is waited for."""
+"""Seconds to wait for each answer of the server."""
 
 _MICROSECONDS = 1e6
 
@@ -98,7 +98,7 @@ def redial(link: Link, way: str, backend: HostPort, server: int, size: int) -> d
 
 
 class _Counter:
-    """Dials as ``dial`` does, and knows when ``size`` connections have sent their
+    """Dials as ``dial`` does, and counts until ``size`` connections have sent their
     request."""
 
     def __init__(self, dial: Dialler, size: int, *, resumed: bool) -> None:
@@ -138,8 +138,8 @@ class _Counter:
 
 
 def _wait_for_answer(channel: Channel[FromServer]) -> None:
-    """Ask the server on the control connection: it answers when it has read what was
-    sent to it before."""
+    """Ping the server on the control connection: its answer shows that it has read
+    everything before."""
     channel.send(PING)
     deadline = Deadline(TIMEOUT)
     while not isinstance(channel.receive(deadline), Pong):
@@ -151,5 +151,5 @@ def _refused(reply: object) -> None:
 
 
 def _taken(sock: Socket, assignment: object, first: bytes) -> None:
-    """No visitor comes; a connection that one would be assigned is of no use here."""
+    """Drop an assigned connection; no visitor should come here."""
     closing.close(sock)

@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: a table for the terminal, and the same table in
+"""The report of a benchmark: a table on the terminal, and the same table in
 docs/benchmarks.md."""
 
 import os
@@ -16,8 +16,8 @@ DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table that reads well as plain text too; the first column is
-    words, the others are numbers."""
+    """Return a Markdown table that is aligned as plain text: words in the first column,
+    numbers in the others."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = [_row(head, widths), _row(rule, widths), *(_row(row, widths) for row in rows)]
@@ -33,7 +33,7 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def machine() -> str:
-    """Return when and on what a benchmark ran, without naming the machine."""
+    """Return the date and the kind of machine of a run, without the machine's name."""
     model = "unknown processor"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

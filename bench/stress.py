@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""What must not break lt-server: a long load, thousands of open connections, and
-visitors who are slow on purpose.
+"""Loads that must not break lt-server: a long load, thousands of open connections, and
+deliberately slow visitors.
 
 Each is tried in both modes of the server, over TLS as users have it: a minute of wrk at
 64 connections without a failed request; 9,000 connections that are held and then all
 answered once more; slowhttptest with slow heads, slow bodies and slow reading, while
 every request of a good visitor is answered.
 
-It takes 5 minutes and ends by itself. Exit codes: 0 everything held, 1 something did
+It takes 5 minutes. Exit codes: 0 everything held, 1 something did
 not, 2 it cannot be run here. Needs nginx, wrk and slowhttptest of Debian.
 """
 
@@ -34,7 +34,8 @@ GOOD_PAUSE = 0.05
 """Seconds between two good visitors."""
 
 GOOD_PATIENCE = 5.0
-"""Seconds within which a good visitor must be answered: he would not wait longer."""
+"""Seconds within which a good visitor must be answered; a person would not wait
+longer."""
 
 SLOW = {
     "slow heads": ("-H", f"http://{HOST}/"),
@@ -60,12 +61,12 @@ class Scale:
 
 
 QUICK = Scale(load_seconds=1, held=50, attackers=20, attack_seconds=2)
-"""Whether everything runs, in seconds."""
+"""A short run that only shows whether everything works."""
 
 
 @dataclass
 class Good:
-    """What happened to the good visitors."""
+    """The answers to the good visitors."""
 
     visits: list[Visit] = field(default_factory=list)
 

@@ -1,5 +1,5 @@
-"""The systems under comparison, each set up from nothing on ports of its own, in front
-of the same upstream."""
+"""The systems under comparison, each set up on ports of its own in front of the same
+upstream."""
 
 import getpass
 import os
@@ -18,7 +18,7 @@ EDGES = (JOIN, HTTP)
 """The two modes of lt-server."""
 
 DIRECT, HOP, SSH_R = "nginx, direct", "haproxy, one TCP hop", "ssh -R"
-"""What tables call the others."""
+"""The names of the other systems in tables."""
 
 HOST = "bench.localhost"
 """The Host field of every request, to all systems alike; ours routes by it."""
@@ -43,7 +43,7 @@ _SSH_OPTIONS = (
 
 @dataclass(frozen=True)
 class Door:
-    """Where visitors of one upstream come in, and the Host field that they send."""
+    """Where the visitors of one upstream connect, and their Host field."""
 
     port: int
     host: str = HOST
@@ -65,7 +65,7 @@ class Upstreams:
 
     @property
     def ports(self) -> list[int]:
-        """Those that there are."""
+        """The ports that are in use."""
         return [port for port in (self.requests, self.uploads) if port is not None]
 
 
@@ -79,17 +79,18 @@ class System:
     uploads: Door | None = None
     """None where only the first upstream can be reached."""
     server: int | None = None
-    """Process id of the public side; None where nothing is between visitor and
-    upstream, or it is not ours to see."""
+    """Process id of the public side; None if nothing is between visitor and upstream,
+    or its process is unknown."""
     client: int | None = None
-    """Process id of the side next to the upstream; None for what is no tunnel."""
+    """Process id of the side next to the upstream; None if the system is not a
+    tunnel."""
     others: tuple[int, ...] = ()
     """Process ids of further clients: those of the second upstream, where it needs one
     of its own."""
     backend: int | None = None
     """Port for clients of ours."""
     encrypted: bool = False
-    """Whether the link of ours is TLS, as it is unless lt-client is told otherwise."""
+    """Whether our link uses TLS, which is lt-client's default."""
 
     @property
     def port(self) -> int:
@@ -132,8 +133,8 @@ def sink(programs: Programs, port: int | None = None) -> int:
 
 
 def haproxy(programs: Programs, upstreams: Upstreams) -> System:
-    """Start haproxy with one thread as one TCP hop: what a tunnel without a tunnel
-    would cost."""
+    """Start haproxy with one thread as one TCP hop: the cost of a hop without a
+    tunnel."""
     ports = [unused_port() for _ in upstreams.ports]
     config = programs.directory / "haproxy.cfg"
     hops = [_HOP.format(host=LOOPBACK, port=port, upstream=to) for port, to in zip(ports, upstreams.ports, strict=True)]
@@ -156,8 +157,8 @@ def localtunnel(
     data directory for each.
 
     ``edge`` is the server's mode, None for its default. ``encrypted`` leaves the
-    clients their default, which is TLS; without it they are told to do without, as the
-    TCP hop and most peers do.
+    clients their default, TLS; without it they use none, as the TCP hop and most peers
+    do.
     """
     route = route or Route()
     system = lt_server(programs, route, edge)
@@ -206,7 +207,7 @@ def lt_client(programs: Programs, server: System, host: str, upstream: int, rout
 
 def _configure(programs: Programs, name: str, more: str = "") -> Path:
     """Write a settings file for one of our programs, with a data directory of its own;
-    the user's are left alone."""
+    the user's are not touched."""
     path = programs.directory / f"{name}.toml"
     path.write_text(f'data_dir = "{programs.directory / name}"\n{more}')
     return path

@@ -1,5 +1,4 @@
-"""Visitors of a benchmark's own: many at once and timed one by one, or opened and
-held."""
+"""Visitors for benchmarks: many at once, each timed, or opened and held."""
 
 import selectors
 import socket
@@ -66,13 +65,12 @@ class _Visitor:
         self._sock.setblocking(False)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.visit.started = time.monotonic()
-        # Whether the connection comes about, or fails at once, shows when the request
-        # is sent.
+        # A failure of the connection shows when the request is sent.
         self._sock.connect_ex(address)
         selector.register(self._sock, selectors.EVENT_WRITE, self)
 
     def go_on(self) -> None:
-        """Send what is to be sent, or read what has come."""
+        """Send the rest of the request, or read bytes of the answer."""
         try:
             if self._request:
                 self._request = self._request[self._sock.send(self._request) :]

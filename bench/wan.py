@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""How many round trips a visitor waits when the laptop is far away, and whether the
-bounds hold.
+"""Measure how many round trips a visitor waits when the laptop is far away, and whether
+the bounds hold.
 
 The server and the visitors are in one network namespace, the client and its nginx in
 another; what goes between the two takes half a round trip each way. One visitor is a
@@ -49,8 +49,8 @@ LONE_BOUND, FIRST_BURST_BOUND, NEXT_BURST_BOUND = 1.1, 3.2, 1.3
 slowest of any later one."""
 
 WIRE_TOLERANCE = 0.05
-"""How far the wire may be off the round trip that was asked for, as a fraction, before
-the run is worth nothing."""
+"""How far the wire's round trip may be off, as a fraction, before the run is
+invalid."""
 
 _HERE = Path(__file__).resolve()
 _BROKEN, _UNAVAILABLE = 1, 2
@@ -58,7 +58,7 @@ _BROKEN, _UNAVAILABLE = 1, 2
 
 @dataclass
 class Result:
-    """What one system did, in seconds and failures."""
+    """The results of one system, in seconds and failures."""
 
     system: System
     lone: list[Visit] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Result:
 
     @property
     def failures(self) -> list[str]:
-        """Why visitors went away without an answer, one entry each."""
+        """Why visitors got no answer, one entry each."""
         visits = chain(self.lone, *self.bursts)
         return [each.failure for each in visits if each.failure is not None]
 
@@ -216,8 +216,8 @@ def _slowest(visits: list[Visit]) -> float:
 
 
 def _seconds(visits: list[Visit]) -> list[float]:
-    """A visitor that had no answer has no time; infinity keeps it from making the
-    others look good."""
+    """A visitor without an answer counts as infinite time, so that it does not improve
+    the others' figures."""
     return [float("inf") if each.seconds is None else each.seconds for each in visits]
 
 

@@ -2,8 +2,8 @@
 of that request.
 
 A browser gets a page, ``Accept: application/json`` gets JSON, and everything else, curl
-among it, gets text. What is shown is what came through the tunnel: the fields as they
-were spelled, the body's size and digest and its beginning.
+among it, gets text. It shows the request as it came through the tunnel: the fields as
+they were spelled, the body's size, digest and beginning.
 """
 
 import hashlib
@@ -18,15 +18,14 @@ from typing import Any
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
 BODY_SHOWN = 4 * 1024
-"""How much of a body is shown, in bytes: enough for a form or a webhook, little enough
-for a page."""
+"""Bytes that are shown of a body: enough for a form or a webhook."""
 
 READ_SIZE = 64 * 1024
-"""How much of a body is read at a time, in bytes: uploads of any size pass through
-without being held."""
+"""Bytes that are read of a body at a time: uploads of any size are not held in
+memory."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""What the application answers; anything else is 405."""
+"""The methods that are answered; any other gets 405."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,7 @@ class Seen:
 
 
 class Handler(WSGIHandler):
-    """Hands the application the request's own spelling of its target and its fields,
-    which WSGI changes."""
+    """Passes on the original spelling of target and fields, which WSGI changes."""
 
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
@@ -170,7 +168,7 @@ def choose(accept: str) -> tuple[str, Callable[[Seen], str]]:
 
 def wish(part: str) -> tuple[str, float]:
     """One element of an Accept field as its media range and its quality; a quality that
-    is no number counts as 0."""
+    is not a number counts as 0."""
     media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
     quality = next((piece[2:] for piece in parameters if piece.startswith("q=")), "1")
     try:

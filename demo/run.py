@@ -27,7 +27,7 @@ NAME = "demo"
 http://demo.localhost:8000."""
 
 GRACE = 1.0
-"""How long open connections may take to finish at the end, in seconds: whoever pressed
+"""Seconds that open connections may take to finish at the end: the user who pressed
 Ctrl-C is waiting."""
 
 
@@ -38,14 +38,13 @@ def main() -> int:
     ended = AsyncResult()
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, ended.set, CLEAN)
-    # What the two would keep, a server's key and a client's acquaintances, would
-    # outlive the demo for nothing.
+    # The server's key and the client's known servers need not outlive the demo.
     with TemporaryDirectory(prefix="localtunnel-demo-") as directory:
         server = Server(ServerConfig(data_dir=f"{directory}/server"))
         try:
             server.start()
         except ListenError as error:
-            # What follows the semicolon is advice on flags, which the demo has none of.
+            # The demo has no flags, so the advice behind the semicolon is dropped.
             fault = str(error).partition(";")[0].rstrip(".")
             say(f"make demo: {fault}. The demo needs the ports 8000 and 8001: stop the other program, then try again.")
             return CANNOT_LISTEN
@@ -70,7 +69,7 @@ def serve_until(ended: AsyncResult, data_dir: str) -> int:
 
 
 def run_client(client: Client, ended: AsyncResult) -> None:
-    """Run the client; its end is the demo's, since nothing would answer any more."""
+    """Run the client, whose end also ends the demo."""
     code = INTERNAL_ERROR
     try:
         client.run()

@@ -23,7 +23,7 @@ Usage:
   lt-client [http | tcp] [options] [<target>]
 
 Commands:
-  http                    A web server, which gets a public URL. The same as no command at all.
+  http                    A web server, which gets a public URL. This is the default.
   tcp                     Any other server that speaks TCP, such as SSH: it gets a public port.
 
 Commands with a --help of their own:
@@ -41,8 +41,8 @@ Options:
   --domain=HOST            A public host of your own that leads here as well, if the server allows it.
   --remote-port=N          The public port to ask for, with tcp. Default: the server chooses one.
   --takeover               Take the name over from another of your clients, which ends.
-  --backend=[HOST:]PORT    The server's backend. Default: the server is asked for it.
-  --protect=USER:PASSWORD  Ask visitors for this (HTTP Basic). Other users can see it in ps; LT_PROTECT hides it.
+  --backend=[HOST:]PORT    The server's backend. Default: the frontend is asked for it.
+  --protect=USER:PASSWORD  Ask visitors for this (HTTP Basic). Other users can see it in ps, but not LT_PROTECT.
   --allow-ip=NETWORK       Admit only visitors from this address or network. May be repeated.
   --host-header=HOST       The Host that your server gets: preserve (the default), rewrite (to its own) or a value.
   --request-header-add=FIELD     Give requests the field "Name: value" instead of their own. May be repeated.
@@ -57,7 +57,7 @@ Options:
   --legacy                 Allow LTP/0.2, without encryption, where a server of 2013 does not answer in LTP/0.3,
                            which is tried first.
   --token-file=FILE        A file with the token for the server. Default: LT_TOKEN, or the one that login has stored.
-  --json                   One JSON object per line on stdout for everything that happens.
+  --json                   One JSON object per line on stdout for every event.
   --quiet                  Only the URL on stdout, and only errors on stderr.
   --no-retry               End when the server cannot be reached, instead of trying again.
   --log-level=L            debug, info, warning or error.
