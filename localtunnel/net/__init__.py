@@ -1,4 +1,5 @@
-"""Sockets, shared by both sides. Nothing outside this package imports ``socket`` or ``ssl``.
+"""Sockets, shared by both sides. Nothing outside this package imports ``socket`` or
+``ssl``.
 
 address     texts into addresses: where to listen, whom to dial
 listen      a StreamServer whose callback gets plain non-blocking sockets
@@ -16,7 +17,8 @@ tls/        the same sockets, encrypted
 
 tls imports flow, and both import the modules above, never the other way round.
 
-Every socket here is a plain non-blocking ``socket.socket``. A greenlet that must wait for one does so through
-``deadline``; everything else is a watcher's callback in the hub. Whoever holds a socket closes it; handing over is by
-return value or argument, and is said in the docstring.
+Every socket here is a plain non-blocking ``socket.socket``. A greenlet that must wait
+for one does so through ``deadline``; everything else is a watcher's callback in the
+hub. The owner of a socket closes it. Ownership moves by return value or argument, and
+the docstring says so.
 """

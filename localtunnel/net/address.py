@@ -1,4 +1,5 @@
-"""Addresses as people write them, parsed once into typed values. Pure: nothing here resolves a name or opens a socket.
+"""Addresses as people write them, parsed once into typed values. Pure: nothing here
+resolves a name or opens a socket.
 
 ============  ===========================================================  ==================
 function      forms accepted                                               port 0
@@ -11,9 +12,10 @@ parse_domain  a name without a port                                        none
 parse_public  http:// or https:// before a name, and perhaps a port        no
 ============  ===========================================================  ==================
 
-A host is an IPv4 address, an IPv6 address in brackets (RFC 3986 3.2.2) or a name of letters, digits, hyphens and
-underscores; it comes back in lower case, IPv6 without its brackets. Everything else raises ``AddressError``, whose
-message names the text and the forms that are accepted.
+A host is an IPv4 address, an IPv6 address in brackets (RFC 3986 3.2.2) or a name of
+letters, digits, hyphens and underscores; it comes back in lower case, IPv6 without its
+brackets. Everything else raises ``AddressError``, whose message names the text and the
+forms that are accepted.
 """
 
 import re
@@ -24,13 +26,14 @@ from localtunnel.errors import AddressError, ConfigError
 from localtunnel.protocol.limits import MAX_PORT
 
 LOOPBACK = ("127.0.0.1", "::1")
-"""What a bare port or ``localhost`` means as a target, in the order of trying: most local servers listen on IPv4."""
+"""What a bare port or ``localhost`` means as a target. IPv4 is tried first, since most
+local servers listen on it."""
 
 HTTP_PORT = 80
 """The port of ``http://HOST`` (RFC 9110 4.2.1)."""
 
 SCHEME_PORTS = {"http": HTTP_PORT, "https": 443}
-"""The port that goes without saying in a URL of each scheme (RFC 9110 4.2)."""
+"""The default port of each scheme (RFC 9110 4.2)."""
 
 _PORT = re.compile(r"[1-9][0-9]{0,4}\Z", re.ASCII)
 
@@ -38,7 +41,8 @@ MAX_HOST = 253
 """The longest name that fits into the 255 octets of RFC 1035 2.3.4."""
 
 _AUTHORITY = re.compile(r"(?:\[(?P<bracketed>[^\[\]]*)\]|(?P<plain>[^\[\]:]+))?(?::(?P<port>[0-9]{1,9}))?", re.ASCII)
-# Underscores are no hostname's (RFC 1123 2.1), yet container networks resolve names that have them.
+# A host name has no underscores (RFC 1123 2.1), yet container networks resolve names
+# that do.
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?", re.ASCII)
 
 
@@ -53,7 +57,8 @@ class HostPort(NamedTuple):
 
 
 class ServerAddress(NamedTuple):
-    """A server's frontend, and whether it is asked over HTTP or HTTPS. ``str()`` is the name that it is known by."""
+    """A server's frontend, with the scheme to ask it by. ``str()`` is the name that the
+    server is known by."""
 
     host: str
     port: int
@@ -69,14 +74,16 @@ class ServerAddress(NamedTuple):
 
 
 class Bind(NamedTuple):
-    """Where to listen. ``host`` None leaves the choice to the program; ``port`` 0 means any free port."""
+    """Where to listen. ``host`` None leaves the choice to the program; ``port`` 0 means
+    any free port."""
 
     host: str | None
     port: int
 
 
 class Target(NamedTuple):
-    """The upstream that the user named: ``hosts`` are to be tried in this order; ``text`` is how to show it."""
+    """The upstream that the user named. ``hosts`` are tried in this order; ``text`` is
+    shown to the user."""
 
     hosts: tuple[str, ...]
     port: int
@@ -87,7 +94,8 @@ class Target(NamedTuple):
 
 
 class PublicUrl(NamedTuple):
-    """Where visitors reach a server: the scheme, the host and the port that they use."""
+    """Where visitors reach a server: the scheme, the host and the port that they
+    use."""
 
     scheme: str
     host: str
@@ -95,7 +103,8 @@ class PublicUrl(NamedTuple):
 
 
 def parse_range(text: str) -> range:
-    """Return the ports of ``FIRST-LAST``; an empty text is an empty range. Raises ConfigError."""
+    """Return the ports of ``FIRST-LAST``; an empty text is an empty range. Raises
+    ConfigError."""
     if not text:
         return range(0)
     first, dash, last = text.partition("-")
@@ -116,7 +125,8 @@ def parse_bind(text: int | str) -> Bind:
 
 
 def parse_server(text: str) -> ServerAddress:
-    """Return the frontend's address; the port is that of the scheme unless there is one. Raises ``AddressError``."""
+    """Return the frontend's address; the scheme has a default port. Raises
+    ``AddressError``."""
     fault = _Fault(text, "a server's address", "HOST, HOST:PORT, [IPV6]:PORT, http://HOST:PORT or https://HOST")
     scheme, authority = _scheme_of(text, fault, ("http", "https"))
     host, port = _split(authority, fault, lone_word_is_port=False)
@@ -126,7 +136,8 @@ def parse_server(text: str) -> ServerAddress:
 
 
 def parse_backend(text: int | str, default_host: str) -> HostPort:
-    """Return the backend's address; ``default_host`` is for a text that is a port alone. Raises ``AddressError``."""
+    """Return the backend's address; a lone port is one of ``default_host``. Raises
+    ``AddressError``."""
     fault = _Fault(text, "a backend's address", "PORT, HOST:PORT or [IPV6]:PORT")
     host, port = _split(text, fault, lone_word_is_port=True)
     if port is None:
@@ -135,7 +146,8 @@ def parse_backend(text: int | str, default_host: str) -> HostPort:
 
 
 def parse_target(text: int | str) -> Target:
-    """Return the upstream; a port alone and ``localhost`` mean both loopback addresses. Raises ``AddressError``."""
+    """Return the upstream; a lone port and ``localhost`` mean both loopback addresses.
+    Raises ``AddressError``."""
     fault = _Fault(text, "a target", "PORT, HOST:PORT, [IPV6]:PORT or http://HOST:PORT")
     if isinstance(text, str) and text.lower().startswith("https://"):
         raise fault.because("the local server is spoken to in plain HTTP, so give a port where it does without TLS")
@@ -155,7 +167,8 @@ def parse_target(text: int | str) -> Target:
 
 
 def parse_domain(text: str) -> str:
-    """Return the domain below which tunnels live, in lower case, without a final dot. Raises ``AddressError``."""
+    """Return the domain below which tunnels live, in lower case, without a final dot.
+    Raises ``AddressError``."""
     fault = _Fault(text, "a domain", "a name such as tunnels.example.com, without a port")
     name = text.lower().removesuffix(".")
     if not name:
@@ -168,7 +181,8 @@ def parse_domain(text: str) -> str:
 
 
 def parse_public(text: str) -> PublicUrl:
-    """Return where visitors reach the server, its host as ``parse_domain`` has it. Raises ``AddressError``."""
+    """Return where visitors reach the server, its host as ``parse_domain`` has it.
+    Raises ``AddressError``."""
     fault = _Fault(text, "a public URL", "http:// or https://, the server's domain, and a port if it is unusual")
     scheme, _, rest = text.partition("://")
     scheme = scheme.lower()
@@ -181,9 +195,9 @@ def parse_public(text: str) -> PublicUrl:
 
 
 class _Fault(NamedTuple):
-    """Makes the error for one text: what it was meant to be and which forms would have been understood.
+    """Makes the error for one text, with the forms that would have been accepted.
 
-    ``lowest_port`` is the first one that is accepted there.
+    ``lowest_port`` is the lowest port that is accepted.
     """
 
     text: int | str
@@ -196,7 +210,8 @@ class _Fault(NamedTuple):
 
 
 def _scheme_of(text: str, fault: _Fault, schemes: tuple[str, ...]) -> tuple[str, str]:
-    """Return the scheme and the authority of a URL that has no path; any text that is no URL is an authority."""
+    """Split a URL without a path into scheme and authority; a text that is not a URL is
+    an authority."""
     if "://" not in text:
         return schemes[0], text
     scheme, _, rest = text.partition("://")
@@ -206,7 +221,8 @@ def _scheme_of(text: str, fault: _Fault, schemes: tuple[str, ...]) -> tuple[str,
 
 
 def _bare_authority(rest: str, fault: _Fault) -> str:
-    """Return the authority that ``rest``, which follows a scheme, consists of."""
+    """Return ``rest``, which follows a scheme, as an authority. Raises ``AddressError``
+    if there is more."""
     authority = rest.removesuffix("/")
     if any(character in authority for character in "/?#"):
         raise fault.because("it may not carry a path, a query or a fragment")
@@ -214,7 +230,7 @@ def _bare_authority(rest: str, fault: _Fault) -> str:
 
 
 def _split(text: int | str, fault: _Fault, *, lone_word_is_port: bool) -> tuple[str | None, int | None]:
-    """Return host and port, each None where the text has none, but never both."""
+    """Return host and port; the one that the text lacks is None."""
     if isinstance(text, int):
         return None, _port(text, fault)
     if lone_word_is_port and text.isascii() and text.isdigit():

@@ -1,4 +1,4 @@
-"""LTP messages on a socket: the protocol's pure decoder and state table, fed from a real connection."""
+"""LTP messages on a socket: it feeds the protocol's pure decoder and state table."""
 
 import time
 from collections.abc import Callable
@@ -17,21 +17,23 @@ from localtunnel.protocol.wire import codec
 from localtunnel.protocol.wire.framing import Decoder
 
 READ_SIZE = 16 * 1024
-"""Bytes of one read: the messages of an opening and the beginning of a stream, which all has to be looked at in one go.
-A TLS record has no more, so that nothing decrypted is left behind."""
+"""Bytes of one read. A TLS record has no more, so that no decrypted byte is left where
+no watcher tells of it."""
 
 READS_AT_A_TIME = 16
-"""Reads for one message before the hub has a turn: over TLS each brings one record, which may carry a single byte."""
+"""Reads for one message before the hub has a turn: over TLS each brings one record,
+perhaps of a single byte."""
 
 MESSAGES_AT_A_TIME = 8
-"""Messages that a greenlet takes without having waited for one before the hub has a turn."""
+"""Messages that a greenlet takes without a wait before the hub has a turn."""
 
 Received = TypeVar("Received", FromClient, FromServer)
 Decode = Callable[[bytes, Version], Received]
 
 
 class Channel(Generic[Received]):
-    """Owns ``sock`` until ``close`` or ``detach``. One greenlet receives; anybody may send, for sending never waits."""
+    """Owns ``sock`` until ``close`` or ``detach``. One greenlet receives; any code may
+    send, since that never waits."""
 
     __slots__ = ("_at_hand", "_decode", "_decoder", "_pace", "_peer", "sock", "state")
 
@@ -43,30 +45,33 @@ class Channel(Generic[Received]):
         self._peer = peer
         self._pace: Pace | None = None
         self._at_hand = 0
-        """Messages that were returned since the hub had a turn."""
+        """Messages returned since the hub had a turn."""
 
     @property
     def version(self) -> Version:
-        """The version that is spoken; until the peer's header has come, the oldest, in which errors are answered."""
+        """The version of the connection. Before the header has come it is the oldest
+        one, so that an error can be sent."""
         return self._decoder.version or LTP_0_2
 
     @property
     def is_mid_message(self) -> bool:
-        """Whether a part of a message has come, and the rest has not."""
+        """Whether a message has come in part."""
         return not self._decoder.is_empty
 
     def limit(self, size: int) -> None:
-        """Take no payload over ``size`` bytes from here on."""
+        """Refuse payloads over ``size`` bytes from now on."""
         self._decoder.limit = size
 
     def limit_pace(self, interval: float) -> None:
-        """Take no more messages from here on than a peer may send whose heartbeats are ``interval`` seconds apart."""
+        """Refuse a peer that sends more than the protocol allows for heartbeats every
+        ``interval`` seconds."""
         self._pace = Pace(interval)
 
     def receive(self, deadline: Deadline) -> Received:
         """Block the greenlet until the next whole message has come, and return it.
 
-        Raises DeadlineExceeded, ConnectionClosed, or a ProtocolError; after each of them the caller closes.
+        Raises DeadlineExceeded, ConnectionClosed, or a ProtocolError; after each of
+        them the caller closes.
         """
         if self._at_hand >= MESSAGES_AT_A_TIME:
             self._at_hand = 0
@@ -80,10 +85,12 @@ class Channel(Generic[Received]):
             wait_readable(self.sock, deadline)
 
     def receive_ready(self) -> Received | None:
-        """Return the next message if it has arrived, else None; never waits, so a hub callback may call it.
+        """Return the next message if it has arrived, else None; never waits, so a hub
+        callback may call it.
 
-        None also comes when the message takes many reads. The socket is readable still, so that a caller who waits for
-        it goes on in its next turn. Raises ConnectionClosed or a ProtocolError; after each of them the caller closes.
+        A message of many reads gives None as well: the socket stays readable, so a
+        caller that waits for it goes on in its next turn. Raises ConnectionClosed or a
+        ProtocolError; after each of them the caller closes.
         """
         payload = self._decoder.next_payload()
         reads = 0
@@ -110,10 +117,12 @@ class Channel(Generic[Received]):
         return message
 
     def send(self, message: Message, *, header: bytes = b"") -> None:
-        """Send ``header`` and ``message`` in one piece; never waits, so a hub callback may call it.
+        """Send ``header`` and ``message`` in one piece; never waits, so a hub callback
+        may call it.
 
-        A message is small: one for which the socket has no room means that the peer has long stopped reading. Raises
-        ConnectionClosed then, or when the peer is gone; the caller closes.
+        A message is small: if the socket has no room for one, the peer stopped reading
+        long ago. Raises ConnectionClosed then, and when the peer is gone; the caller
+        closes.
         """
         self.state = states.advance(self.version, self.state, message)
         data = header + codec.encode(message)
@@ -127,28 +136,32 @@ class Channel(Generic[Received]):
             raise ConnectionClosed(f"The connection is stuck: {self._peer} does not read.")
 
     def detach(self) -> tuple[Socket, bytes]:
-        """Give the socket away, with the bytes that were read behind the last message. The caller owns both."""
+        """Return the socket, which the caller owns from now on, and the bytes that were
+        read after the last message."""
         return self.sock, self._decoder.take_rest()
 
     def close(self) -> None:
-        """Close the socket. May be called twice."""
+        """Close the socket. Idempotent."""
         closing.close(self.sock)
 
 
 def server_channel(sock: Socket, peer: str) -> Channel[FromClient]:
-    """Return the server's end of a new backend connection: the client's header comes first."""
+    """Return the server's end of a new connection: the client sends its header
+    first."""
     return Channel(sock, Decoder(header=True), codec.decode_from_client, peer)
 
 
 def client_channel(sock: Socket, version: Version, peer: str) -> Channel[FromServer]:
-    """Return the client's end of a new backend connection, spoken in ``version``: the server sends no header."""
+    """Return the client's end of a new connection in ``version``: the server sends no
+    header."""
     decoder = Decoder(header=False)
     decoder.version = version
     return Channel(sock, decoder, codec.decode_from_server, peer)
 
 
 def assigned_channel(sock: Socket, peer: str) -> Channel[FromClient]:
-    """Return the server's end of an LTP/0.3 proxy connection to which an assignment was sent: answers follow."""
+    """Return the server's end of an LTP/0.3 proxy connection to which it has sent an
+    assignment."""
     decoder = Decoder(header=False, limit=limits.MAX_HEARTBEAT)
     decoder.version = LTP_0_3
     channel = Channel(sock, decoder, codec.decode_from_client, peer)

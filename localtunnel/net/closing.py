@@ -1,4 +1,5 @@
-"""The ways a connection ends: closed, reset, or lingering until the peer has read the last word."""
+"""The ways a connection ends: closed, reset, or lingering until the peer has read the
+last word."""
 
 import contextlib
 import socket
@@ -11,15 +12,17 @@ import gevent
 from localtunnel.net.sockets import READ, WRITE
 
 IDLE = 5.0
-"""Seconds for which a lingering connection may be silent. A peer that still sends may have megabytes of its request in
-flight, and reads the answer only behind them, as browsers do; one that sends nothing has had the time to read it."""
+"""Seconds for which a lingering connection may be silent. A browser reads an early
+answer only after it has sent megabytes of its request; a peer that sends nothing has
+had the time to read."""
 
 TOTAL = 30.0
-"""Seconds that a connection lingers at most, however much still comes: nginx lets as much pass (lingering_time)."""
+"""Seconds that a connection lingers at most, however much still comes. nginx has the
+same limit (lingering_time)."""
 
 MAX_LINGERING = 1024
-"""Connections of one owner that linger at a time. One more ends the oldest, which has had the most time: a flood buys
-no descriptors, and its last connection is not worse off than its first."""
+"""Connections of one owner that linger at a time. One more ends the oldest, which has
+had the most time to read: a flood gets no further descriptors."""
 
 _RESET = struct.pack("ii", 1, 0)
 _DISCARD = bytearray(64 * 1024)
@@ -32,24 +35,27 @@ def close(sock: socket.socket) -> None:
 
 
 def reset(sock: socket.socket) -> None:
-    """Close ``sock`` with an RST, so that the peer cannot take a truncated stream for a complete one."""
+    """Close ``sock`` with an RST, so that the peer cannot take a truncated stream for a
+    complete one."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     close(sock)
 
 
 def wake(sock: socket.socket) -> None:
-    """End both directions of ``sock`` without closing it: a greenlet that waits for it, and owns it, wakes with EOF."""
+    """End both directions of ``sock`` without closing it: a greenlet that waits for it,
+    and owns it, wakes with EOF."""
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
 
 
 class Lingering:
-    """The connections that linger for one owner, a server or a client, the oldest first.
+    """The connections that linger for one owner, a server or a client, the oldest
+    first.
 
     Closing at once with bytes unread makes the kernel send an RST, which can destroy
-    the answer before the peer has read it (RFC 9112 9.6). So what the peer still
-    sends is read and dropped, within the limits above.
+    the answer before the peer has read it (RFC 9112 9.6). So the bytes that the peer
+    still sends are read and dropped, within the limits above.
     """
 
     def __init__(self, idle: float = IDLE, total: float = TOTAL) -> None:
@@ -61,7 +67,8 @@ class Lingering:
         return len(self._entries)
 
     def linger(self, sock: socket.socket, rest: bytes = b"") -> None:
-        """Take ownership of ``sock``: send ``rest`` and a FIN, and close it when the peer has, or its time is over."""
+        """Take ownership of ``sock``: send ``rest`` and a FIN, and close it when the
+        peer has, or its time is over."""
         entry = _Entry(self, sock, rest, self._idle, self._total)
         if entry.send():
             self._add(entry)
@@ -69,11 +76,12 @@ class Lingering:
             close(sock)
 
     def hold(self, sock: socket.socket, seconds: float, *, read: bool = True) -> None:
-        """Take ownership of ``sock``, and close it when the peer has, or after ``seconds``; no FIN goes out before.
+        """Take ownership of ``sock``, and close it when the peer has, or after
+        ``seconds``; no FIN goes out before.
 
-        With ``read`` False nothing that comes is read, so that TCP's flow control stops
-        a peer that floods. It has ``seconds`` to read what was sent before, until the
-        reset that closes a connection with bytes unread.
+        With ``read`` False nothing is read, and TCP's flow control stops a peer that
+        floods. The peer has ``seconds`` to read the answer; the close then resets the
+        connection, since bytes are unread.
         """
         if seconds <= 0:
             close(sock)
@@ -88,7 +96,7 @@ class Lingering:
         return False
 
     def end(self) -> None:
-        """Close every lingering connection: its owner stops. Idempotent."""
+        """Close every lingering connection. Idempotent."""
         for entry in list(self._entries):
             entry.end()
 
@@ -104,7 +112,7 @@ class Lingering:
 
 
 class _Entry:
-    """One connection that lingers; ``rest`` is what is still to be sent before the FIN."""
+    """One connection that lingers; ``rest`` is to be sent before the FIN."""
 
     __slots__ = ("_ends_at", "_heard_at", "_idle", "_owner", "_reads", "_rest", "_sock", "_timer", "_watcher")
 
@@ -122,7 +130,8 @@ class _Entry:
         self._timer: Any = None
 
     def send(self) -> bool:
-        """Send what is left, and a FIN behind the last of it; say whether the connection still takes bytes."""
+        """Send what is left, and then a FIN; return whether the connection still takes
+        bytes."""
         try:
             if self._rest:
                 self._rest = self._rest[self._sock.send(self._rest) :]
@@ -135,7 +144,7 @@ class _Entry:
         return True
 
     def start(self) -> None:
-        """Read and drop what comes from now on, where it is to be read."""
+        """Begin to read and drop what comes."""
         self._watcher = gevent.get_hub().loop.io(self._sock.fileno(), READ)
         self._watch()
         self._arm(min(self._idle, self._ends_at - self._heard_at))
@@ -159,7 +168,8 @@ class _Entry:
         self._timer.start(self._look)
 
     def _look(self) -> None:
-        """End the connection, unless bytes have moved since the timer was set: then wait for as long as is left."""
+        """End the connection, or wait on if bytes have moved since the timer was
+        set."""
         self._timer.close()
         left = min(self._heard_at + self._idle, self._ends_at) - time.monotonic()
         if left > 0:
@@ -184,6 +194,6 @@ class _Entry:
         except BlockingIOError:
             return False
         except OSError:
-            # The peer has reset the connection, and takes nothing more.
+            # The peer has reset the connection: there is nobody to send to.
             self._rest = b""
             return True

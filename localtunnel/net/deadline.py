@@ -1,4 +1,5 @@
-"""Total deadlines, for one thing or for many of a kind, and the only way in which a greenlet waits for a socket."""
+"""Total deadlines, for one thing or for many of a kind, and the only way for a greenlet
+to wait for a socket."""
 
 import socket
 import time
@@ -16,7 +17,8 @@ _AT_ONCE = 1e-9
 
 
 class Deadline:
-    """A moment by which several steps together must be done. ``seconds`` None means never; ``clock`` is monotonic."""
+    """One deadline over several steps. ``seconds`` None means no limit; ``clock`` is
+    monotonic."""
 
     __slots__ = ("_at", "_clock", "seconds")
 
@@ -26,11 +28,11 @@ class Deadline:
         self._at = None if seconds is None else clock() + seconds
 
     def remaining(self) -> float | None:
-        """Return the seconds left, never negative, or None when there is no end."""
+        """Return the seconds left, never negative, or None without a limit."""
         return None if self._at is None else max(0.0, self._at - self._clock())
 
     def check(self) -> float | None:
-        """Return what remains. Raises DeadlineExceeded when nothing does."""
+        """Return the seconds left. Raises DeadlineExceeded when there are none."""
         remaining = self.remaining()
         if remaining == 0.0:
             raise DeadlineExceeded(f"Nothing was received within {self.seconds:g} seconds.")
@@ -41,10 +43,11 @@ Item = TypeVar("Item", bound=Hashable)
 
 
 class Expiry(Generic[Item]):
-    """Things that all have the same time to live, oldest first: one timer for all of them, in the hub.
+    """Items with the same time to live, which share one timer in the hub.
 
-    ``expired(item)`` is called once for each that was not discarded ``seconds`` after it was added last. A method is
-    held weakly: its object owns this one, and the two would wait for the cyclic collector.
+    ``expired(item)`` is called once for each item, ``seconds`` after it was last added,
+    unless it was discarded. A bound method is held weakly: its object owns this one,
+    and the pair would wait for the cyclic collector.
     """
 
     __slots__ = ("_clock", "_expired", "_items", "_timer", "seconds")
@@ -64,22 +67,22 @@ class Expiry(Generic[Item]):
         return len(self._items)
 
     def __iter__(self) -> Iterator[Item]:
-        """Yield what is there, which may change meanwhile."""
+        """Yield the items of now; they may change meanwhile."""
         return iter(list(self._items))
 
     def add(self, item: Item) -> None:
-        """Let ``item`` live from now on, which begins anew for one that is there."""
+        """Add ``item``, or begin its time anew."""
         self._items.pop(item, None)
         self._items[item] = self._clock()
         if self._timer is None:
             self._arm(self.seconds)
 
     def discard(self, item: Item) -> None:
-        """Forget ``item``, whether it is there or not."""
+        """Forget ``item``. Idempotent."""
         self._items.pop(item, None)
 
     def close(self) -> None:
-        """Forget everything; nothing expires any more. May be called twice."""
+        """Forget every item; none expires any more. Idempotent."""
         self._items.clear()
         if self._timer is not None:
             self._timer.close()
@@ -90,7 +93,8 @@ class Expiry(Generic[Item]):
         self._timer.start(self._look)
 
     def _look(self) -> None:
-        """Let go of what is due. A discarded item leaves the timer running: stopping it would cost each of them."""
+        """Expire the items that are due. A discard leaves the timer running, so that it
+        costs no call."""
         self._timer.close()
         self._timer = None
         now = self._clock()
@@ -108,20 +112,23 @@ class Expiry(Generic[Item]):
 
 
 def take_turn() -> None:
-    """Let the hub look once for what else is ready, and serve it, before the greenlet goes on.
+    """Let the hub poll once and serve what is ready, before the greenlet goes on.
 
-    A timer does that. ``gevent.sleep(0)`` is a callback, and the hub runs callbacks for a while before it looks.
+    Only a timer does that: ``gevent.sleep(0)`` is a callback, and the hub runs
+    callbacks for a while before it polls.
     """
     gevent.sleep(_AT_ONCE)
 
 
 def wait_readable(sock: socket.socket, deadline: Deadline) -> None:
-    """Block the greenlet until ``sock`` can be read, has ended or has failed. Raises DeadlineExceeded."""
+    """Block the greenlet until ``sock`` can be read, has ended or has failed. Raises
+    DeadlineExceeded."""
     _wait(gevent.socket.wait_read, sock, deadline)
 
 
 def wait_writable(sock: socket.socket, deadline: Deadline) -> None:
-    """Block the greenlet until ``sock`` has room or has failed. Raises DeadlineExceeded."""
+    """Block the greenlet until ``sock`` has room or has failed. Raises
+    DeadlineExceeded."""
     _wait(gevent.socket.wait_write, sock, deadline)
 
 

@@ -1,4 +1,5 @@
-"""How many descriptors this process has, whom they are for, and the kernel's table of them."""
+"""How many descriptors this process has, which are for visitors, and the kernel's table
+of them."""
 
 import contextlib
 import fcntl
@@ -8,19 +9,20 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 MOST = 1 << 20
-"""Descriptors that are asked for at most: what Linux allows unless it is told otherwise
-(fs.nr_open). Some containers have a hard limit of a billion."""
+"""The most descriptors to ask for: the default limit of Linux (fs.nr_open). Some
+containers have a hard limit of a billion."""
 
 BACKEND_PART = 4
-"""One part in so many of the descriptors is for connections of clients alone. A visitor
-waits for a connection of the client; visitors that take every descriptor wait in vain."""
+"""One in so many descriptors is for connections of clients alone. A visitor waits for a
+connection of the client; if visitors had every descriptor, they would wait in vain."""
 
 RESERVED = 4096
-"""Descriptors that fit in the table from the start: 8 bytes of kernel memory each, and more than most pools need."""
+"""Descriptors that fit in the table from the start, for 8 bytes of kernel memory each:
+more than most pools need."""
 
 
 def raise_limit() -> tuple[int, int]:
-    """Let this process have as many descriptors as its hard limit allows; return how many it had, and how many now.
+    """Raise the soft limit to the hard one; return the limit before and after.
 
     The soft limit is often 1024, for programs that use select(2).
     """
@@ -28,7 +30,7 @@ def raise_limit() -> tuple[int, int]:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     if before < wanted:
-        # macOS says that it has no limit, and refuses to have none.
+        # macOS reports no limit, and refuses to be given none.
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return before, limit()
@@ -43,9 +45,9 @@ def limit() -> int:
 class Share(NamedTuple):
     """Which descriptors the connections of a listener may have, and what makes room.
 
-    ``give_way()`` closes a connection that is not in use, and says whether there was one.
-    The kernel gives out the lowest number that is free, so that a number ``below`` which
-    a descriptor is says how many are in use.
+    ``give_way()`` closes a connection that is not in use, and returns whether there was
+    one. The kernel gives out the lowest free number, so the number of a new descriptor
+    tells how many are in use: it has to be ``below`` this one.
     """
 
     below: int = MOST
@@ -53,15 +55,17 @@ class Share(NamedTuple):
 
 
 def for_visitors() -> int:
-    """Return the number below which the descriptors of visitors have to be."""
+    """Return the ``below`` of visitors' connections."""
     return limit() - limit() // BACKEND_PART
 
 
 def reserve(count: int = RESERVED) -> None:
-    """Make the kernel's table of descriptors large enough for ``count``, or for as many as the process may have.
+    """Grow the kernel's table of descriptors to ``count``, or to the limit of the
+    process.
 
-    The table doubles when it is full, at 64, 128 and so on. In a process with threads Linux then waits for an RCU grace
-    period (expand_fdtable in fs/file.c), and the whole hub with it: 5 to 20 ms, in the middle of a burst.
+    The table doubles when it is full, at 64, 128 and so on. In a process with threads
+    Linux then waits for an RCU grace period (expand_fdtable in fs/file.c), and the
+    whole hub with it: 5 to 20 ms, in the middle of a burst.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = (count if soft == resource.RLIM_INFINITY else min(count, soft)) - 1

@@ -1,6 +1,8 @@
-"""Dialling: resolve a name once and keep the whole list, then connect to the first address that answers.
+"""Dialling: resolve a name once and keep the whole list, then connect to the first
+address that answers.
 
-Addresses are tried one after the other, the next one already when the first has been silent for a moment (RFC 8305 5).
+Addresses are tried one after the other, the next one already when the first has been
+silent for a moment (RFC 8305 5).
 """
 
 import errno
@@ -19,7 +21,8 @@ from localtunnel.net.deadline import Deadline
 from localtunnel.net.sockets import format_address, prepare, translate
 
 NEXT_ATTEMPT = 0.25
-"""Seconds that one address may be silent before the next one is tried beside it (RFC 8305 8: 250 ms)."""
+"""Seconds that one address may be silent before the next one is tried beside it (RFC
+8305 8: 250 ms)."""
 
 
 class Address(NamedTuple):
@@ -30,7 +33,7 @@ class Address(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it is on this machine for certain."""
+        """Whether it is certainly on this machine."""
         host: str = self.sockaddr[0]
         return host.startswith("127.") or host == "::1"
 
@@ -43,10 +46,11 @@ Dialler = Callable[[Sequence[Address], Deadline], tuple[socket.socket, Address]]
 
 
 def resolve(hosts: Sequence[str], port: int, deadline: Deadline) -> list[Address]:
-    """Return every address of ``hosts`` in order, blocking the greenlet while DNS is asked.
+    """Return every address of ``hosts`` in order, blocking the greenlet while DNS is
+    asked.
 
-    Literals and ``localhost`` names (RFC 6761 6.3) need no DNS. Raises Unreachable when a name does not resolve, and
-    DeadlineExceeded.
+    Literals and ``localhost`` names (RFC 6761 6.3) need no DNS. Raises Unreachable when
+    a name does not resolve, and DeadlineExceeded.
     """
     found: list[Address] = []
     for host in hosts:
@@ -55,7 +59,8 @@ def resolve(hosts: Sequence[str], port: int, deadline: Deadline) -> list[Address
 
 
 def literals(host: str, port: int) -> list[Address]:
-    """Return the addresses of ``host`` where nobody has to be asked for them: none for most names."""
+    """Return the addresses of a ``host`` that needs no DNS: an empty list for most
+    names."""
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return [Address(socket.AF_INET, ("127.0.0.1", port)), Address(socket.AF_INET6, ("::1", port, 0, 0))]
@@ -82,7 +87,8 @@ def _look_up(host: str, port: int, deadline: Deadline) -> list[Address]:
 
 
 def dial_at_once(address: Address) -> socket.socket | None:
-    """Return a connection to ``address`` where none has to be waited for, on this machine; the caller closes it.
+    """Return a connection to ``address`` where none has to be waited for, on this
+    machine; the caller closes it.
 
     None everywhere else, and where nothing listens: ``dial`` tells why.
     """
@@ -99,7 +105,8 @@ def dial_at_once(address: Address) -> socket.socket | None:
 
 
 def dial(addresses: Sequence[Address], deadline: Deadline) -> tuple[socket.socket, Address]:
-    """Block the greenlet until one of ``addresses`` is connected; the caller closes the socket, which is prepared.
+    """Block the greenlet until one of ``addresses`` is connected; the caller closes the
+    socket, which is prepared.
 
     Raises the NetworkError of the first address that failed, or DeadlineExceeded.
     """
@@ -131,12 +138,14 @@ def dial(addresses: Sequence[Address], deadline: Deadline) -> tuple[socket.socke
     finally:
         for sock, _ in in_flight.values():
             closing.close(sock)
-        # The traceback of what is raised holds this frame: together they would wait for the cyclic collector.
+        # The traceback of what is raised holds this frame: together they would wait for
+        # the cyclic collector.
         failures.clear()
 
 
 def _begin(address: Address) -> tuple[socket.socket, bool]:
-    """Return a socket that connects to ``address``, and whether it is connected. Raises NetworkError."""
+    """Return a socket that connects to ``address``, and whether it is connected. Raises
+    NetworkError."""
     try:
         sock = socket.socket(address.family, socket.SOCK_STREAM)
     except OSError as error:
@@ -145,7 +154,8 @@ def _begin(address: Address) -> tuple[socket.socket, bool]:
         prepare(sock, loopback=address.is_loopback)
         code = sock.connect_ex(address.sockaddr)
         if code == errno.EINPROGRESS:
-            # On loopback the connection stands by now, and asking again is cheaper than waiting.
+            # On loopback the connection stands by now, and asking again is cheaper than
+            # waiting.
             code = sock.connect_ex(address.sockaddr)
     except OSError as error:
         code = error.errno or errno.EINVAL
@@ -156,14 +166,16 @@ def _begin(address: Address) -> tuple[socket.socket, bool]:
 
 
 def _settle(sock: socket.socket, address: Address, code: int) -> None:
-    """Close ``sock`` and raise NetworkError unless ``code`` says that it is connected."""
+    """Close ``sock`` and raise NetworkError unless ``code`` says that it is
+    connected."""
     if code not in (0, errno.EISCONN) or _is_self_connected(sock, address):
         closing.close(sock)
         raise _connect_error(address, code)
 
 
 def _writable(descriptors: Iterable[int], deadline: Deadline, seconds: float | None) -> list[int]:
-    """Block the greenlet until some of ``descriptors`` are connected or have failed: none of them after ``seconds``.
+    """Block the greenlet until some of ``descriptors`` are connected or have failed:
+    none of them after ``seconds``.
 
     Raises DeadlineExceeded.
     """
@@ -178,9 +190,11 @@ def _writable(descriptors: Iterable[int], deadline: Deadline, seconds: float | N
 
 
 def _is_self_connected(sock: socket.socket, address: Address) -> bool:
-    """Say whether the kernel gave ``sock`` the very port that it dials, and so connected it to itself.
+    """Say whether the kernel gave ``sock`` the very port that it dials, and so
+    connected it to itself.
 
-    That happens on loopback when nothing listens on a port of the ephemeral range (RFC 9293 3.5, simultaneous open).
+    That happens on loopback when nothing listens on a port of the ephemeral range (RFC
+    9293 3.5, simultaneous open).
     """
     return bool(sock.getsockname()[:2] == address.sockaddr[:2])
 

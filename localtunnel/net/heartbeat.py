@@ -1,4 +1,5 @@
-"""Keeping an LTP/0.3 control connection alive, on either side: any traffic counts, two intervals may be missed."""
+"""Keeping an LTP/0.3 control connection alive, on either side. Any traffic counts, and
+two intervals may be missed."""
 
 import time
 from collections.abc import Callable
@@ -17,11 +18,13 @@ def keep_alive(
     handle: Callable[[Received], None],
     measured: Callable[[float], None] = lambda seconds: None,
 ) -> NoReturn:
-    """Ping every ``interval`` seconds, answer pings, and pass every other message to ``handle``; blocks the greenlet.
+    """Ping every ``interval`` seconds, answer pings, and pass every other message to
+    ``handle``; blocks the greenlet.
 
-    ``measured`` gets the round trip of each ping in seconds. Ends only by raising: DeadlineExceeded after
-    MISSED_HEARTBEATS intervals without a message, Flooded when more come than the peer may send, what
-    ``channel.receive`` and ``channel.send`` raise, or what ``handle`` does. The caller closes the channel.
+    ``measured`` gets the round trip of each ping in seconds. The function ends only by
+    raising: DeadlineExceeded after MISSED_HEARTBEATS intervals without a message,
+    Flooded when the peer sends too many, or the errors of ``channel.receive``,
+    ``channel.send`` and ``handle``. The caller closes the channel.
     """
     channel.limit_pace(interval)
     heard = time.monotonic()

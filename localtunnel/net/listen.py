@@ -1,4 +1,5 @@
-"""Listening: a StreamServer whose callback gets plain non-blocking sockets, calm when descriptors run out."""
+"""Listening: a StreamServer that hands out plain non-blocking sockets, and stays calm
+when descriptors run out."""
 
 import errno
 import logging
@@ -17,15 +18,18 @@ from localtunnel.net.sockets import Socket, format_address, is_shortage, lowered
 log = logging.getLogger("localtunnel.net")
 
 BACKLOG = 4096
-"""Connections that the kernel may hold before they are accepted; the kernel lowers it to net.core.somaxconn."""
+"""Connections that the kernel holds before they are accepted; it lowers this to
+net.core.somaxconn."""
 
 SHORTEST_PAUSE = 0.01
 LONGEST_PAUSE = 1.0
-"""Seconds between two attempts to accept while descriptors are short, doubled for each attempt in vain. gevent's own
-``delay`` cannot serve: its loop resets it whenever ``do_read`` returns."""
+"""Seconds between two attempts to accept while descriptors are short, doubled after
+each failure. gevent's own ``delay`` is of no use: its loop resets it whenever
+``do_read`` returns."""
 
 QUIET = 10.0
-"""Seconds between two lines about the same shortage: it can come and go a hundred times a second."""
+"""Seconds between two lines about the same shortage: it can come and go a hundred times
+a second."""
 
 LOOPBACK = ("127.0.0.1", "::1")
 
@@ -36,9 +40,10 @@ ALL = Share()
 
 
 class Listener(StreamServer):
-    """Calls ``accept(sock, host, port)`` of the peer in the hub for every connection; it owns the socket from there.
+    """Calls ``accept(sock, host, port)`` in the hub for every connection, with the
+    peer's address; ``accept`` owns ``sock``.
 
-    When descriptors run out, or those of the listener's ``share``, connections that are not in use give way. When there
+    When the descriptors of its ``share`` run out, idle connections give way. If there
     are none, accepting pauses with growing delays, says so once, and resumes by itself.
     """
 
@@ -59,7 +64,8 @@ class Listener(StreamServer):
         return format_address(self.address)
 
     def do_read(self) -> tuple[Socket, str, int] | None:
-        """Accept one connection for the StreamServer's loop; None when there is none, or no descriptor for it."""
+        """Accept one connection for the StreamServer's loop; None when there is none,
+        or no descriptor for it."""
         try:
             sock, address = self.socket.accept()
         except BlockingIOError:
@@ -78,20 +84,22 @@ class Listener(StreamServer):
             self._told = False
             log.warning("accepting again", extra={"listener": self._what, "pauses": self._pauses})
         if sock.fileno() >= self._share.below and self._share.give_way():
-            # Into the place of what was closed, or these would be used up one by one.
+            # The new connection takes the number that was freed; otherwise those of
+            # clients would be used up one by one.
             sock = lowered(sock)
         return sock, plain_host(address[0]), address[1]
 
     def do_handle(self, sock: Socket, host: str, port: int) -> None:
-        """Hand the connection to ``accept``, in the hub; the ownership of the socket goes with it."""
+        """Hand the connection, and its ownership, to ``accept``."""
         sock.setblocking(False)
         self._handle(sock, host, port)
 
     def do_close(self, *args: object) -> None:
-        """Close nothing: the socket belongs to whoever ``accept`` gave it to."""
+        """Close nothing: ``accept`` has taken ownership of the socket."""
 
     def _pause(self, error: OSError) -> None:
-        """Leave the connections to the kernel's queue for a moment. Says so at most once in QUIET seconds."""
+        """Leave new connections in the kernel's queue for a moment; log that at most
+        once in QUIET seconds."""
         self._pauses += 1
         now = time.monotonic()
         if now - self._told_at >= QUIET:
@@ -104,10 +112,11 @@ class Listener(StreamServer):
 
 
 def listen(bind: Bind, *, loopback: bool, accept: Accept, what: str, share: Share = ALL) -> list[Listener]:
-    """Listen on ``bind`` and return a Listener for each socket, not yet started; ``stop`` closes it.
+    """Listen on ``bind`` and return a Listener for each socket, not started yet;
+    ``stop`` closes it.
 
-    Without a host: the loopback addresses of both families when ``loopback``, else every interface of both. Raises
-    ListenError, with nothing left open.
+    Without a host it listens on the loopback addresses of both families if
+    ``loopback``, else on all interfaces. Raises ListenError, with no socket left open.
     """
     sockets: list[socket.socket] = []
     try:
@@ -149,7 +158,8 @@ def _listening_socket(host: str, port: int, what: str) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
         sock.bind((host, port))
-        # What is accepted inherits the options, which saves six system calls for every connection.
+        # Accepted connections inherit the options, which saves six system calls for
+        # each.
         prepare(sock)
         sock.listen(BACKLOG)
     except OSError as error:

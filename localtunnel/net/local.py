@@ -1,6 +1,8 @@
-"""A unix socket beside the server's files, for the commands of the same user: one line asked, one line answered.
+"""A unix socket beside the server's files, for commands of the same user: one line
+asked, one line answered.
 
-The file system says who may ask: the socket has mode 0600, in a directory of mode 0700.
+The file system decides who may ask: the socket has mode 0600, in a directory of mode
+0700.
 """
 
 import logging
@@ -24,25 +26,26 @@ log = logging.getLogger("localtunnel.net")
 MODE = stat.S_IRUSR | stat.S_IWUSR
 
 BACKLOG = 16
-"""Commands that wait to be accepted: people type them."""
+"""Commands that wait to be accepted. People type them, so there are few."""
 
 MAX_ASKING = 16
-"""Commands that are served at a time; the others wait."""
+"""Commands that are served at a time; others wait."""
 
 MAX_LINE = 4096
 """Bytes of a question: a command and a name or an address."""
 
 SERVE_TIMEOUT = 5.0
-"""Seconds for a whole question to come, and as many for its answer to be read."""
+"""Seconds for a whole question to arrive, and for its answer to be read."""
 
 ASK_TIMEOUT = 10.0
-"""Seconds between two signs of life of the server that was asked: what it answers takes it milliseconds."""
+"""Seconds that a command waits for the server, which needs milliseconds."""
 
 _CHUNK = 64 * 1024
 
 
 class LineServer:
-    """Listens on ``path`` and gives ``answer`` each line that is asked, in a greenlet of its own; it may block."""
+    """Listens on ``path`` and calls ``answer`` for each line, in a greenlet of its own,
+    so it may block."""
 
     def __init__(self, path: Path, answer: Callable[[bytes], bytes]) -> None:
         self._path = path
@@ -50,7 +53,8 @@ class LineServer:
         self._server: StreamServer | None = None
 
     def start(self) -> None:
-        """Listen, in the place of a path that was left behind: the caller knows that no other server uses it.
+        """Listen. An old socket at ``path`` is replaced: the caller knows that no other
+        server uses it.
 
         Raises ListenError.
         """
@@ -59,7 +63,8 @@ class LineServer:
             self._path.unlink(missing_ok=True)
             with _short(self._path) as short:
                 sock.bind(short)
-                # Nobody can connect before it listens, so that it is never open to others.
+                # Nobody can connect before ``listen``, so the socket is never open to
+                # others.
                 os.chmod(short, MODE)
             sock.listen(BACKLOG)
         except OSError as error:
@@ -69,7 +74,8 @@ class LineServer:
         self._server.start()
 
     def stop(self) -> None:
-        """Listen no more, drop who is being answered, remove the path. May be called twice."""
+        """Stop listening, drop the commands that are being answered, and remove
+        ``path``. Idempotent."""
         if self._server is not None:
             self._server.stop(timeout=0)
             self._server = None
@@ -87,9 +93,10 @@ class LineServer:
 
 
 def ask(path: Path, question: bytes) -> bytes:
-    """Return the line with which the server that listens on ``path`` answers; blocks the thread.
+    """Return the answer of the server that listens on ``path``, a line; blocks the
+    thread.
 
-    Raises Unreachable when nobody does.
+    Raises Unreachable when none does.
     """
     try:
         with _short(path) as short, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
@@ -102,7 +109,8 @@ def ask(path: Path, question: bytes) -> bytes:
 
 
 def _read_line(sock: Any, most: int | None = None) -> bytes:
-    """Read up to the line's end. Raises OSError when the peer ends before, or sends more than ``most`` bytes."""
+    """Read up to the line's end. Raises OSError when the peer ends before, or sends
+    more than ``most`` bytes."""
     line = bytearray()
     while not line.endswith(b"\n"):
         data = sock.recv(_CHUNK)
@@ -114,7 +122,8 @@ def _read_line(sock: Any, most: int | None = None) -> bytes:
 
 @contextmanager
 def _short(path: Path) -> Iterator[str]:
-    """Yield another path to the same place: an address has room for 107 bytes (unix(7)), a directory may have more."""
+    """Yield a short path to the same place: an address has room for 107 bytes
+    (unix(7)), which a directory may exceed."""
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{directory}/{path.name}"

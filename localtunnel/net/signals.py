@@ -4,11 +4,12 @@ import signal
 
 
 def stopping() -> list[int]:
-    """Return the numbers of SIGINT and SIGTERM, and of SIGHUP where a closed terminal is to end the program.
+    """Return the numbers of SIGINT and SIGTERM, and of SIGHUP where a closed terminal
+    is to end the program.
 
-    Whoever started it with SIGHUP ignored, as ``nohup`` does, wants it to go on; systems other than
-    Unix have no such signal. It may come several times at once, from the shell and from the kernel:
-    only the first asks for anything.
+    A program that was started with SIGHUP ignored, as by ``nohup``, is meant to go on.
+    Systems other than Unix have no such signal. A closed terminal sends it several
+    times, from the shell and from the kernel, and only the first counts.
     """
     numbers = [signal.SIGINT, signal.SIGTERM]
     hangup = getattr(signal, "SIGHUP", None)
@@ -23,6 +24,6 @@ def is_hangup(number: int) -> bool:
 
 
 def ignore_hangup() -> None:
-    """Let no further SIGHUP end the program, which is ending already."""
+    """Ignore further SIGHUPs: the program is ending already."""
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

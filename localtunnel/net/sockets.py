@@ -16,20 +16,23 @@ READ, WRITE = 1, 2
 """What a watcher waits for, as gevent's loop counts."""
 
 KEEPALIVE_IDLE = 30
-"""Seconds of silence before the first probe: below the idle time-outs of the home routers that forget a flow."""
+"""Seconds of silence before the first probe: below the idle time-outs of the home
+routers that forget a flow."""
 
 KEEPALIVE_INTERVAL = 10
 KEEPALIVE_COUNT = 3
 
 USER_TIMEOUT_MS = 60_000
-"""How long sent bytes may stay unacknowledged (RFC 5482): keepalive is silent while data is outstanding."""
+"""How long sent bytes may stay unacknowledged (RFC 5482). Keepalive does not probe
+while data is outstanding."""
 
 _TCP_CLOSE_WAIT = 8
-"""The state of a connection whose peer has said everything (net/tcp_states.h), in the first byte of that struct."""
+"""The state of a connection whose peer has sent a FIN (net/tcp_states.h), in the first
+byte of ``struct tcp_info``."""
 
 _TCP_INFO_UNACKED, _TCP_INFO_RTT, _TCP_INFO_SIZE = 24, 68, 72
-"""Where Linux keeps ``tcpi_unacked``, in segments, and ``tcpi_rtt``, in microseconds, within ``struct tcp_info``
-(linux/tcp.h)."""
+"""Where Linux keeps ``tcpi_unacked``, in segments, and ``tcpi_rtt``, in microseconds,
+within ``struct tcp_info`` (linux/tcp.h)."""
 
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
@@ -38,9 +41,11 @@ _SHORTAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 def prepare(sock: socket.socket, *, loopback: bool = False) -> None:
-    """Make ``sock`` non-blocking, without delay, and unable to outlive a dead peer unnoticed.
+    """Make ``sock`` non-blocking, without delay, and unable to outlive a dead peer
+    unnoticed.
 
-    A peer on ``loopback`` cannot vanish without a word from the kernel, so that the last needs no options there.
+    A peer on ``loopback`` cannot vanish without the kernel telling, so it needs no
+    options for that.
     """
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -50,16 +55,17 @@ def prepare(sock: socket.socket, *, loopback: bool = False) -> None:
 
 
 def keep_asking(sock: socket.socket) -> None:
-    """Let the kernel ask now and then whether the peer is there, and fail ``sock`` where it is not."""
+    """Let the kernel probe the peer now and then, and fail ``sock`` when it is gone."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _LIVENESS:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def is_silent(sock: Socket) -> bool:
-    """Say whether nothing waits to be read from ``sock``, not even its end. Nothing is taken from it.
+    """Return whether ``sock`` has nothing to read, not even its end. It takes nothing
+    from ``sock``.
 
-    Over TLS it is the encrypted bytes that count, of which a part of a record is something as well.
+    Over TLS the encrypted bytes count: a part of a record is something to read.
     """
     try:
         Socket.recv(sock, 1, socket.MSG_PEEK)
@@ -85,7 +91,8 @@ _LIVENESS = _liveness_options()
 
 
 def translate(error: OSError, doing: str) -> NetworkError:
-    """Return ``error`` as ours; ``doing`` says in a few words what was being done ("reading from the server")."""
+    """Return ``error`` as one of ours; ``doing`` names the operation, such as "reading
+    from the server"."""
     text = f"{doing[0].upper()}{doing[1:]} failed: {error.strerror or error}."
     if error.errno in _CLOSED:
         return ConnectionClosed(text)
@@ -93,10 +100,12 @@ def translate(error: OSError, doing: str) -> NetworkError:
 
 
 def acknowledge(sock: socket.socket) -> None:
-    """Have the kernel acknowledge what has come on ``sock`` now, instead of waiting for something to send with it.
+    """Have the kernel acknowledge what has come on ``sock`` now, instead of waiting for
+    data to send with it.
 
-    A peer with Nagle's algorithm holds the rest of what it has to say until then, which
-    takes 40 ms on Linux. It holds once only (tcp(7), TCP_QUICKACK).
+    A peer with Nagle's algorithm holds the rest of its answer back until then, which
+    takes 40 ms on Linux. The option has to be set again each time (tcp(7),
+    TCP_QUICKACK).
     """
     if _QUICKACK is not None:
         with contextlib.suppress(OSError):
@@ -104,17 +113,20 @@ def acknowledge(sock: socket.socket) -> None:
 
 
 def smoothed_round_trip(sock: socket.socket) -> float:
-    """Return the kernel's smoothed round trip of ``sock`` in seconds (RFC 6298), 0 where it does not tell."""
+    """Return the kernel's smoothed round trip of ``sock`` in seconds (RFC 6298), 0 if
+    unknown."""
     return _tcp_info(sock, _TCP_INFO_RTT) / 1_000_000
 
 
 def is_acknowledged(sock: socket.socket) -> bool:
-    """Say whether the peer's machine has acknowledged all that was sent on ``sock``; where nobody tells, it has."""
+    """Return whether the peer has acknowledged everything sent on ``sock``; True if
+    unknown."""
     return _tcp_info(sock, _TCP_INFO_UNACKED) == 0
 
 
 def has_peer_ended(sock: socket.socket) -> bool:
-    """Say whether the peer of ``sock`` has said everything, although some of it may not be read yet."""
+    """Return whether the peer of ``sock`` has sent its FIN, even if bytes before it are
+    unread."""
     return _tcp_info(sock, 0) & 0xFF == _TCP_CLOSE_WAIT
 
 
@@ -127,7 +139,8 @@ def _tcp_info(sock: socket.socket, offset: int) -> int:
 
 
 def source_towards(family: int, sockaddr: tuple[Any, ...]) -> str | None:
-    """Return the address of this machine from which ``sockaddr`` would be reached now, None without a route there.
+    """Return the address of this machine from which ``sockaddr`` would be reached now,
+    None without a route.
 
     Connecting a datagram socket looks up the route and sends nothing.
     """
@@ -140,7 +153,8 @@ def source_towards(family: int, sockaddr: tuple[Any, ...]) -> str | None:
 
 
 def is_of_this_machine(family: int, sockaddr: tuple[Any, ...]) -> bool:
-    """Say whether this machine still has the address ``sockaddr``, which a socket of its own has had."""
+    """Return whether this machine still has the address ``sockaddr`` of one of its
+    sockets."""
     host, _, *scope = sockaddr
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -151,31 +165,30 @@ def is_of_this_machine(family: int, sockaddr: tuple[Any, ...]) -> bool:
 
 
 def pending_error(sock: socket.socket) -> int:
-    """Return the number of the error with which ``sock`` has failed, as far as the kernel knows, and 0 for none.
-
-    Asking clears what it knows.
-    """
+    """Return the errno with which ``sock`` has failed, 0 for none. Reading it clears
+    it."""
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def lowered(sock: socket.socket) -> socket.socket:
-    """Return ``sock``, which is closed, under the lowest descriptor that is free; the socket itself is the same."""
+    """Move ``sock`` to the lowest free descriptor, and close the old one."""
     moved = socket.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
     sock.close()
     return moved
 
 
 def is_shortage(error: OSError) -> bool:
-    """Say whether ``error`` means that this process or machine has run out of descriptors or memory."""
+    """Return whether this process or machine has run out of descriptors or memory."""
     return error.errno in _SHORTAGE
 
 
 def format_address(address: tuple[Any, ...]) -> str:
-    """Return a socket address as text, with an IPv4-mapped one (RFC 4291 2.5.5.2) as the IPv4 address it is."""
+    """Return a socket address as text, an IPv4-mapped one (RFC 4291 2.5.5.2) as
+    IPv4."""
     host, port = plain_host(address[0]), address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def plain_host(host: str) -> str:
-    """Return ``host`` without the prefix that a dual-stack socket puts before an IPv4 address."""
+    """Return ``host`` without the prefix of an IPv4-mapped address."""
     return host[7:] if host.startswith("::ffff:") and "." in host else host

@@ -1,6 +1,7 @@
-"""What a relay joins: anything that can be read and written without waiting, and be watched.
+"""The ends of a relay: anything that can be read and written without waiting, and be
+watched.
 
-The pump knows this interface and no sockets, so that an end may be something else than a plain connection.
+The pump knows this interface and no sockets, so an end need not be a plain connection.
 """
 
 import errno
@@ -14,39 +15,46 @@ from localtunnel.net.sockets import READ, is_silent
 
 
 class End(Protocol):
-    """What the pump knows of an end. ``label`` names it in the reason for which a relay ended."""
+    """The interface of an end. ``label`` names it in the reason for the end of a
+    relay."""
 
     label: str
     watcher: Any
-    """gevent's io watcher for it, which whoever owns the end starts and stops; closed with the end."""
+    """gevent's io watcher. The owner of the end starts and stops it; it is closed with
+    the end."""
 
     @property
     def sock(self) -> socket.socket:
-        """The connection, for options and for what the kernel knows of it; bytes go through the end only."""
+        """The connection, for its options and its state in the kernel; bytes go through
+        the end only."""
 
     @property
     def has_pending(self) -> bool:
-        """Whether bytes lie ready to be read that no watcher will tell of: those of a record already decrypted."""
+        """Whether there are bytes to read of which no watcher tells: those of a
+        decrypted record."""
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing has come that was not read, not a part of it, and not the end: a system call tells."""
+        """Whether there is nothing to read: no byte, no part of a record, and not the
+        end. Costs a system call."""
 
     @property
     def descriptor(self) -> int:
-        """The socket whose bytes may be moved by splice(2), unseen; -1 where they are not those of the stream."""
+        """The socket for splice(2); -1 where its bytes are not those of the stream."""
 
     def try_read(self, buffer: bytearray | memoryview) -> int:
-        """Read into ``buffer``: the number of bytes, 0 at the end. Raises BlockingIOError when there is nothing."""
+        """Read into ``buffer`` and return the number of bytes, 0 at the end. Raises
+        BlockingIOError when there are none."""
 
     def try_write(self, data: bytes | memoryview) -> int:
-        """Write what fits and return how much. Raises BlockingIOError when nothing does."""
+        """Write what fits and return the number of bytes. Raises BlockingIOError when
+        none do."""
 
     def shutdown_write(self) -> None:
-        """Tell the peer that nothing more comes."""
+        """End this direction of the stream."""
 
     def close(self) -> None:
-        """Close; what was written goes out first."""
+        """Close; written bytes go out first."""
 
     def reset(self) -> None:
         """Close so that the peer sees a failure."""
@@ -55,7 +63,8 @@ class End(Protocol):
 class SocketEnd:
     """A plain non-blocking socket as an end of a relay, which closes it.
 
-    It has one watcher for all its life, whoever owns it: another one for the same descriptor would cost system calls.
+    It keeps one watcher for life, through all its owners: a new one for the same
+    descriptor would cost system calls.
     """
 
     __slots__ = ("label", "sock", "try_read", "try_write", "watcher")
@@ -71,7 +80,7 @@ class SocketEnd:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing has come that was not read, and not the end."""
+        """Whether there is nothing to read, not even the end."""
         return is_silent(self.sock)
 
     @property
@@ -80,7 +89,7 @@ class SocketEnd:
         return self.sock.fileno()
 
     def shutdown_write(self) -> None:
-        """Send a FIN. A peer that is gone already needs none."""
+        """Send a FIN, unless the peer is gone already."""
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as error:

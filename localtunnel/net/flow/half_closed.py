@@ -1,9 +1,10 @@
-"""Connections of which one side has said everything: nobody watches that side any more, and the other may never end.
+"""Relays of which one side has ended: that side is watched no more, and the other may
+never end.
 
-A visitor who closes looks like one who only has nothing more to say, and an upstream that
-pushes events may have nothing to say either, for days. So a relay one side of which has
-ended is cut when nothing has moved for a while; and it is looked at now and then whether
-the side that ended was reset since, or has died, which no event tells.
+A visitor that closes looks like one that only ends its request, and an upstream that
+pushes events may be silent for days. So a half-ended relay is cut when nothing has
+moved for a while. The side that ended may also be reset or die meanwhile. No event
+tells of that, so it is checked now and then.
 """
 
 import time
@@ -12,58 +13,63 @@ from typing import Protocol
 from localtunnel.net.deadline import Expiry
 
 LOOK = 5.0
-"""Seconds between two looks at one relay: as late a reset is noticed, and it costs two system calls."""
+"""Seconds between two checks of one relay, which cost two system calls, and so the
+delay until a reset is noticed."""
 
 
 class HalfEnded(Protocol):
-    """What is looked at: ``net.flow.relay.Relay``."""
+    """The interface of a relay to this module."""
 
     def __hash__(self) -> int:
-        """Identity: relays are told apart, and never compared."""
+        """By identity."""
 
     @property
     def moved(self) -> int:
-        """How many bytes have moved, from one side to the other."""
+        """Bytes moved so far, in both directions."""
 
     @property
     def is_moving(self) -> bool:
-        """Whether something is on its way, or is waited for, that does not show in ``moved``."""
+        """Whether bytes are in flight, or awaited, that ``moved`` does not show."""
 
     def failure(self) -> str | None:
-        """Return what has become of a side that has ended, if the kernel knows that its connection has failed."""
+        """Return the reason if the connection of an ended side has failed, as far as
+        the kernel knows."""
 
     def give_up(self, reason: str | None) -> None:
-        """Reset both sides, for ``reason``, or because the one that has not ended is silent."""
+        """Reset both sides for ``reason``; None means that the side that has not ended
+        is silent."""
 
 
 class HalfClosed:
-    """Looks after the half-ended relays of one server or client, with one timer for all. The owner closes it.
+    """Checks the half-ended relays of one server or client, with one timer for all. The
+    owner closes it.
 
-    ``patience`` is for how many seconds nothing may move.
+    A relay is cut once nothing has moved for ``patience`` seconds.
     """
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._looks: Expiry[HalfEnded] = Expiry(min(LOOK, patience / 4), self._look)
         self._moved: dict[HalfEnded, tuple[int, float]] = {}
-        """How much had moved of each, and since when it has not become more."""
+        """For each relay, the bytes moved and the time since when there were no
+        more."""
 
     def __len__(self) -> int:
         return len(self._moved)
 
     def add(self, relay: HalfEnded) -> None:
-        """Look after ``relay``, of which one side has ended."""
+        """Check ``relay``, of which one side has ended, from now on."""
         if relay not in self._moved:
             self._moved[relay] = (relay.moved, time.monotonic())
             self._looks.add(relay)
 
     def discard(self, relay: HalfEnded) -> None:
-        """Forget ``relay``, whether it is looked after or not."""
+        """Forget ``relay``. Idempotent."""
         if self._moved.pop(relay, None) is not None:
             self._looks.discard(relay)
 
     def close(self) -> None:
-        """Look after nothing any more. Idempotent."""
+        """Forget all relays. Idempotent."""
         self._moved.clear()
         self._looks.close()
 

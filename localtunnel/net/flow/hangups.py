@@ -1,10 +1,9 @@
-"""Hearing that a peer has gone, on a connection from which nobody reads at the time.
+"""Noticing that a peer has gone, on a connection that is not read at the time.
 
-A watcher that waits for nothing to read hears nothing, not even a reset; and one that
-waits for something to read is woken without end where the peer has closed its own
-direction. epoll tells of both kinds of failure on a descriptor of which no event was
-asked for (epoll_ctl(2)), so that one epoll instance is put beside the loop's own, and
-its descriptor watched in the loop.
+Without a watcher for reading, not even a reset is noticed; with one, a peer that has
+closed its own direction would wake it without end. epoll reports failures on a
+descriptor even if no event was asked for (epoll_ctl(2)). So a second epoll instance
+holds these connections, and the loop watches its descriptor.
 """
 
 import contextlib
@@ -18,14 +17,15 @@ import gevent
 from localtunnel.net.sockets import READ
 
 _IS_THERE = hasattr(select, "epoll")
-"""Elsewhere than on Linux such a peer is noticed when something is sent to it."""
+"""On other systems than Linux such a peer is noticed when bytes are sent to it."""
 
 
 class HangUps:
-    """The connections of one server that are listened to.
+    """The watched connections of one server.
 
-    Its own descriptor is opened before any of theirs: a visitor whose end went unnoticed
-    while descriptors are short would keep one, and the shortage would last.
+    Its own descriptor is opened before any of theirs. If it were missing in a shortage
+    of descriptors, visitors that have gone would keep theirs, and the shortage would
+    last.
     """
 
     def __init__(self) -> None:
@@ -37,14 +37,15 @@ class HangUps:
         return len(self._gone)
 
     def open(self) -> None:
-        """Begin, before the first ``listen``; ``close`` ends it. Raises OSError where no descriptor is left."""
+        """Begin, before the first ``listen``; ``close`` ends it. Raises OSError when no
+        descriptor is left."""
         if _IS_THERE:
             self._poll = select.epoll()
             self._watcher = gevent.get_hub().loop.io(self._poll.fileno(), READ)
             self._watcher.start(self._ready)
 
     def close(self) -> None:
-        """Listen to none any more. Idempotent."""
+        """Forget all connections. Idempotent."""
         self._gone.clear()
         if self._poll is not None:
             self._watcher.close()
@@ -52,26 +53,28 @@ class HangUps:
             self._poll = self._watcher = None
 
     def listen(self, sock: socket.socket, gone: Callable[[], None]) -> None:
-        """Call ``gone()`` once, from the hub, when ``sock`` is reset or has failed; its owner calls ``forget`` first,
-        when it closes ``sock`` or listens no more.
+        """Call ``gone()`` once, in the hub, when ``sock`` is reset or fails.
+
+        The owner of ``sock`` calls ``forget`` before it closes it.
         """
         if self._poll is None:
             return
         try:
             self._poll.register(sock, 0)
         except OSError:
-            # The kernel is out of memory, or at its limit of such registrations (epoll(7)). No more is lost than on
-            # other systems, and the caller has others to look after.
+            # The kernel is out of memory, or at its limit of registrations (epoll(7)).
+            # The connection is then as on other systems.
             return
         self._gone[sock.fileno()] = gone
 
     def forget(self, sock: socket.socket) -> None:
-        """Listen to ``sock``, which is not closed yet, no more. Idempotent."""
+        """Forget ``sock``, which is still open. Idempotent."""
         if self._gone.pop(sock.fileno(), None) is not None:
             self._unregister(sock.fileno())
 
     def _ready(self) -> None:
-        # One at a time: what is called may close others, whose numbers may be given to new ones. The rest comes again.
+        # One at a time: ``gone`` may close others, whose numbers may go to new
+        # connections. The rest is reported again.
         for descriptor, _ in self._poll.poll(0, 1):
             gone = self._gone.pop(descriptor)
             self._unregister(descriptor)

@@ -1,6 +1,7 @@
-"""A limit on bytes a second, shared by any number of connections: an end of a relay that pauses when it is used up.
+"""A limit on bytes a second for any number of connections: an end of a relay that
+pauses when the limit is used up.
 
-The pump knows nothing of it: to it a paused end is one that has nothing to read and no room. Connections without a
+To the pump, a paused end is one with nothing to read and no room. Connections without a
 limit have no such end, and pay nothing.
 """
 
@@ -14,22 +15,26 @@ from localtunnel.net.flow.ends import End
 from localtunnel.net.sockets import READ
 
 BURST = 0.25
-"""Seconds of the rate that may be saved up: a page is served at once, and a second's average is near the rate."""
+"""Seconds of the rate that may be saved up. A page is served at once, and the average
+of a second is near the rate."""
 
 LEAST_BURST = 64 * 1024
-"""Bytes that may be saved up at any rate: a few small answers, which nobody means to slow down."""
+"""Bytes that may be saved up at any rate: a few small answers are not to be slowed
+down."""
 
 LEAST_PIECE = 32 * 1024
-"""Bytes of one read or write at least: a record of TLS has 16 KiB, and has to fit."""
+"""The least bytes of one read or write: a record of TLS, 16 KiB, has to fit."""
 
 PIECE_TIME = 0.1
-"""Seconds of the rate that one piece takes at most, so that many connections take turns and none waits for long."""
+"""The most seconds of the rate for one piece, so that connections take turns and none
+waits for long."""
 
 
 class Allowance:
-    """Bytes that may pass: ``rate`` a second, which may be changed at any time. ``clock`` is monotonic.
+    """A token bucket of ``rate`` bytes a second, which may be changed at any time.
+    ``clock`` is monotonic.
 
-    It may run into debt by what one connection moves at a time; who comes next waits until that is paid.
+    One piece may take it into debt; the next connection waits until that is paid.
     """
 
     __slots__ = ("__weakref__", "_at", "_clock", "_credit", "rate")
@@ -45,7 +50,7 @@ class Allowance:
         self._credit -= size
 
     def wait(self) -> float:
-        """Return the seconds until something may pass, 0 when it may now."""
+        """Return the seconds until bytes may pass, 0 for now."""
         now = self._clock()
         self._credit = min(self._credit + (now - self._at) * self.rate, max(LEAST_BURST, self.rate * BURST))
         self._at = now
@@ -53,7 +58,8 @@ class Allowance:
 
 
 class MeteredEnd:
-    """``end`` under a limit: what is read from it and written to it is taken from ``bucket``. It owns ``end``."""
+    """``end`` under a limit: bytes read from it and written to it are taken from
+    ``bucket``. It owns ``end``."""
 
     __slots__ = ("_bucket", "_end", "label", "sock", "watcher")
 
@@ -66,21 +72,21 @@ class MeteredEnd:
 
     @property
     def has_pending(self) -> bool:
-        """Whether bytes lie ready that may be read now; those of a paused end are told of when the pause is over."""
+        """As that of ``end``; False during a pause."""
         return self._end.has_pending and not self.watcher.paused
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing has come that was not read, limit or not."""
+        """As that of ``end``, limit or not."""
         return self._end.is_quiet
 
     @property
     def descriptor(self) -> int:
-        """None: what passes has to be counted."""
+        """-1: the bytes have to be counted."""
         return -1
 
     def try_read(self, buffer: bytearray | memoryview) -> int:
-        """Read a part that is small at this rate. Raises BlockingIOError while the limit is used up."""
+        """Read a piece. Raises BlockingIOError while the limit is used up."""
         most = self._allowance()
         with memoryview(buffer) as view, view[:most] as part:
             size = self._end.try_read(part)
@@ -88,7 +94,7 @@ class MeteredEnd:
         return size
 
     def try_write(self, data: bytes | memoryview) -> int:
-        """Write a part that is small at this rate. Raises BlockingIOError while the limit is used up."""
+        """Write a piece. Raises BlockingIOError while the limit is used up."""
         most = self._allowance()
         with memoryview(data) as view, view[:most] as part:
             size = self._end.try_write(part)
@@ -96,7 +102,8 @@ class MeteredEnd:
         return size
 
     def _allowance(self) -> int:
-        """Return how many bytes may be moved in one piece; while it is none, pause and raise BlockingIOError."""
+        """Return the bytes of one piece. While none may pass, pause and raise
+        BlockingIOError."""
         seconds = self._bucket.wait()
         if seconds:
             self.watcher.pause(seconds)
@@ -104,7 +111,7 @@ class MeteredEnd:
         return max(LEAST_PIECE, int(self._bucket.rate * PIECE_TIME))
 
     def shutdown_write(self) -> None:
-        """Tell the peer that nothing more comes, limit or not."""
+        """End this direction of the stream, limit or not."""
         self._end.shutdown_write()
 
     def close(self) -> None:
@@ -119,7 +126,7 @@ class MeteredEnd:
 
 
 class _Gate:
-    """An end's watcher as its owner sees it, which tells of nothing for as long as the end pauses."""
+    """The watcher of a metered end, which reports no events during a pause."""
 
     __slots__ = ("_callback", "_timer", "_watcher", "active", "events")
 
@@ -155,7 +162,8 @@ class _Gate:
             self._watcher.feed(events, callback)
 
     def pause(self, seconds: float) -> None:
-        """Tell of nothing for ``seconds``, and then of everything, for some of it may have come."""
+        """Tell of nothing for ``seconds``, and then of everything, for some of it may
+        have come."""
         if not self.paused:
             self._watcher.stop()
             self._timer = gevent.get_hub().loop.timer(seconds)

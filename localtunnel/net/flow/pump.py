@@ -1,8 +1,10 @@
-"""The pump: one read and one write per readiness event, in the hub. The product's hot loop.
+"""The pump: one read and one write per readiness event, in the hub. The product's hot
+loop.
 
-One buffer serves every connection, so that an open one owns no greenlet and no buffer. A side that cannot take more
-stops the reading of the other (back pressure), with at most one buffer's worth held in between. What an end of input
-or a failure means is decided by the owner of the two sides: ``net.flow.relay`` for bytes, an exchange for HTTP.
+One buffer serves all connections, so an open one has no greenlet and no buffer. A side
+that cannot take more stops the reading of the other (back pressure), with at most one
+buffer held in between. The owner of the two sides decides what an end of input or a
+failure means: ``net.flow.relay`` for bytes, an exchange for HTTP.
 """
 
 from collections.abc import Callable
@@ -16,30 +18,33 @@ from localtunnel.net.flow.ends import End
 from localtunnel.net.sockets import READ, WRITE
 
 BUFFER_SIZE = 128 * 1024
-"""What one readiness event moves at most, and so what is held of a flow whose reader is slow: with twice as much, 250
-such flows over TLS cost 65 MB instead of 45, and bulk over TLS gained 4 %; with half as much it lost a tenth."""
+"""The most bytes of one readiness event, and so of a flow that waits for a slow reader.
+With twice as much, 250 such flows over TLS cost 65 MB instead of 45, and bulk over TLS
+gained 4 %; with half as much it lost a tenth."""
 
 PIECE = 64 * 1024
-"""What is read at most for a side that has been short of room lately: what cannot be written is held, for each flow."""
+"""The most bytes to read for a side that was short of room lately: bytes that do not
+fit are held, for each flow."""
 
 FIRST_PIECE = 16 * 1024
 LEAST_PIECE = 2 * 1024
-"""What is read first where an owner looks at the bytes, and what is read at least where they
-are slow to go through. They are where there are many small things in them: a chunk of one
-byte costs as much as one of a megabyte, and 64 KiB of those held the hub for 15 ms. A piece
-of the least size costs less than a millisecond, and then others have their turn."""
+"""The first and the least size of a read where the owner looks at the bytes. Many small
+parts make that slow: a chunk of one byte costs as much as one of a megabyte, and 64 KiB
+of those held the hub for 15 ms. A piece of the least size costs less than a
+millisecond, and then other connections have their turn."""
 
 SLOW = 0.001
 SLOW_BYTE = 50e-9
-"""Seconds after which a piece counts as slow: so many in all, and so many for each of its
-bytes, which is ten times what they take where nobody looks at them."""
+"""A piece is slow when it takes so many seconds in all, and so many for each of its
+bytes: ten times what they take where no owner looks at them."""
 
 FLOWING = 8 * 1024 * 1024
-"""Bytes that a flow moves without a stop before it is read in large pieces: more than the kernel holds for a connection
-(tcp_wmem), so that a reader who never reads has stopped before."""
+"""Bytes that a flow moves without a stop before it is read in large pieces: more than
+the kernel buffers for a connection (tcp_wmem), so a reader that never reads does not
+get that far."""
 
 buffer = bytearray(BUFFER_SIZE)
-"""What every read in the hub goes to; whoever reads has done with it before the callback returns."""
+"""The buffer of every read in the hub; a callback is done with it before it returns."""
 
 view = memoryview(buffer)
 _sizes = [LEAST_PIECE << n for n in range((PIECE // LEAST_PIECE).bit_length())]
@@ -48,37 +53,42 @@ _piece, _first_piece, _least_piece = view[:PIECE], view[:FIRST_PIECE], view[:LEA
 
 
 class Owner(Protocol):
-    """Who put two sides beside each other, and decides how a direction ends."""
+    """The owner of two sides, which decides how a direction ends."""
 
     def filter(self, side: "Side", data: memoryview) -> bytes | memoryview:
-        """Return what is to be written to the other side instead of ``data``; called where ``side.filtered``.
+        """Return the bytes to write to the other side instead of ``data``. Called if
+        ``side.filtered``.
 
-        It may set ``side.reading`` to False, to take no more after this, and it may close both sides.
+        It may set ``side.reading`` to False, which makes this the last read, and it may
+        close both sides.
         """
 
     def unseen(self, side: "Side") -> int:
-        """Return how many of the next bytes may go past ``filter``; asked where ``side.filtered``."""
+        """Return how many of the next bytes may bypass ``filter``. Called if
+        ``side.filtered``."""
 
     def passed(self, side: "Side", size: int) -> None:
-        """So many of these have gone past."""
+        """Count ``size`` bytes that bypassed ``filter``."""
 
     def read_ended(self, side: "Side") -> None:
-        """``side`` has reached its end of input; ``side.reading`` is False by now."""
+        """Handle the end of input of ``side``; ``side.reading`` is False already."""
 
     def read_failed(self, side: "Side", error: OSError) -> None:
-        """``side`` was reset, or timed out."""
+        """Handle that ``side`` was reset, or has timed out."""
 
     def all_written(self, side: "Side") -> None:
-        """Everything that was read from the other side, which is not read any more, was written to ``side``."""
+        """Handle that ``side`` has got everything; the other side is not read any
+        more."""
 
     def write_failed(self, side: "Side") -> None:
-        """``side`` takes no more bytes."""
+        """Handle that ``side`` takes no more bytes."""
 
 
 class Side:
-    """One end and its part of the pump: what is still to be written to it, and whether it can be read and written.
+    """One end in the pump: the bytes that wait to be written to it, and whether it is
+    read and written.
 
-    It may serve one owner after the other: each binds it, and sets what it wants of it.
+    It may serve several owners in turn, each of which binds it.
     """
 
     __slots__ = (
@@ -118,7 +128,7 @@ class Side:
         self._watcher = end.watcher
 
     def bind(self, owner: Owner, other: "Side", *, filtered: bool) -> None:
-        """Begin anew, beside ``other``; whoever watched the end before does so no more. ``watch`` starts it."""
+        """Begin anew, beside ``other``; an earlier watch ends. ``watch`` starts it."""
         self._watcher.stop()
         self.bound = True
         self.owner, self.other, self.filtered = owner, other, filtered
@@ -128,13 +138,14 @@ class Side:
         self._pipe_after = splice.AFTER
         self.discarding = False
         self.piece: memoryview | None = None
-        """What one read goes to where an owner that holds what it brings wants less at a time."""
+        """The buffer of one read, for an owner that holds the bytes and wants fewer at
+        a time."""
         self.reading = self.writable = True
         if not filtered:
             self._room = _piece
 
     def watch(self) -> None:
-        """Wait for just the events that this side can use now."""
+        """Watch for the events that this side can use now."""
         events = READ if self.reading and not self.other.backlog else 0
         if self.backlog:
             events |= WRITE
@@ -151,7 +162,8 @@ class Side:
                 watcher.feed(READ, self._ready)
 
     def watch_for(self, readable: Callable[[], None]) -> None:
-        """Call ``readable()`` when there is something to read, while no owner has this side."""
+        """Call ``readable()`` when there are bytes to read, while the side has no
+        owner."""
         watcher = self._watcher
         if watcher.events != READ:
             watcher.events = READ
@@ -160,7 +172,8 @@ class Side:
             watcher.feed(READ, readable)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Write ``data``, or keep what does not go now as the backlog, of which there is none yet; then ``watch``."""
+        """Write ``data`` and keep the rest as the backlog, which is empty before. The
+        caller then calls ``watch``."""
         try:
             sent = self.end.try_write(data)
         except BlockingIOError:
@@ -172,7 +185,7 @@ class Side:
             self.backlog = bytes(data[sent:])
 
     def flush(self) -> None:
-        """Write the backlog, or as much of it as goes."""
+        """Write as much of the backlog as fits."""
         backlog = self.backlog
         if isinstance(backlog, splice.Pipe):
             backlog = self._drain(backlog)
@@ -199,7 +212,7 @@ class Side:
             self.owner.all_written(self)
 
     def unbind(self) -> None:
-        """Stop watching, and leave the end open for somebody else. May be called twice."""
+        """Stop watching, and leave the end open for another owner. Idempotent."""
         self._watcher.stop()
         if self._turn is not None:
             self._end_turn()
@@ -220,7 +233,7 @@ class Side:
             self.end.close()
 
     def take_in(self, received: memoryview) -> None:
-        """Pass on what was received from this end, to the other side."""
+        """Pass bytes that this end has received to the other side."""
         data: bytes | memoryview = received
         if self.filtered:
             data = self.owner.filter(self, received)
@@ -254,7 +267,8 @@ class Side:
                 self._await_turn()
 
     def _await_turn(self) -> None:
-        """Read on in the hub's next turn. An event that is fed would come in this one, before anybody else's."""
+        """Read on in the hub's next turn. A fed event would come in this one, before
+        those of other connections."""
         self._turn = gevent.get_hub().loop.timer(0)
         self._turn.start(self._take_turn)
 
@@ -308,14 +322,14 @@ class Side:
             pipe.close()
 
     def _splice(self, pipe: splice.Pipe) -> None:
-        """Do what ``_read`` does, with bytes that nobody has to see."""
+        """As ``_read``, for bytes that no owner has to see."""
         unseen = self.owner.unseen(self) if self.filtered else splice.PIPE_SIZE
         try:
             size = 0 if self.discarding or unseen < splice.LARGE else pipe.fill(self.end.descriptor, unseen)
         except BlockingIOError:
             return
         except OSError:
-            # Reading tells whether the connection has failed, or cannot be spliced.
+            # A read finds out whether the connection has failed, or cannot be spliced.
             size = 0
         if not size:
             self._give_pipe_back()
@@ -334,13 +348,14 @@ class Side:
             self._give_pipe_back()
 
     def _drain(self, pipe: splice.Pipe) -> bytes:
-        """Write what is in ``pipe``, or as much of it as goes; return what is to be written in the ordinary way."""
+        """Write as much of ``pipe`` as fits; return bytes that have to be written the
+        ordinary way."""
         try:
             pipe.drain(self.end.descriptor)
         except BlockingIOError:
             return b""
         except OSError:
-            # Writing tells whether the connection has failed, or cannot be spliced.
+            # A write finds out whether the connection has failed, or cannot be spliced.
             self.backlog = rest = pipe.read()
             return rest
         if not pipe:

@@ -1,8 +1,10 @@
-"""Bytes between two ends, untouched, until both directions have ended; ``net.flow.pump`` moves them.
+"""Bytes between two ends, untouched, until both directions have ended;
+``net.flow.pump`` moves them.
 
-How a direction ends (RFC 9293 3.6, half-close): EOF on one end becomes a FIN on the other, and the reverse direction
-goes on. A reset on one end resets the other, so that a truncated stream never looks complete. An end that refuses bytes
-but may still have an answer to give (an upload refused early) is drained to the other end first.
+EOF on one end becomes a FIN on the other, and the reverse direction goes on
+(half-close, RFC 9293 3.6). A reset on one end resets the other, so that a truncated
+stream never looks complete. An end that takes no more bytes may still have an answer,
+as to an upload that it refuses early: that is passed on first.
 """
 
 import errno
@@ -20,51 +22,58 @@ from localtunnel.net.flow.splice import PIPE_SIZE
 from localtunnel.net.sockets import acknowledge, has_peer_ended, is_acknowledged, pending_error
 
 HELD_EOF_IDLE = 60.0
-"""Seconds without an answer after which a held EOF is passed on after all: nobody waits for it any longer."""
+"""Seconds without an answer after which a held EOF is passed on after all."""
 
 HELD_EOF_ANSWERED = 5.0
-"""The same once the other end has answered something: most likely all of it, on a connection that it keeps alive."""
+"""The same once ``b`` has answered: most likely in full, on a connection that it keeps
+alive."""
 
 ABANDONED = 2.0
-"""Seconds for which ``b`` may go on sending to an ``a`` that has gone, to read what it was sent last. It is a download
-that its visitor has cancelled, as a rule, and every second of it is taken from the client's link."""
+"""Seconds that ``b`` may go on sending after ``a`` has gone, so that it can read the
+last bytes from ``a``. As a rule the visitor has cancelled a download, and every second
+of it loads the client's link."""
 
 
 class Tap(Protocol):
-    """Somebody who is shown what passes a relay, before it goes on, and can neither change it nor hold it up.
+    """An observer of the bytes that pass a relay, which it can neither change nor
+    delay.
 
-    ``from_a`` says which of the two ends the bytes are from. ``data`` is valid until the call returns.
+    ``from_a`` tells which end the bytes are from. ``data`` is valid until the call
+    returns.
     """
 
     def seen(self, data: memoryview, *, from_a: bool) -> None:
-        """These are the next bytes."""
+        """Look at the next bytes, before they go on."""
 
     def unseen(self, *, from_a: bool) -> int:
-        """Return how many of the next bytes need not be shown: they may move inside the kernel."""
+        """Return how many of the next bytes need not be seen, and may move inside the
+        kernel."""
 
     def passed(self, size: int, *, from_a: bool) -> None:
-        """So many of these have passed."""
+        """Count ``size`` bytes that passed unseen."""
 
     def ended(self, *, from_a: bool) -> None:
-        """This end has said everything."""
+        """Note that this end has reached EOF."""
 
     @property
     def is_owed(self) -> bool:
-        """Whether ``b`` has more to say before ``a`` has: the rest of an answer, say."""
+        """Whether ``b`` speaks next: it owes the rest of an answer, say."""
 
 
 class Relay:
     """Two ends bound together, ``a`` on the visitor's side and ``b`` on the upstream's.
 
-    It owns both from ``start`` on, and calls ``on_end(reason)`` once, when both are closed.
+    It owns both from ``start`` on, and calls ``on_end(reason)`` once, when both are
+    closed.
 
-    ``hold_eof`` keeps ``a``'s EOF from ``b`` until ``b`` has ended too: for a peer that takes a FIN as the end of both
-    directions. ``tap`` is shown what passes. ``prompt``: what comes from ``b`` is
-    acknowledged at once, unless the tap knows that ``b`` waits for ``a`` now. ``half_closed``
-    looks after the relay while one side has ended and the other has not.
+    ``hold_eof`` keeps the EOF of ``a`` from ``b`` until ``b`` has ended too, for a peer
+    that takes a FIN as the end of both directions. ``tap`` sees the bytes. With
+    ``prompt``, bytes from ``b`` are acknowledged at once, unless the tap knows that
+    ``b`` waits for ``a``. ``half_closed`` checks the relay while one side has ended.
 
-    Where ``on_unanswered`` is given and ``b`` ends without a single byte, that is called instead of ``on_end``, with
-    ``b`` closed and ``a`` given back untouched.
+    If ``b`` ends without a single byte, ``on_unanswered`` is called instead of
+    ``on_end``, where it is given: ``b`` is closed then, and ``a`` is handed back
+    untouched.
     """
 
     __slots__ = ("_a", "_b", "_half_closed", "_hold_eof", "_on_end", "_on_unanswered", "_prompt", "_tap", "_timer")
@@ -109,7 +118,8 @@ class Relay:
         return self._a.closed
 
     def start(self, to_a: bytes = b"", to_b: bytes = b"") -> None:
-        """Begin to pump, with the bytes that were read before; they count as read from the other end."""
+        """Begin to pump. Bytes that were read before go first, and count as read from
+        the other end."""
         self._a.count += len(to_b)
         self._b.count += len(to_a)
         self._a.backlog, self._b.backlog = to_a, to_b
@@ -126,13 +136,13 @@ class Relay:
                 side.watch()
 
     def abort(self, reason: str) -> None:
-        """Reset both ends now. May be called twice; only the first reason counts."""
+        """Reset both ends now. Idempotent; the first reason counts."""
         self._finish(reason, reset=True)
 
-    # What the sides tell.
+    # Called by the sides.
 
     def filter(self, side: Side, data: memoryview) -> memoryview:
-        """Pass on what came as it is."""
+        """Pass the bytes on unchanged."""
         tap, from_a = self._tap, side is self._a
         if tap is not None:
             tap.seen(data, from_a=from_a)
@@ -141,16 +151,16 @@ class Relay:
         return data
 
     def unseen(self, side: Side) -> int:
-        """All that the tap need not see."""
+        """Return how many bytes the tap need not see."""
         return PIPE_SIZE if self._tap is None else self._tap.unseen(from_a=side is self._a)
 
     def passed(self, side: Side, size: int) -> None:
-        """What went past was counted by its side."""
+        """Tell the tap; the side has counted them."""
         if self._tap is not None:
             self._tap.passed(size, from_a=side is self._a)
 
     def read_ended(self, side: Side) -> None:
-        """``side`` reached EOF: pass it on once everything before it has been written."""
+        """Pass the EOF of ``side`` on once everything before it was written."""
         if self._tap is not None:
             self._tap.ended(from_a=side is self._a)
         if self._is_unanswered(side):
@@ -163,7 +173,8 @@ class Relay:
             self._half_closed.add(self)
 
     def all_written(self, side: Side) -> None:
-        """Everything read from the other side, which has ended, was written to ``side``."""
+        """End ``side``'s direction: the other side has ended, and all its bytes were
+        written."""
         if side is self._b and self._is_holding():
             return
         if not side.reading and not side.other.reading and not side.other.backlog:
@@ -183,7 +194,7 @@ class Relay:
                 self._start_timer(ABANDONED, self._finish, f"{side.other.end.label} closed early")
 
     def read_failed(self, side: Side, error: OSError) -> None:
-        """``side`` was reset, or timed out."""
+        """Reset both, since ``side`` was reset or has timed out."""
         if self._is_unanswered(side):
             return
         if side.other.discarding:
@@ -193,7 +204,8 @@ class Relay:
         self.abort(_failed(side, error.errno))
 
     def write_failed(self, side: Side) -> None:
-        """``side`` takes no more bytes. What it still has to say is passed on; what was for it is dropped."""
+        """Drop the bytes for ``side``, which takes no more; pass on what it still
+        sends."""
         side.backlog = b""
         side.writable = False
         side.other.discarding = True
@@ -206,16 +218,17 @@ class Relay:
 
     @property
     def moved(self) -> int:
-        """How many bytes have been written to either end."""
+        """Bytes written to either end so far."""
         return self._a.count + self._b.count - len(self._a.backlog) - len(self._b.backlog)
 
     @property
     def is_moving(self) -> bool:
-        """Whether an EOF is held back, or a peer's kernel has not yet got all that was written to it."""
+        """Whether an EOF is held back, or a peer has not acknowledged all its bytes."""
         return self._is_holding() or not all(is_acknowledged(side.end.sock) for side in (self._a, self._b))
 
     def failure(self) -> str | None:
-        """Return what has become of an end that is not watched: it has said everything, or the other is not ready."""
+        """Return the reason if an end has failed that is not watched, because it has
+        ended or the other has no room."""
         for side in (self._a, self._b):
             if not side.reading or side.other.backlog:
                 error = pending_error(side.end.sock)
@@ -224,9 +237,9 @@ class Relay:
         return None
 
     def look(self) -> None:
-        """Look after an end that is not read, since the other does not take what it has said; now and then.
+        """Check, now and then, an end that is not read because the other has no room.
 
-        Nothing tells meanwhile that it has failed, or that it has said everything.
+        No event tells meanwhile that it has failed or ended.
         """
         for side in (self._a, self._b):
             if side.reading and side.other.backlog:
@@ -238,7 +251,8 @@ class Relay:
                     self._half_closed.add(self)
 
     def give_up(self, reason: str | None) -> None:
-        """Reset both ends, for ``reason``, or because the one that could still say something does not."""
+        """Reset both ends for ``reason``; None means that the end that could still send
+        is silent."""
         silent = self._b if self._b.backlog or not self._a.reading else self._a
         self.abort(reason or f"{silent.end.label} silent")
 
@@ -262,7 +276,8 @@ class Relay:
         return True
 
     def _is_holding(self) -> bool:
-        """Whether ``a``'s EOF stays here for now: ``b`` may still answer, and somebody takes its answer."""
+        """Whether the EOF of ``a`` is held: ``b`` may still answer, and the answer is
+        taken."""
         return self._hold_eof and self._b.reading and not self._b.discarding
 
     def _wait_with_eof(self) -> None:
@@ -278,10 +293,11 @@ class Relay:
             self.all_written(self._b)
 
     def _drain(self, ends_at: float) -> None:
-        """``a`` has its answer, and still sends what ``b`` does not take.
+        """Go on reading from ``a``, which has its answer and still sends bytes that
+        ``b`` does not take.
 
-        It may have to send all of that before it reads, so it is given as long as any
-        connection that lingers.
+        It may read the answer only after it has sent all of them, so it gets as much
+        time as any lingering connection.
         """
         seconds = min(closing.IDLE, ends_at - time.monotonic())
         self._start_timer(max(0.0, seconds), self._drained_for_a_while, self._a.count, ends_at)
@@ -314,7 +330,8 @@ class Relay:
         on_end(reason)
 
     def _forget_owner(self) -> None:
-        """Drop the callbacks: the owner holds the relay, and a cycle would leave both to the collector."""
+        """Drop the callbacks: the owner holds the relay, and the cycle would wait for
+        the collector."""
         self._on_end = _ignore
         self._on_unanswered = None
         self._tap = None
@@ -325,4 +342,4 @@ def _failed(side: Side, error: int | None) -> str:
 
 
 def _ignore(reason: str) -> None:
-    """Take the place of a callback that has been called."""
+    """Replace a callback that was called."""

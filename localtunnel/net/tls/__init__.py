@@ -1,4 +1,6 @@
-"""TLS on plain non-blocking sockets: contexts, handshakes, keys, and streams with an end of their own.
+"""TLS on plain non-blocking sockets: contexts, handshakes, keys, and streams with an
+end of their own.
 
-Which server is trusted, and who logs in over the connection, is decided by the two sides.
+Which server is trusted, and who logs in over the connection, is decided by the two
+sides.
 """

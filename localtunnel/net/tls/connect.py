@@ -14,7 +14,8 @@ def connect(
 ) -> tuple[Socket, Address]:
     """Do what ``net.dial.dial`` does, and return a TLS socket.
 
-    ``host`` is what the certificate has to be for; ``session`` is resumed if the server still can.
+    ``host`` is what the certificate has to be for; ``session`` is resumed if the server
+    still can.
     """
     sock, address = dial(addresses, deadline)
     tls = wrap(sock, context, host=host, session=session)

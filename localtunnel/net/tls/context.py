@@ -1,9 +1,11 @@
-"""TLS on the sockets of this program: contexts, and one place that knows how OpenSSL waits.
+"""TLS on the sockets of this program: contexts, and one place that knows how OpenSSL
+waits.
 
-Everywhere else a TLS connection is a non-blocking socket like any other: it raises BlockingIOError where it has to
-wait. One ``recv`` returns one record at most, and one of at least ``RECORD_SIZE`` bytes leaves nothing decrypted
-behind, so that waiting for the descriptor is right. No close_notify is sent or awaited: every message and every stream
-carries its own end, which is what tells a whole one from one that was cut.
+To all other code a TLS connection is a non-blocking socket like any other, which raises
+BlockingIOError when it has to wait. One ``recv`` returns one record at most, and one of
+at least ``RECORD_SIZE`` bytes leaves no decrypted byte behind, so the descriptor can be
+waited for. No close_notify is sent or awaited: every message and every stream has an
+end of its own, which tells a whole one from one that was cut.
 """
 
 import ssl
@@ -18,32 +20,35 @@ from localtunnel.net.sockets import Socket
 from localtunnel.net.tls import keys
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""The suites of TLS 1.2 that are taken, all of them with forward secrecy and authenticated encryption (RFC 9325 4.2);
-those of TLS 1.3 all are."""
+"""The accepted suites of TLS 1.2: those with forward secrecy and authenticated
+encryption (RFC 9325 4.2). Those of TLS 1.3 all have both."""
 
 TICKETS = 1
-"""Tickets a server sends after each handshake, with which the next connection resumes: one is enough, since a client
-may use it for all of its pool."""
+"""Tickets that a server sends after each handshake. One is enough: a client may use it
+for all of its pool."""
 
 Context = ssl.SSLContext
-"""What a client's handshakes are made with."""
+"""The settings of a client's handshakes."""
 
 Ticket = ssl.SSLSession
-"""What a client keeps of one connection to make the next one with less work."""
+"""What a client keeps of one connection, to resume on the next."""
 
 
 class TlsSocket(ssl.SSLSocket):
-    """A TLS connection that says that it has to wait as every other non-blocking socket does."""
+    """A TLS connection that raises BlockingIOError when it has to wait, as other
+    sockets do."""
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        """Return the next bytes, of one record at most; none at the end. Raises BlockingIOError."""
+        """Return the next bytes, of one record at most; none at the end. Raises
+        BlockingIOError."""
         try:
             return super().recv(buflen, flags)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise BlockingIOError from None
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
-        """Read into ``buffer``, of one record at most; 0 at the end. Raises BlockingIOError."""
+        """Read into ``buffer``, of one record at most; 0 at the end. Raises
+        BlockingIOError."""
         try:
             return super().recv_into(buffer, nbytes, flags)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -57,7 +62,8 @@ class TlsSocket(ssl.SSLSocket):
             raise BlockingIOError from None
 
     def send(self, data: Any, flags: int = 0) -> int:
-        """Send ``data``, whole if it fits into a record. Raises BlockingIOError; then the same has to be sent again."""
+        """Send ``data``, whole if it fits into a record. After BlockingIOError the same
+        bytes have to be sent again."""
         try:
             return super().send(data, flags)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -65,14 +71,16 @@ class TlsSocket(ssl.SSLSocket):
 
 
 class ServerContext(ssl.SSLContext):
-    """What a server's handshakes are made with, and what identifies its key and its certificate."""
+    """The settings of a server's handshakes, and the digests of its key and its
+    certificate."""
 
     fingerprint: str
     binding: bytes
 
 
 def server_context(certificate: Path, key: Path) -> ServerContext:
-    """Return a context with the certificate chain and the key of these PEM files, which may be one.
+    """Return a context with the certificate chain and the key of these PEM files, which
+    may be one.
 
     Raises ConfigError when they cannot be used.
     """
@@ -94,7 +102,8 @@ def server_context(certificate: Path, key: Path) -> ServerContext:
 
 
 def client_context(*, roots: bool) -> Context:
-    """Return a context that takes a server by this machine's ``roots``, or any, which then has to be looked at."""
+    """Return a context that verifies a server by this machine's ``roots``, or else
+    takes any: the caller checks it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context)
     if roots:
@@ -113,7 +122,7 @@ def _harden(context: ssl.SSLContext) -> None:
 
 
 def _no_password() -> bytes:
-    """OpenSSL would ask on the terminal, and the server would not start."""
+    """Refuse: OpenSSL would ask on the terminal, and the server would not start."""
     raise ValueError("the key is encrypted")
 
 
@@ -124,12 +133,13 @@ def _first_certificate(text: str) -> str:
 
 
 def is_tls(sock: Socket) -> bool:
-    """Say whether what goes through ``sock`` is encrypted."""
+    """Return whether ``sock`` is encrypted."""
     return isinstance(sock, ssl.SSLSocket)
 
 
 def certificate_of(sock: Socket) -> bytes:
-    """Return the DER certificate that the server has shown on ``sock``, a client's TLS connection."""
+    """Return the DER certificate of the server on ``sock``, a client's TLS
+    connection."""
     certificate = cast(TlsSocket, sock).getpeercert(binary_form=True)
     if certificate is None:
         raise TlsError("The server has shown no certificate.")
@@ -137,9 +147,10 @@ def certificate_of(sock: Socket) -> bytes:
 
 
 def channel_binding(sock: Socket) -> bytes | None:
-    """Return what ties a login to this very server's certificate, the same on both sides; None without TLS.
+    """Return the channel binding ``tls-server-end-point`` (RFC 5929), the same on both
+    sides; None without TLS.
 
-    It is ``tls-server-end-point`` of RFC 5929: a man in the middle shows another certificate.
+    It ties a login to this server's certificate: a man in the middle shows another one.
     """
     if not isinstance(sock, TlsSocket):
         return None
@@ -149,5 +160,6 @@ def channel_binding(sock: Socket) -> bytes | None:
 
 
 def session_of(sock: Socket) -> Ticket | None:
-    """Return what a client needs to resume, once something was received: the ticket comes behind the handshake."""
+    """Return the session to resume, once bytes were received: the ticket comes after
+    the handshake."""
     return sock.session if isinstance(sock, TlsSocket) else None

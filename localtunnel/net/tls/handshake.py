@@ -21,14 +21,17 @@ from localtunnel.net.sockets import READ, WRITE, Socket, translate
 from localtunnel.net.tls.context import Context, ServerContext, Ticket, TlsSocket
 
 FIRST_BYTE = b"\x16"
-"""What every TLS connection begins with: a record of the type handshake (RFC 8446 5.1). No header of LTP does."""
+"""What every TLS connection begins with: a record of the type handshake (RFC 8446 5.1).
+No header of LTP does."""
 
-# X509_V_ERR_…: the codes of OpenSSL for a chain that does not end in an authority that this machine knows.
+# X509_V_ERR_…: the codes of OpenSSL for a chain that does not end in an authority that
+# this machine knows.
 _UNKNOWN_AUTHORITY = frozenset((18, 19, 20, 21))
 
 
 def is_tls_hello(sock: Socket) -> bool | None:
-    """Say whether a new connection begins as TLS does, without taking anything from it; None when nothing came yet.
+    """Say whether a new connection begins as TLS does, without taking anything from it;
+    None when nothing came yet.
 
     Raises OSError.
     """
@@ -39,10 +42,11 @@ def is_tls_hello(sock: Socket) -> bool | None:
 
 
 def wrap(sock: Socket, context: Context, *, host: str | None = None, session: Ticket | None = None) -> TlsSocket:
-    """Return a TLS socket in place of ``sock``, a connected one, before any byte of the handshake.
+    """Return a TLS socket in place of ``sock``, a connected one, before any byte of the
+    handshake.
 
-    A client gives the ``host`` for which the certificate has to be, and the ``session`` that it
-    resumes, if any. Raises a NetworkError, and ``sock`` is closed then.
+    A client gives the ``host`` for which the certificate has to be, and the ``session``
+    that it resumes, if any. Raises a NetworkError, and ``sock`` is closed then.
     """
     try:
         wrapped = context.wrap_socket(
@@ -59,7 +63,8 @@ def wrap(sock: Socket, context: Context, *, host: str | None = None, session: Ti
 
 
 def shake_hands(sock: TlsSocket, deadline: Deadline) -> None:
-    """Block the greenlet until the handshake is done; after an error ``sock`` is closed.
+    """Block the greenlet until the handshake is done; after an error ``sock`` is
+    closed.
 
     Raises DeadlineExceeded, or what ``_handshake_error`` makes of OpenSSL's errors.
     """
@@ -84,14 +89,16 @@ def shake_hands(sock: TlsSocket, deadline: Deadline) -> None:
 
 
 class Handshake:
-    """The server's side of a handshake on ``sock``, driven by the hub. It takes ownership of ``sock``.
+    """The server's side of a handshake on ``sock``, driven by the hub. It takes
+    ownership of ``sock``.
 
-    ``start`` calls ``done(sock, None)`` with the TLS socket or ``done(None, error)`` exactly once,
-    perhaps before it returns; after an error the connection is closed. ``cancel`` closes it, and
-    ``done`` is never called then. The constructor raises what ``wrap`` does.
+    ``start`` calls ``done(sock, None)`` with the TLS socket or ``done(None, error)``
+    exactly once, perhaps before it returns; after an error the connection is closed.
+    ``cancel`` closes it, and ``done`` is never called then. The constructor raises what
+    ``wrap`` does.
 
-    It does what ``shake_hands`` does, without a greenlet: strangers make a server hold thousands of
-    handshakes (docs/decisions/callbacks-or-greenlets.md).
+    It does what ``shake_hands`` does, without a greenlet: strangers make a server hold
+    thousands of handshakes (docs/decisions/callbacks-or-greenlets.md).
     """
 
     __slots__ = ("_done", "_seconds", "_sock", "_timer", "_watcher")

@@ -1,4 +1,4 @@
-"""X.509 certificates as bytes: making one, and what identifies its owner."""
+"""X.509 certificates as bytes: making one, and identifying its owner."""
 
 import base64
 import datetime
@@ -10,14 +10,17 @@ FINGERPRINT_PREFIX = "SHA256:"
 _FINGERPRINT_LENGTH = len(FINGERPRINT_PREFIX) + 43
 
 _NEVER = datetime.datetime(9999, 12, 31, 23, 59, 59)
-"""The time that stands for "no end" (RFC 5280 4.1.2.5): a pinned key is trusted for as long as it is pinned."""
+"""The time that means "no end" (RFC 5280 4.1.2.5): a pinned key is trusted for as long
+as it is pinned."""
 
 _CLOCK_SKEW = datetime.timedelta(days=2)
-"""How far behind ours the clock of a client may be that looks at the beginning of the validity."""
+"""How far the clock of a client may be behind ours, since some check the start of the
+validity."""
 
 
 def make_self_signed(name: str) -> bytes:
-    """Return a new EC P-256 key and a certificate for ``name`` that it signs for itself, as PEM."""
+    """Return a new EC P-256 key and a certificate for ``name`` that it signs for
+    itself, as PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -43,10 +46,11 @@ def make_self_signed(name: str) -> bytes:
 
 
 def fingerprint(certificate: bytes) -> str:
-    """Return ``SHA256:`` and the digest of the public key of a DER certificate, in base64 as ssh shows it.
+    """Return ``SHA256:`` and the digest of the public key of a DER certificate, in
+    base64 as ssh shows it.
 
-    Of the key (SubjectPublicKeyInfo, as in RFC 7469 2.4) and not of the certificate: it survives a renewal that keeps
-    the key.
+    The key (SubjectPublicKeyInfo, as in RFC 7469 2.4) outlives the certificate: a
+    renewal may keep it.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -57,9 +61,11 @@ def fingerprint(certificate: bytes) -> str:
 
 
 def end_point(certificate: bytes) -> bytes:
-    """Return the channel binding ``tls-server-end-point`` of a DER certificate (RFC 5929 4.1).
+    """Return the channel binding ``tls-server-end-point`` of a DER certificate (RFC
+    5929 4.1).
 
-    The digest is that of the certificate's signature, but SHA-256 where that is MD5, SHA-1 or none.
+    The digest is that of the certificate's signature; SHA-256 instead of MD5, SHA-1 or
+    none.
     """
     from cryptography import x509
 

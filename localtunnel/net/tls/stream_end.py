@@ -1,4 +1,5 @@
-"""A join's TLS connection as an end of the pump: chunks with an end of their own, and no half-close (PROTOCOL.md)."""
+"""A TLS connection as an end of the pump: a stream of chunks with an end mark, since
+TLS has no half-close."""
 
 import contextlib
 import errno
@@ -14,18 +15,22 @@ from localtunnel.net.tls.context import TlsSocket, is_tls
 from localtunnel.protocol.wire.stream import END, LENGTH_SIZE, MAX_CHUNK, RECORD_SIZE, Unchunker, chunked
 
 FEW_CHUNKS = 64
-"""Chunks in one record: our side sends one in each, and 64 cost no more to read than 16 KiB without any."""
+"""Chunks in one record that cost no more to read than a record without any; our side
+sends one in each."""
 
 
 def to_stream(sock: Socket, data: bytes) -> bytes:
-    """Return ``data`` as it begins a stream on ``sock``: in chunks over TLS, else as it is."""
+    """Return ``data`` as the beginning of a stream on ``sock``: in chunks over TLS,
+    else unchanged."""
     return chunked(data) if is_tls(sock) else data
 
 
 def begin_stream(sock: Socket, received: bytes) -> tuple[Unchunker | None, bytes]:
-    """Return what takes the stream on ``sock`` apart, None where it has no chunks, and what ``received`` has brought.
+    """Return the parser of the stream on ``sock``, None if it has no chunks, and the
+    content of ``received``.
 
-    ``received`` are the bytes behind the last message. Raises FrameError when they are of no stream; the caller closes.
+    ``received`` are the bytes after the last message. Raises FrameError when they are
+    not of a stream; the caller closes.
     """
     if not is_tls(sock):
         return None, received
@@ -34,20 +39,23 @@ def begin_stream(sock: Socket, received: bytes) -> tuple[Unchunker | None, bytes
 
 
 def stream_end(end: SocketEnd, stream: Unchunker | None) -> End:
-    """Return what relays the stream that has begun on ``end``'s connection; it has ``end``'s place from here on."""
+    """Return the end that relays a stream that has begun on ``end``, which it
+    replaces."""
     return end if stream is None else TlsEnd(end.sock, end.label, end.watcher, stream)
 
 
 def _is_large(size: int, taken: int) -> bool:
-    """Say whether a record was full, and of few chunks; one of many takes milliseconds, and comes by itself."""
+    """Return whether to read another record: this one was full, and of few chunks. Many
+    take milliseconds."""
     return size == RECORD_SIZE and size - taken <= FEW_CHUNKS * LENGTH_SIZE
 
 
 class TlsEnd:
     """A TLS connection as an end of a relay, which closes it.
 
-    The peer's direction ends with its mark; a connection that ends without it counts as reset, so that nobody can make
-    a cut stream look complete. ``has_pending`` is also true once the mark has come, until the reader has been told.
+    The peer's direction ends with its mark. A connection that ends without the mark
+    counts as reset, so that a cut stream cannot look complete. ``has_pending`` is also
+    true from the mark until the reader has seen the end.
     """
 
     __slots__ = ("_closing", "_held", "_marked", "_stream", "_writer", "has_pending", "label", "sock", "watcher")
@@ -61,19 +69,22 @@ class TlsEnd:
         self.has_pending = stream.ended
         self._stream = stream
         self._held = b""
-        """The chunk that had no room: OpenSSL has to be given the same again (SSL_write(3))."""
+        """A chunk that had no room: OpenSSL wants the same bytes again
+        (SSL_write(3))."""
         self._marked = False
         self._writer: Any = None
         self._closing: Any = None
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing has come that was not read: no record, no part of a chunk, and not the mark."""
+        """Whether there is nothing to read: no record, no part of a chunk, and not the
+        mark."""
         # No record is left decrypted here: ``has_pending`` tells after every read.
         return not self.has_pending and self._stream.is_between_chunks and is_silent(self.sock)
 
     def try_read(self, buffer: bytearray | memoryview) -> int:
-        """Read records into ``buffer`` for as long as whole ones fit and come: the number of bytes, 0 at the end."""
+        """Read records into ``buffer`` while whole ones fit and come; return the number
+        of bytes, 0 at the end."""
         stream = self._stream
         if stream.ended:
             self.has_pending = False
@@ -92,12 +103,13 @@ class TlsEnd:
                 if not filled:
                     raise
                 break
-        # A record that was read with room for a whole one has left nothing behind.
+        # A read with room for a whole record leaves nothing behind.
         self.has_pending = filled > 0 and (stream.ended or (room < RECORD_SIZE and self.sock.pending() > 0))
         return filled
 
     def _take(self, view: memoryview, size: int) -> int:
-        """Return how many bytes of the stream the record of ``size`` bytes has brought into ``view``."""
+        """Strip the record of ``size`` bytes in ``view`` of its framing; return the
+        bytes of the stream."""
         if size == 0:
             raise ConnectionResetError(errno.ECONNRESET, "The connection ended before its stream did")
         try:
@@ -106,7 +118,8 @@ class TlsEnd:
             raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
 
     def try_write(self, data: bytes | memoryview) -> int:
-        """Write what fits, in whole chunks, and return how much. After BlockingIOError the same comes again."""
+        """Write what fits, in whole chunks, and return the number of bytes. After
+        BlockingIOError the caller repeats them."""
         total = len(data)
         if total <= MAX_CHUNK and not self._held:
             return self._write(data)
@@ -121,7 +134,8 @@ class TlsEnd:
         return sent
 
     def _write(self, data: bytes | memoryview) -> int:
-        """Write ``data`` as one chunk, or the one that had no room; return how many bytes of the stream it has."""
+        """Write ``data``, or else the chunk that had no room, as one chunk; return its
+        bytes of the stream."""
         chunk = self._held or len(data).to_bytes(LENGTH_SIZE, "big") + data
         try:
             self.sock.send(chunk)
@@ -132,7 +146,7 @@ class TlsEnd:
         return len(chunk) - LENGTH_SIZE
 
     def shutdown_write(self) -> None:
-        """Send the end's mark, now or as soon as there is room for it."""
+        """Send the end mark, now or as soon as there is room."""
         if self._marked:
             return
         self._marked = True
@@ -155,9 +169,10 @@ class TlsEnd:
             self._closed()
 
     def close(self) -> None:
-        """Close; what was written goes out first, and then the mark, for which a peer that does not read has a moment.
+        """Close; written bytes go out first, then the mark, for which a slow peer has
+        ``closing.TOTAL`` seconds.
 
-        Where a chunk was cut short there is no mark: the stream is not whole.
+        After a chunk that was cut short there is no mark: the stream is not whole.
         """
         self.watcher.close()
         if not self._held:
