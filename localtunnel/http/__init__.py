@@ -1,4 +1,4 @@
-"""HTTP/1.x as the two programs need it, without a socket, without gevent and without a clock.
+"""HTTP/1.x for both programs, without a socket, without gevent and without a clock.
 
 message/     one message: heads, fields, framing, bodies
 options/     what a tunnel's options allow and change

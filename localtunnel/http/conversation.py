@@ -1,8 +1,9 @@
-"""One request and its answer: where both end, what of them goes on, and what may be used again.
+"""One request and its answer: where both end, what of them goes on, and what may be
+used again.
 
 This is the part of an exchange that needs no connection. It is shown the bytes as they
-come from either side and returns what goes on to the other; ``server.visitors.exchange``
-moves them, and acts on what is found here.
+come from either side and returns what goes on to the other;
+``server.visitors.exchange`` moves them, and acts on what is found here.
 """
 
 from collections.abc import Callable
@@ -17,15 +18,17 @@ from localtunnel.http.message.response import ResponseHead
 from localtunnel.http.options.rules import Rules
 
 REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""Methods that may be sent again when a connection fails before the answer (RFC 9110, section 9.2.2)."""
+"""Methods that may be sent again when a connection fails before the answer (RFC 9110,
+section 9.2.2)."""
 
 MAX_HELD_HEAD = 8 * 1024
-"""Bytes of a request that are held until it is answered, so that it can be sent again. A
-larger one is dropped as soon as it has gone out: it uses fresh connections only, and is
-not repeated."""
+"""Bytes of a request that are held until it is answered, so that it can be sent again.
+A larger one is dropped as soon as it has gone out: it uses fresh connections only, and
+is not repeated."""
 
 SLIM_HEAD = 1024
-"""Bytes of a head that is cheaper to hold than to make smaller, once it has gone out for good."""
+"""Bytes of a head that is cheaper to hold than to make smaller, once it has gone out
+for good."""
 
 _SWITCHING_PROTOCOLS = 101
 _OK = 200
@@ -34,8 +37,8 @@ _OK = 200
 class Conversation:
     """One request, of which ``rest`` has come behind the head, and the answer to it.
 
-    ``used`` bytes of ``rest`` belong to the request. Raises BadRequest where ``rest`` is
-    not a valid body.
+    ``used`` bytes of ``rest`` belong to the request. Raises BadRequest where ``rest``
+    is not a valid body.
     """
 
     __slots__ = (
@@ -62,7 +65,7 @@ class Conversation:
         self.close = not request.keep_alive
         """Whether the visitor's connection ends with this exchange."""
         self.switched: bytes | None = None
-        """What has come of another protocol behind a 101; None while there is no 101."""
+        """Bytes of another protocol behind a 101; None without a 101."""
         head = forward.request_head(request, forwarding, rules)
         self.head_size = len(head)
         """Bytes of the rewritten head."""
@@ -71,16 +74,19 @@ class Conversation:
         self.is_repeatable = (
             len(self.first) <= MAX_HELD_HEAD and self.body.done and request.method in REPEATABLE and not request.upgrade
         )
-        """Whether the request may be sent again: it has come whole, is held, and asks for the same each time."""
+        """Whether the request may be sent again: it has come whole, is held, and asks
+        for the same each time."""
         self.request = request.slimmed() if request.size > MAX_HELD_HEAD else request
 
     def slim(self) -> None:
-        """Hold no more of the request's head than the answer depends on: it has gone out for good."""
+        """Hold no more of the request's head than the answer depends on: it has gone
+        out for good.
+        """
         if self.request.size > SLIM_HEAD:
             self.request = self.request.slimmed()
 
     def from_visitor(self, data: memoryview) -> int:
-        """Return how many bytes of ``data`` belong to the request; the next one begins behind them.
+        """Return how many bytes of ``data`` belong to the request, and not to the next.
 
         Raises BadRequest.
         """
@@ -93,9 +99,9 @@ class Conversation:
 
         Afterwards ``answer.body`` is set once the final head has come, and its ``done``
         once the answer has ended; ``switched`` is set when the protocol has changed.
-        ``data`` is read in place where it lies at the beginning of ``buffer``. ``sent``:
-        everything so far has gone out to the upstream. ``timing()`` returns the fields
-        that tell how long each part took. Raises UpstreamInvalid.
+        ``data`` is read in place where it lies at the beginning of ``buffer``.
+        ``sent``: everything so far has gone out to the upstream. ``timing()`` returns
+        the fields that tell how long each part took. Raises UpstreamInvalid.
         """
         answer = self.answer
         if answer.body is not None:
@@ -123,7 +129,9 @@ class Conversation:
         self.close = True
 
     def fate(self, *, sent: bool, pinned: bool, shared: bool) -> Fate:
-        """Return what becomes of the upstream's connection now that the answer is whole; as ``lending.fate``."""
+        """Return what becomes of the upstream's connection now that the answer is
+        whole; as ``lending.fate``.
+        """
         return lending.fate(self.request, self.answer, sent=sent, pinned=pinned, shared=shared)
 
     def _final(self, head: ResponseHead, rest: bytes | memoryview, timing: Callable[[], bytes]) -> bytes:
@@ -131,7 +139,8 @@ class Conversation:
         answer.unchunks = head.chunked and not body.done and self.request.version == (1, 0)
         self.close = self.close or body.until_close or answer.unchunks or not self.body.done
         out = self._rewritten(head, timing, close=self.close) + answer.scan(body, rest)
-        # An error up to here can still be told to the visitor, who has got nothing of the answer.
+        # An error up to here can still be told to the visitor, who has got nothing of
+        # the answer.
         answer.head, answer.body = head if head.size <= SLIM_HEAD else head.slimmed(), body
         return out
 

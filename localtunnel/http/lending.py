@@ -1,10 +1,11 @@
-"""Who may have a joined connection next: the one rule by which it goes from one visitor to another.
+"""Who may have a joined connection next: the one rule by which it goes from one visitor
+to another.
 
 An upstream that gets HTTP wrong leaves something behind on its connection: a part of a
-request that it has not read, and takes for the next one, or a part of an answer that the
-visitor did not get, which the next visitor then gets. No peer can see what an upstream
-has read. So a connection changes visitors only after an exchange that can have left
-nothing behind, whatever the upstream does, and is closed after any other.
+request that it has not read, and takes for the next one, or a part of an answer that
+the visitor did not get, which the next visitor then gets. No peer can see what an
+upstream has read. So a connection changes visitors only after an exchange that can have
+left nothing behind, whatever the upstream does, and is closed after any other.
 
 A connection that is kept by this rule is looked at once more before it is used
 (``server.tunnels.kept``). docs/security.md lists every other way in which a connection
@@ -18,9 +19,9 @@ from localtunnel.http.message.request import RequestHead
 from localtunnel.http.message.response import ResponseHead
 
 _WITHOUT_CONTENT = frozenset({"DELETE", "GET", "OPTIONS", "TRACE"})
-"""Methods whose requests have no body for any reader unless a field announces one. After
-a POST without a length, for example, some upstreams wait for a body. HEAD is not among
-them: some upstreams send a body in answer to it."""
+"""Methods whose requests have no body for any reader unless a field announces one.
+After a POST without a length, for example, some upstreams wait for a body. HEAD is not
+among them: some upstreams send a body in answer to it."""
 
 _DOUBTFUL = frozenset(
     {
@@ -43,16 +44,17 @@ class Fate(Enum):
     CLOSED = "closed"
 
 
-# Python 3.11 makes two calls of each access to a member of an Enum, and every request asks.
+# Python 3.11 makes two calls of each access to a member of an Enum, and every request
+# asks.
 LENT, PINNED, CLOSED = Fate
 
 
 def fate(request: RequestHead, answer: Answer, *, sent: bool, pinned: bool, shared: bool) -> Fate:
-    """Return what becomes of the connection that has carried ``request`` and all of ``answer``.
+    """Return what becomes of the connection after ``request`` and its whole ``answer``.
 
-    ``sent``: all of the request has gone out. ``pinned``: the connection was the visitor's
-    own before. ``shared``: the visitor's connection is that of a proxy, which carries
-    several visitors.
+    ``sent``: all of the request has gone out. ``pinned``: the connection was the
+    visitor's own before. ``shared``: the visitor's connection is that of a proxy, which
+    carries several visitors.
     """
     head = answer.head
     if head is None or not (sent and answer.is_reusable):
@@ -63,7 +65,9 @@ def fate(request: RequestHead, answer: Answer, *, sent: bool, pinned: bool, shar
 
 
 def leaves_nothing(request: RequestHead, answer: Answer, head: ResponseHead) -> bool:
-    """Say whether neither ``request`` nor ``answer``, with its final ``head``, can have left anything behind."""
+    """Say whether neither ``request`` nor ``answer``, with its final ``head``, can have
+    left anything behind.
+    """
     return (
         request.method in _WITHOUT_CONTENT
         and not (request.length or request.chunked)

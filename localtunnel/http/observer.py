@@ -1,9 +1,8 @@
-"""Both directions of a connection that speaks HTTP/1.x, as seen from beside it: which exchanges pass.
+"""Which exchanges pass on a connection that speaks HTTP/1.x, seen from beside it.
 
-An observer is shown the bytes and moves, holds and changes none of them, so that nothing
-waits for it. Only heads that come in pieces are kept, until they are whole. Where the bytes
-are not HTTP as ``request`` and ``response`` read it, the observer lets go of the connection
-and looks at no more of it.
+An observer is shown the bytes of both directions. It moves, holds and changes none of
+them, so that nothing waits for it; it keeps only heads that come in pieces. Once the
+bytes are not HTTP, it looks at no more of the connection.
 """
 
 from collections import deque
@@ -20,18 +19,19 @@ from localtunnel.http.message.response import ResponseHead, ResponseReader, read
 from localtunnel.protocol import limits
 
 MAX_HEAD = 2 * limits.MAX_HEAD_BYTES
-"""Bytes of a head: what the server lets in may have grown by the fields that it adds."""
+"""Bytes of a head: one that the server admits may grow by the fields that it adds."""
 
 MAX_FIELDS = 2 * limits.MAX_HEAD_FIELDS
-"""Fields of a request's head, for the same reason. A visitor that sent as many as the server takes
-would not be seen otherwise, and neither would any that comes after it on the connection."""
+"""Fields of a request's head, for the same reason. Otherwise a request with as many
+fields as the server takes would be lost, with all that follow it on the connection."""
 
 MAX_WAITING = 64
-"""Requests that may be ahead of their answers. The server never has two under way, and browsers do not pipeline; who
-sends more is a program that floods, and would have them all remembered."""
+"""Requests that may be ahead of their answers. The server has one at a time, and
+browsers do not pipeline; a flood of more would have them all remembered."""
 
 MAX_INTERIM = 16
-"""Interim responses to one request: real servers send one or two, and 25 bytes of a flood cost as much as any head."""
+"""Interim responses to one request: real servers send one or two, and 25 bytes of a
+flood cost as much as a head."""
 
 _SWITCHING_PROTOCOLS = 101
 _FINAL = 200
@@ -41,10 +41,10 @@ _recall = _repeated.recall
 
 
 class Exchange(Struct, eq=False, gc=False):
-    """One request, and what has been seen of its answer. ``received`` and ``sent`` count bytes of content.
+    """One request, and what has been seen of its answer.
 
-    Content is the body without chunk sizes and trailer, or after a 101 the bytes of the other
-    protocol.
+    ``received`` and ``sent`` count bytes of the bodies, without chunk sizes and
+    trailer, or after a 101 of the other protocol.
     """
 
     request: RequestHead
@@ -55,11 +55,11 @@ class Exchange(Struct, eq=False, gc=False):
     interim: int = 0
     """How many interim responses have come."""
     error: str | None = None
-    """The code of the reason why the answer never was complete."""
+    """The code of the reason why the answer was never complete."""
 
     @property
     def switched(self) -> bool:
-        """Whether the connection speaks another protocol since."""
+        """Whether the connection has changed to another protocol."""
         return self.response is not None and self.response.status == _SWITCHING_PROTOCOLS
 
 
@@ -69,9 +69,9 @@ Seen = TypeVar("Seen", bound=Exchange)
 class Observer(Generic[Seen]):
     """Finds the exchanges of one connection in its bytes.
 
-    The owner shows it what passes in either direction, and calls ``close`` when the connection
-    is over. A subclass says what an exchange is to it, and is told of each: ``finished`` comes
-    once for each that has ``begun``, and in the order of the requests.
+    The owner shows it what passes in either direction, and calls ``close`` at the end
+    of the connection. A subclass makes the exchanges, and is told of each: ``finished``
+    comes once for each that has ``begun``, in the order of the requests.
     """
 
     __slots__ = (
@@ -89,34 +89,34 @@ class Observer(Generic[Seen]):
         self._waiting: deque[Seen] = deque()
         """Exchanges whose answer is not complete, oldest first."""
         self.is_lost = False
-        """Whether no further request can be seen, because something was not HTTP."""
+        """Whether no more requests can be seen, because something was not HTTP."""
         self._request_reader: HeadReader | None = None
         self._request_body: Body | None = None
         self._requesting: Seen | None = None
-        """Whose bytes come from the visitor, while there is a body."""
+        """The exchange whose body the visitor is sending, if any."""
         self._answer_reader: ResponseReader | None = None
         self._answer_body: Body | None = None
         self._answering: Seen | None = None
 
     @property
     def is_owed(self) -> bool:
-        """Whether an answer has not come to its end."""
+        """Whether an answer has not ended."""
         return bool(self._waiting)
 
     # What a subclass is told.
 
     def begun(self, request: RequestHead) -> Seen:
-        """A request's head has come; return what stands for the exchange."""
+        """Return the exchange for a request whose head has come."""
         raise NotImplementedError
 
     def answered(self, exchange: Seen) -> None:
-        """The final response's head has come, and the end of its body has not."""
+        """The final head has come, and the end of the body has not."""
 
     def finished(self, exchange: Seen) -> None:
         """The answer is complete, or never will be, as ``exchange.error`` says."""
 
     def lost(self) -> None:
-        """What passes is not HTTP. Comes once."""
+        """What passes is not HTTP. Called once."""
 
     # What the visitor sends.
 
@@ -125,7 +125,7 @@ class Observer(Generic[Seen]):
         received = b""
         position, size = 0, len(data)
         if self._request_body is None and size <= MAX_REPEATED and self._request_reader is None:
-            # As for most requests of programs: a head that is known, and nothing else.
+            # Most requests of programs: a known head, and nothing else.
             received = bytes(data)
             head = _recall(received)
             if head is not None:
@@ -136,7 +136,8 @@ class Observer(Generic[Seen]):
                 if self._request_body is not None:
                     position += self._feed_request_body(self._request_body, data[position:] if position else data)
                     continue
-                # At most once for each call: however many heads are in it, the work is linear.
+                # Once for each call, so that the work is linear however many heads
+                # there are.
                 received = received or bytes(data)
                 head, position = self._read_request(received, position)
                 if head is not None:
@@ -149,7 +150,7 @@ class Observer(Generic[Seen]):
         return 0 if self._request_body is None else self._request_body.unseen
 
     def skip_request(self, size: int) -> None:
-        """So many bytes of the visitor, at most ``unseen_of_request``, have passed without being shown."""
+        """Count ``size`` bytes, at most ``unseen_of_request``, that passed unseen."""
         body = self._request_body
         if body is not None:
             body.skip(size)
@@ -160,7 +161,7 @@ class Observer(Generic[Seen]):
         try:
             used = body.feed(data)
         finally:
-            # Of a chunk that turns out to be none, the bytes before it have passed as well.
+            # Before an invalid chunk, other bytes may have passed.
             self._count_received(body, used)
         if body.done:
             self._request_body = self._requesting = None
@@ -172,7 +173,7 @@ class Observer(Generic[Seen]):
             exchange.received = body.content if isinstance(body, Chunked) else exchange.received + size
 
     def _read_request(self, received: bytes, position: int) -> tuple[RequestHead | None, int]:
-        """Return the head that begins at ``position``, if it is whole, and the position behind what was read."""
+        """Return the head at ``position`` if it is whole, and where to go on."""
         reader = self._request_reader
         if reader is None:
             head = read_head(received, position, len(received), MAX_HEAD, _repeated)
@@ -194,11 +195,11 @@ class Observer(Generic[Seen]):
         if head.length or head.chunked:
             self._request_body, self._requesting = head.body(), exchange
         elif head.upgrade:
-            # What comes before the answer is of the other protocol, if of any: that is decided by the answer.
+            # The answer decides whether what follows is of another protocol.
             self._request_body, self._requesting = UNTIL_CLOSE, exchange
 
     def _lose_requests(self) -> None:
-        """What was asked before may still be answered."""
+        """See no more requests; those before may still be answered."""
         self._request_reader = self._requesting = None
         self._request_body = UNTIL_CLOSE
         if not self.is_lost:
@@ -231,7 +232,7 @@ class Observer(Generic[Seen]):
         return 0 if self._answer_body is None else self._answer_body.unseen
 
     def skip_answer(self, size: int) -> None:
-        """So many bytes of the upstream, at most ``unseen_of_answer``, have passed without being shown."""
+        """Count ``size`` bytes, at most ``unseen_of_answer``, that passed unseen."""
         body = self._answer_body
         if body is not None:
             body.skip(size)
@@ -266,7 +267,7 @@ class Observer(Generic[Seen]):
         return head, len(received) - len(reader.rest)
 
     def _answer(self, head: ResponseHead, data: bytes | memoryview, position: int) -> int:
-        """Take a response's head, and what has come of its body; return how many bytes that was."""
+        """Take a response's head; return how many bytes of its body have come."""
         exchange = self._waiting[0]
         if head.status < _FINAL and head.status != _SWITCHING_PROTOCOLS:
             exchange.interim += 1
@@ -289,7 +290,7 @@ class Observer(Generic[Seen]):
             return 0
         come = len(data) - position
         if isinstance(body, Counted) and body.remaining <= come:
-            # As for most answers: it is all there.
+            # Most answers have come whole.
             exchange.sent = body.remaining
             self._end_answer()
             return exchange.sent
@@ -300,7 +301,7 @@ class Observer(Generic[Seen]):
         return used
 
     def _refuse_upgrade(self, exchange: Exchange) -> None:
-        """The connection goes on as before, and what has come behind the request is not known for what it is."""
+        """Go on after a refused upgrade; bytes that came may be of either protocol."""
         self._request_body = self._requesting = None
         if exchange.received:
             exchange.received = 0
@@ -330,9 +331,11 @@ class Observer(Generic[Seen]):
         self._end_all(UpstreamClosed.code)
 
     def close(self, error: str | None = None) -> None:
-        """The connection is over. ``error`` is the code of the reason, where it is one for which answers are cut."""
+        """End the connection; ``error`` is the code of the reason for cutting
+        answers.
+        """
         if error is None:
-            # Another protocol than HTTP ends with its connection.
+            # Another protocol ends with its connection.
             if self._answering is not None and self._answering.switched:
                 self._end_answer()
             error = UpstreamClosed.code

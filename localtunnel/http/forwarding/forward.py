@@ -1,9 +1,10 @@
-"""The heads that go on: a visitor's request as the upstream gets it, the upstream's response as the visitor gets it.
+"""The heads that go on: requests as the upstream gets them, responses as visitors do.
 
-What is about one connection only is dropped on either side (RFC 9110, section 7.6.1), and what a visitor claims about
-itself is replaced by what is known (``claims``). Every other line goes on as it came, spelling and order included.
-
-Via is passed on, and none is added: several servers do not compress for a request that has it.
+Fields about one connection only are dropped in both directions (RFC 9110, section
+7.6.1), and a visitor's claims about itself are replaced by what is known
+(``message.spoofable``). Every other line goes on as it came, spelling and order
+included. Via is passed on, and none is added: several servers do not compress for a
+request with it.
 """
 
 import re
@@ -24,16 +25,17 @@ CLOSE: Final = b"Connection: close\r\n"
 KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
 UPGRADE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 TE_TRAILERS: Final = b"Connection: TE\r\nTE: trailers\r\n"
-"""RFC 9110, section 10.1.4: TE is about one connection, so that its Connection option goes with it."""
+"""RFC 9110, section 10.1.4: TE is about one connection, so that its Connection option
+goes with it."""
 
 NEVER_NAMED = FRAMING | {b"authorization", b"cookie", b"origin", b"set-cookie"}
-"""Fields that a Connection field cannot remove: a visitor who did away with one of them here, after this server had
-gone by it, would have the upstream see another request than the one that was checked."""
+"""Fields that a Connection field cannot remove. If a visitor removed one of them here,
+the upstream would see another request than the one that was checked."""
 
 _DROPPED = HOP_BY_HOP | spoofable.NAMES
 _NOT_FOR_VISITORS = HOP_BY_HOP | PROXY_ORDERS
 _HARMLESS_OPTIONS = HOP_BY_HOP | {b"close"}
-"""Connection options that name nothing, or nothing but what is dropped anyway."""
+"""Connection options that name no field, or one that is dropped anyway."""
 
 _PLAIN_REQUEST = frozenset(
     b"""
@@ -55,14 +57,14 @@ _PLAIN_RESPONSE = frozenset(
     x-frame-options x-powered-by x-request-id x-xss-protection
     """.split()
 )
-"""Usual names that nothing here looks at: a shorter way for them, and none of them has to be here."""
+"""Usual names that need no look, as a shortcut; the list need not be complete."""
 
 _EXPECTATION = frozenset({b"expect"})
-"""What an upstream is not told by a visitor of HTTP/1.0, who does not know the 100 that it would wait for (RFC 9110,
+"""Dropped from a request of HTTP/1.0, whose visitor does not know a 100 (RFC 9110,
 section 10.1.1)."""
 
 _CHUNKED = frozenset({b"transfer-encoding", b"trailer"})
-"""What a visitor of HTTP/1.0 is not told of a chunked response, whose trailer is left out with the chunks."""
+"""Dropped from a chunked response to HTTP/1.0, with the chunks and the trailer."""
 
 _SWITCHING_PROTOCOLS = 101
 _FINAL = 200
@@ -71,9 +73,10 @@ _ABSOLUTE = re.compile(rb"(https?:)?//([^/?#]*)", re.IGNORECASE)
 
 
 class Forwarding:
-    """What a visitor's requests are marked with; made once for a connection, or whenever the visitor changes on it.
+    """The fields that tell the upstream about one visitor.
 
-    ``address`` is the visitor's, without a port, and ``proto`` the scheme that it used, ``http`` or ``https``.
+    ``address`` is the visitor's, without a port, and ``proto`` the scheme that it used,
+    ``http`` or ``https``.
     """
 
     __slots__ = ("_end", "_host", "_lines", "_port", "_start", "proto")
@@ -91,7 +94,7 @@ class Forwarding:
         self._lines = b""
 
     def lines(self, head: RequestHead) -> bytes:
-        """Return the field lines for ``head`` (RFC 7239 and its forerunners), which differ by its host only."""
+        """Return the field lines for ``head`` (RFC 7239, and the fields before it)."""
         if head.host != self._host or head.port != self._port:
             self._host, self._port = head.host, head.port
             host = head.addressed
@@ -104,9 +107,10 @@ class Forwarding:
 
 
 def request_head(head: RequestHead, forwarding: Forwarding, rules: Rules | None = None) -> bytes:
-    """Return the head of the request for the upstream, up to and including the blank line.
+    """Return the whole head of the request for the upstream.
 
-    It asks by HTTP/1.1 for a connection that stays, whatever the visitor's version (RFC 9112, section 2.3).
+    It is HTTP/1.1 and keeps the connection, whatever the visitor's version (RFC 9112,
+    section 2.3).
     """
     is_old = head.version == (1, 0)
     if rules is None and not is_old and head.options <= _HARMLESS_OPTIONS:
@@ -141,11 +145,12 @@ def response_head(
     close: bool,
     extra: bytes = b"",
 ) -> bytes:
-    """Return the head of a response, interim ones included, for the visitor that sent ``request``.
+    """Return the head of a final or interim response to ``request`` for its visitor.
 
-    ``close`` says that the visitor's connection is closed after it. ``extra`` is whole lines for a final response.
-    HTTP/1.0 has no chunks: a visitor of that version is told nothing of them, and the caller takes them out. Raises
-    UpstreamInvalid for a 101 that is not what was asked for (RFC 9110, section 15.2.2).
+    ``close``: the visitor's connection is closed after it. ``extra`` is whole lines for
+    a final response. HTTP/1.0 has no chunks: its visitors are not told of them, and the
+    caller takes them out. Raises UpstreamInvalid for a 101 that was not asked for (RFC
+    9110, section 15.2.2).
     """
     if head.status == _SWITCHING_PROTOCOLS and not (head.upgrade and request.upgrade):
         raise UpstreamInvalid("The response changes to a protocol that the visitor has not asked for.")
@@ -175,7 +180,7 @@ def response_head(
 
 
 def server_timing(edge: float, tunnel: float, upstream: float) -> bytes:
-    """Return the field line that says how long each part took, in seconds as given (W3C, Server Timing)."""
+    """Return the field line for the seconds of each part (W3C, Server Timing)."""
     times = (edge * 1000, tunnel * 1000, upstream * 1000)
     return b"Server-Timing: edge;dur=%.1f, tunnel;dur=%.1f, upstream;dur=%.1f\r\n" % times
 
@@ -184,7 +189,8 @@ def _request_line(head: RequestHead) -> bytes:
     line = head.line if head.version == (1, 1) else head.line.removesuffix(b"0\r\n") + b"1\r\n"
     if head.raw_target[:1] in (b"/", b"*"):
         return line
-    # RFC 9112, section 3.2.1: only a proxy is sent the absolute form, and the Host field says the same.
+    # RFC 9112, section 3.2.1: only a proxy is sent the absolute form, and the Host
+    # field says the same.
     path = _ABSOLUTE.sub(b"", head.raw_target, count=1)
     if not path.startswith(b"/"):
         path = b"*" if head.method == "OPTIONS" and not path else b"/" + path
@@ -192,18 +198,19 @@ def _request_line(head: RequestHead) -> bytes:
 
 
 def _named(options: frozenset[bytes]) -> frozenset[bytes]:
-    """Return the plain names of the fields that a Connection field removes, and that nothing else does."""
+    """Return the plain names of the fields that only a Connection option removes."""
     if options <= _HARMLESS_OPTIONS:
         return NO_OPTIONS
     return frozenset(map(plain_name, options)) - NEVER_NAMED
 
 
 def _passes(name: bytes) -> bool:
-    """Say whether a request's field goes on to the upstream when no rule or Connection option is against it."""
+    """Say whether a request's field goes on, unless a rule or an option removes it."""
     plain = plain_name(name)
     if plain in _DROPPED or plain.startswith(spoofable.PREFIXES):
         return False
-    # Content_Length is Content-Length to an upstream that speaks CGI or WSGI, and nothing here has looked at it.
+    # Content_Length is Content-Length to an upstream with CGI or WSGI, and has not been
+    # checked here.
     return plain == name or plain not in FRAMING
 
 
@@ -217,7 +224,7 @@ def _request_field(
 
 
 def _line(line: bytes, value: bytes, mapped: bytes) -> bytes:
-    """Return ``line`` with the value ``mapped`` instead of ``value``, and as it came where that is the same."""
+    """Return ``line`` with the value ``mapped`` instead of ``value``."""
     return line if mapped is value else line.partition(b":")[0] + b": " + mapped + b"\r\n"
 
 
@@ -229,7 +236,7 @@ def _takes_trailers(head: RequestHead) -> bool:
 def _response_line(
     name: bytes, value: bytes, line: bytes, request: RequestHead, forwarding: Forwarding, rules: Rules | None
 ) -> bytes:
-    """Return what the visitor gets of a line: all of it, a part that was made to fit, or nothing."""
+    """Return what the visitor gets of a line: all, a fitted part, or nothing."""
     plain = plain_name(name)
     if plain in _NOT_FOR_VISITORS or plain.startswith(OWN_PREFIX) or (plain != name and plain in FRAMING):
         return b""
@@ -244,7 +251,7 @@ def _response_line(
 
 
 def _cookie_line(value: bytes, line: bytes, request: RequestHead, rules: Rules | None) -> bytes:
-    """Return the Set-Cookie line for ``value``, made to fit the visitor's host; ``line`` where it fits already."""
+    """Return the Set-Cookie line for ``value``, fitted to the visitor's host."""
     upstream = rules.host_name if rules is not None else None
     fit = fit_domain(value, request.host.encode("latin-1"), upstream)
     if fit is None:

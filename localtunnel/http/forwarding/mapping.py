@@ -1,30 +1,34 @@
-"""One origin for another, where the upstream is told another host than the visitor addressed.
+"""Maps origins where the upstream is told another host than the visitor addressed.
 
-Such an upstream takes itself to be at ``http://`` and that host. What a request says of the
-tunnel's own origin is made to agree, since applications compare Origin and Referer with Host to
-find out forged requests, and what a response says of the upstream's is made one that visitors
-can reach. Any other origin stays as it is: it belongs to somebody else.
+Such an upstream believes to be at ``http://`` and that host. The tunnel's origin in a
+request is mapped to it, since applications compare Origin and Referer with Host to
+detect forged requests. The upstream's origin in a response is mapped to the one that
+visitors can reach. Any other origin stays as it is.
 """
 
 import re
 
 OF_REQUESTS = frozenset({b"origin", b"referer"})
-"""Fields of a request that may name the tunnel's own origin (RFC 6454, section 7; RFC 9110, section 10.1.3)."""
+"""Fields of a request that may name the tunnel's own origin (RFC 6454, section 7; RFC
+9110, section 10.1.3)."""
 
 OF_RESPONSES = frozenset({b"access-control-allow-origin", b"content-location", b"location", b"refresh"})
 """Fields of a response that may name the upstream's origin."""
 
 _ORIGIN = re.compile(rb"(https?:)?//([^/?#]*)", re.IGNORECASE)
 _REFRESH = re.compile(rb"[0-9.]*[ \t]*[;,][ \t]*(?:url[ \t]*=[ \t]*)?[\"']?", re.IGNORECASE)
-"""What stands before the URL in a Refresh field (HTML, "shared declarative refresh steps")."""
+"""What stands before the URL in a Refresh field (HTML, "shared declarative refresh
+steps")."""
 
 _DEFAULT_PORTS = {b"http:": b":80", b"https:": b":443"}
 
 
 def to_upstream(value: bytes, own: bytes, upstream: bytes) -> bytes:
-    """Return the value of a field of OF_REQUESTS with the origin ``upstream`` where it names ``own``.
+    """Return the value of a field of OF_REQUESTS with the origin ``upstream`` where it
+    names ``own``.
 
-    ``own`` is the tunnel's, as the visitor addressed it: only the same scheme, host and port are the same origin.
+    ``own`` is the tunnel's, as the visitor addressed it: only the same scheme, host and
+    port are the same origin.
     """
     found, ours = _ORIGIN.match(value), _ORIGIN.match(own)
     if found is None or ours is None or not found[1] or found[1].lower() != ours[1]:
@@ -35,9 +39,11 @@ def to_upstream(value: bytes, own: bytes, upstream: bytes) -> bytes:
 
 
 def to_visitor(name: bytes, value: bytes, host: bytes, own: bytes) -> bytes:
-    """Return the value of the field ``name`` of OF_RESPONSES with the origin ``own`` where it names ``host``.
+    """Return the value of the field ``name`` of OF_RESPONSES with the origin ``own``
+    where it names ``host``.
 
-    The scheme may be either: an upstream that believes X-Forwarded-Proto takes the visitor's for its own.
+    Either scheme counts: an upstream that believes X-Forwarded-Proto uses the
+    visitor's.
     """
     start = 0
     if name == b"refresh":
@@ -53,5 +59,5 @@ def to_visitor(name: bytes, value: bytes, host: bytes, own: bytes) -> bytes:
 
 
 def _host_of(found: "re.Match[bytes]") -> bytes:
-    """Return host and port, without a port that goes without saying."""
+    """Return host and port, without the scheme's default port."""
     return found[2].lower().removesuffix(_DEFAULT_PORTS[found[1].lower()])

@@ -1,8 +1,9 @@
-"""The header of HAProxy's PROXY protocol, versions 1 and 2, with which a proxy begins every connection it passes on.
+"""The header of HAProxy's PROXY protocol, versions 1 and 2.
 
-It says where the connection came from. ``ProxyHeader`` takes the bytes as they arrive and refuses everything that is
-not such a header to the letter; what follows it is the visitor's own. Whether the peer may be believed is the caller's
-to decide, before the first byte.
+A proxy begins each connection with it, to say where the connection came from.
+``ProxyHeader`` takes the bytes as they arrive, and refuses any deviation; the bytes
+behind the header are the visitor's. The caller decides before the first byte whether to
+believe the peer.
 """
 
 import re
@@ -15,11 +16,13 @@ from localtunnel.networks import parse_address, plain
 from localtunnel.protocol.limits import MAX_PORT
 
 MAX_LINE = 107
-"""Bytes of a header in version 1, its CRLF among them: what the specification's section 2.1 counts for the longest."""
+"""Bytes of a header in version 1, its CRLF included: the longest by section 2.1 of the
+specification."""
 
 MAX_BINARY = 4096
-"""Bytes of a header in version 2: addresses take 52 (232 for unix sockets); with TLS, extensions may carry names and a
-certificate's subject. The specification would allow 64 KiB, which no proxy sends."""
+"""Bytes of a header in version 2: addresses take 52 (232 for unix sockets); with TLS,
+extensions may carry names and a certificate's subject. The specification would allow 64
+KiB, which no proxy sends."""
 
 _SIGNATURE_1 = b"PROXY"
 _SIGNATURE_2 = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -32,16 +35,16 @@ _UNKNOWN = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?\r\n")
 _LOCAL, _PROXY = 0x20, 0x21
 _IPV4, _IPV6 = struct.Struct("!4s4sHH"), struct.Struct("!16s16sHH")
 _ADDRESSES = {0x11: _IPV4, 0x21: _IPV6}
-"""What a byte of family and transport means: TCP over IPv4 or IPv6."""
+"""The byte of family and transport for TCP over IPv4 and IPv6."""
 _OTHER_FAMILIES = {0x00: 0, 0x12: _IPV4.size, 0x22: _IPV6.size, 0x31: 216, 0x32: 216}
-"""Valid families without a visitor's address in them, and the bytes they take: a receiver falls back to knowing none
-(section 2.2). They are none, UDP, and unix sockets."""
+"""Valid families without a TCP address (none, UDP, unix sockets) and their sizes; their
+address counts as unknown (section 2.2)."""
 
 
 class Origin(NamedTuple):
-    """Where a connection came from. ``host`` is empty when the proxy speaks for itself or does not know.
+    """Where a connection came from. ``host`` is empty where the proxy does not say.
 
-    The connection's own peer counts then: so do health checks of the proxy begin.
+    The connection's own peer counts then. Health checks of the proxy begin like that.
     """
 
     host: str
@@ -52,7 +55,7 @@ UNKNOWN = Origin("", 0)
 
 
 class ProxyHeader:
-    """Collects one header. Feed it until it gives the origin; ``rest`` has the bytes that came after the header."""
+    """Collects one header: feed it until it returns the origin; ``rest`` followed."""
 
     def __init__(self) -> None:
         self.rest = b""
@@ -61,7 +64,8 @@ class ProxyHeader:
     def feed(self, data: bytes) -> Origin | None:
         """Return the origin once the header is whole, None before that.
 
-        Raises ``errors.BadRequest`` at the first byte that no header has there; the connection is to be closed then.
+        Raises BadRequest at the first byte that no header has there; the caller then
+        closes the connection.
         """
         received = self._received = self._received + data
         if received[:1] == _SIGNATURE_2[:1]:
@@ -75,7 +79,7 @@ class ProxyHeader:
 
 
 def _line(received: bytes) -> tuple[int, Origin | None]:
-    """Return the end of a header in version 1 and what it says, or (0, None) if it is not whole."""
+    """Return end and origin of a header in version 1; (0, None) if it is not whole."""
     if received[: len(_SIGNATURE_1)] != _SIGNATURE_1[: len(received)]:
         raise BadRequest("A proxy has to begin this connection with a PROXY protocol header; let it send one.")
     end = received.find(b"\n", 0, MAX_LINE) + 1
@@ -103,7 +107,7 @@ def _address(family: bytes, text: bytes) -> str:
 
 
 def _binary(received: bytes) -> tuple[int, Origin | None]:
-    """Return the end of a header in version 2 and what it says, or (0, None) if it is not whole."""
+    """Return end and origin of a header in version 2; (0, None) if it is not whole."""
     if received[: len(_SIGNATURE_2)] != _SIGNATURE_2[: len(received)]:
         raise BadRequest("A proxy has to begin this connection with a PROXY protocol header; let it send one.")
     if len(received) < _FIXED.size:

@@ -1,11 +1,13 @@
-"""Who a visitor is: the peer of the connection, or whom a trusted proxy names.
+"""Who a visitor is: the peer of the connection, or the address that a trusted proxy
+names.
 
-Only a proxy that the server's owner has listed may speak for its visitors, through X-Forwarded-For and
-X-Forwarded-Proto. X-Forwarded-Host is read for nothing: the Host field alone decides which tunnel a request belongs to
-and which rules hold for it. Two fields that could name two tunnels would let a request be checked as one and delivered
-to the other, and a proxy that appends its own value to the visitor's would hand that choice to the visitor. A proxy
-has to pass the Host field on as it came. Forwarded (RFC 7239) is not read either: few proxies send it, and one that
-passes on what the visitor wrote there would be believed.
+Only proxies that the operator has listed may speak for their visitors, through
+X-Forwarded-For and X-Forwarded-Proto. X-Forwarded-Host is not read: the Host field
+alone decides which tunnel a request belongs to and which rules apply. With two fields
+that could name two tunnels, a request could be checked as one and delivered to the
+other, and a proxy that appends to the visitor's value would leave the choice to the
+visitor. So a proxy has to pass the Host field on as it came. Forwarded (RFC 7239) is
+not read either: few proxies send it, and some pass on what a visitor wrote in it.
 """
 
 from collections.abc import Iterable
@@ -14,11 +16,14 @@ from typing import NamedTuple
 from localtunnel.networks import Networks, parse_address
 
 MAX_HOPS = 16
-"""Addresses of X-Forwarded-For that are read, from the right: real chains have three or four proxies."""
+"""Addresses of X-Forwarded-For that are read, from the right: real chains have three or
+four."""
 
 
 class Visitor(NamedTuple):
-    """``address`` without a port, and the scheme that the visitor used, ``http`` or ``https``."""
+    """``address`` without a port, and the scheme that the visitor used, ``http`` or
+    ``https``.
+    """
 
     address: str
     proto: str
@@ -27,14 +32,15 @@ class Visitor(NamedTuple):
 def identify(
     peer_host: str, fields: Iterable[tuple[bytes, bytes, bytes]], trusted: Networks, proto: str = "http"
 ) -> Visitor:
-    """Return who sent a request with ``fields`` (lower-case name, value, raw line) from ``peer_host``.
+    """Return who sent a request with ``fields`` from ``peer_host``.
 
-    ``proto`` is the scheme for when no trusted proxy says otherwise. A connection whose peer is not in ``trusted`` has
-    the same visitor for all its requests, so that the caller needs to ask once for it, and without its fields.
+    ``proto`` is the scheme unless a trusted proxy says otherwise. A connection whose
+    peer is not in ``trusted`` has one visitor for all its requests.
 
-    From the right, each proxy on the way has added the address that it was connected from: the first that is no trusted
-    proxy is the visitor's, and what stands left of it is the visitor's own invention. What is no address ends the walk
-    at the one before it. Of several schemes the last counts, which the nearest proxy has set.
+    Read from the right, each proxy has added the address that it was connected from.
+    The first address that is not a trusted proxy's is the visitor's; the visitor may
+    have invented what stands left of it. An invalid address ends the walk at the one
+    before it. Of several schemes the last one counts, which the nearest proxy has set.
     """
     address = peer_host
     if peer_host in trusted:
@@ -60,7 +66,7 @@ def _scheme(value: bytes) -> str:
 
 
 def _host(hop: bytes) -> str:
-    """Return the address in ``hop`` in its usual spelling, without brackets and port; empty when there is none."""
+    """Return the address in ``hop`` in its usual spelling, without a port, or ''."""
     text = hop.strip(b" \t")
     if text.startswith(b"["):
         text, bracket, port = text[1:].partition(b"]")

@@ -1,4 +1,4 @@
-"""What an upstream says to one request: heads, of which the last but one may be interim, and a body up to its end."""
+"""An upstream's answer to one request: interim heads, the final head, and a body."""
 
 from localtunnel.errors import UpstreamClosed, UpstreamError
 from localtunnel.http.message.body import Body, Chunked
@@ -6,16 +6,17 @@ from localtunnel.http.message.refusal import RESPONSE
 from localtunnel.http.message.response import ResponseHead, ResponseReader, read_response
 
 MAX_INTERIM = 16
-"""Interim responses before the final one. Real servers send one or two; each costs as much as an answer, and without a
-limit one connection that sent nothing else took a whole core."""
+"""Interim responses before the final one. Real servers send one or two. Each costs as
+much as an answer: without a limit, one connection that sent nothing else took a whole
+core."""
 
 _OK = 200
 
 
 class Answer:
-    """Finds the heads and the end in the bytes of one connection, which are shown to it as they come.
+    """Finds the heads and the end of an answer in the bytes of its connection.
 
-    Its methods raise UpstreamInvalid for what is not HTTP/1.x as RFC 9112 has it.
+    Its methods raise UpstreamInvalid for anything but HTTP/1.x (RFC 9112).
     """
 
     __slots__ = (
@@ -32,28 +33,29 @@ class Answer:
 
     def __init__(self) -> None:
         self.head: ResponseHead | None = None
-        """The final head, once it has come and is on its way to the visitor."""
+        """The final head, once it has come."""
         self.body: Body | None = None
         self.is_clean = False
-        """Whether the body ended with the last byte that had come: what stands behind it belongs to nobody."""
+        """Whether no byte came behind the end of the body."""
         self.unchunks = False
-        """Whether the chunks are to be taken out of a chunked body."""
+        """Whether only the content of a chunked body goes on, without the chunks."""
         self.has_begun = False
         """Whether any of it has come."""
         self.interim = 0
-        """Heads that have come before the final one."""
+        """How many heads have come before the final one."""
         self.is_early = False
-        """Whether it began before all of the request had been sent: it is hardly an answer to that, then."""
+        """Whether the answer began before all of the request had been sent."""
         self._reader: ResponseReader | None = None
         self._keeps_alive = True
-        """Whether every head so far lets the connection go on."""
+        """Whether every head so far lets the connection stay."""
 
     def next_head(
         self, data: bytes | memoryview, buffer: bytearray | None = None
     ) -> tuple[ResponseHead, bytes | memoryview] | None:
-        """Return the next head and what has come behind it, or None while more is needed. There is no final one yet.
+        """Return the next head and the bytes behind it, or None while more is needed.
 
-        A view that begins where ``buffer`` does is read without a copy.
+        It is not called after the final head. A view that begins where ``buffer`` does
+        is read without a copy.
         """
         self.has_begun = True
         reader = self._reader
@@ -72,7 +74,7 @@ class Answer:
         return head, reader.rest
 
     def cut_short(self) -> UpstreamError:
-        """Return what it means that the connection has ended, where the final head has not come."""
+        """Return the error for a connection that has ended before the final head."""
         return UpstreamClosed() if self._reader is None else self._reader.cut_short()
 
     def _note(self, head: ResponseHead) -> None:
@@ -85,7 +87,7 @@ class Answer:
                 )
 
     def scan(self, body: Body, data: bytes | memoryview) -> bytes | memoryview:
-        """Return what of ``data`` goes on: all of it up to the end of ``body``, or what the chunks hold of it."""
+        """Return what goes on of ``data``, up to the end of ``body``."""
         if self.unchunks and isinstance(body, Chunked):
             content: list[memoryview | bytes] = []
             used = body.feed(data, content)
@@ -99,5 +101,5 @@ class Answer:
 
     @property
     def is_reusable(self) -> bool:
-        """Whether its connection may carry another exchange, now that all of it has come."""
+        """Whether the connection may carry another exchange after this whole answer."""
         return self.is_clean and self._keeps_alive and self.head is not None

@@ -1,4 +1,4 @@
-"""The host and port of a request, in the one form that routing and authorisation both use (RFC 9110, section 7.2)."""
+"""A request's host and port, in one form for routing and guards (RFC 9110, 7.2)."""
 
 import ipaddress
 import re
@@ -15,22 +15,25 @@ _AUTHORITY = re.compile(
     re.VERBOSE,
 )
 _SHOWN = 80
-"""How much of a visitor's own bytes an error message repeats: enough to recognise them, short enough for one line."""
+"""How many of a visitor's bytes an error message repeats: enough to recognise them, few
+enough for one line."""
 
 
 def shown(data: bytes) -> str:
-    """Return ``data`` as printable ASCII in double quotes, shortened: for the sentences of error messages."""
+    """Return ``data`` as printable ASCII in double quotes, shortened for messages."""
     text = data[:_SHOWN].decode("latin-1").encode("unicode_escape").decode("ascii")
     return f'"{text}…"' if len(data) > _SHOWN else f'"{text}"'
 
 
 def parse_authority(text: bytes, where: str) -> tuple[str, int | None]:
-    """Parse ``host[:port]``: the host in lower case, without brackets and without the final dot of a rooted name.
+    """Parse ``host[:port]``: the host in lower case, without brackets and final dot.
 
-    An IPv6 literal comes back in its canonical spelling (RFC 5952). Percent-encoding is valid and stays as it is, so
-    that an encoded name never equals a tunnel's. An empty port counts as none (RFC 3986, section 3.2.3).
+    An IPv6 literal comes back in its canonical spelling (RFC 5952). Percent-encoding is
+    valid and is kept, so that an encoded name never equals a tunnel's. An empty port
+    counts as none (RFC 3986, section 3.2.3).
 
-    Raises ``errors.BadRequest`` for anything else, user information among it; ``where`` begins the sentence.
+    Raises BadRequest for anything else, including user information; ``where`` begins
+    the sentence.
     """
     match = _AUTHORITY.fullmatch(text)
     if match is None:

@@ -1,10 +1,11 @@
-"""Where a body ends: scanners that are shown the bytes of a message as they pass, and move none of them.
+"""Where a body ends: scanners that are shown the bytes of a message, and move none.
 
-Every scanner has the same four things. ``feed(data)`` takes the next bytes and returns how many of them belong to the
-body: all of them, or those up to its end. ``done`` tells that the end has been seen. ``until_close`` tells that it is
-the end of the connection, which the caller sees and the scanner does not. ``is_plain`` tells that nothing has come but
-content and what counts it: no extension of a chunk, no trailer field. The work is linear in the bytes, however finely
-they arrive.
+Every scanner has the same interface. ``feed(data)`` takes the next bytes and returns
+how many of them belong to the body. ``done``: the end has been seen. ``until_close``:
+the body ends with the connection, which only the caller sees. ``is_plain``: only
+content and its framing have come, no chunk extension and no trailer field. The next
+``unseen`` bytes may pass without ``feed``, and are then reported with ``skip(size)``.
+The work is linear in the bytes, however finely they arrive.
 """
 
 import re
@@ -17,22 +18,25 @@ from localtunnel.http.message.refusal import REQUEST, RESPONSE, Kind
 from localtunnel.http.message.spoofable import is_claim
 
 MAX_CHUNK_EXTENSION = 256
-"""Bytes of the extensions of a response's chunk: hardly any server sends them, and those that are known take up to 100.
-A request must not have any: readers that skip them up to different line ends see two requests in the bytes of one."""
+"""Bytes of a response chunk's extensions. Hardly any server sends them; the known ones
+take up to 100. A request must not have any: readers that skip them up to different line
+ends see two requests in the bytes of one."""
 
 MAX_TRAILER = 16 * 1024
-"""Bytes of a trailer section, its empty line included: real ones carry a checksum or a status, below 1 KiB."""
+"""Bytes of a trailer section, its empty line included: real ones are below 1 KiB."""
 
 _CHUNK_DIGITS = 15
-"""Hexadecimal digits of a chunk's size: 2^60 bytes, which no signed 64-bit counter of an upstream overflows at."""
+"""Hexadecimal digits of a chunk's size: 2^60 bytes, which no signed 64-bit counter of
+an upstream overflows at."""
 
 _SIZE = rb"([0-9A-Fa-f]{1,%d})" % _CHUNK_DIGITS
 _EXTENSION = rb"(;[\x21-\x7e\x80-\xff]{0,%d})?" % (MAX_CHUNK_EXTENSION - 1)
-"""RFC 9112, section 7.1.1. White space around the semicolon is valid there, but readers differ on it."""
+"""RFC 9112, section 7.1.1. White space around the semicolon is valid there, but readers
+differ on it."""
 
 
 class _SizeLine:
-    """The line of a chunk's size, as the first one and as each that follows has to begin; what has come of one."""
+    """What lines of a chunk's size match, whole and in part."""
 
     def __init__(self, extension: bytes) -> None:
         self.first = re.compile(rb"%b%b\r\n" % (_SIZE, extension))
@@ -52,12 +56,13 @@ _NOT_IN_A_TRAILER = frozenset(
     www-authenticate
     """.split()
 )
-"""Fields that frame, route or authenticate: a reader that merges a trailer into the head would take them for ones that
-this program has checked (RFC 9110, section 6.5.1). The same goes for claims of who the visitor is."""
+"""Fields that frame, route or authenticate. A reader that merges the trailer into the
+head would take them for fields that this program has checked (RFC 9110, section 6.5.1).
+The same goes for claims about who the visitor is."""
 
 
 class Counted:
-    """A body of a known length. ``remaining`` is how many of its bytes have not passed yet."""
+    """A body of a known length, of which ``remaining`` bytes have not passed yet."""
 
     __slots__ = ("done", "remaining")
     is_plain = True
@@ -80,7 +85,7 @@ class Counted:
 
     @property
     def unseen(self) -> int:
-        """How many of the next bytes need not be shown to ``feed``: all but the last, which ends the body."""
+        """All of the rest but the last byte, which ends the body."""
         return self.remaining - 1
 
     def skip(self, size: int) -> None:
@@ -107,7 +112,7 @@ class UntilClose:
 
 
 class NoBody:
-    """The body of a message that has none. ``NO_BODY`` is the only one that is needed."""
+    """The body of a message that has none; ``NO_BODY`` is one for all."""
 
     __slots__ = ()
     is_plain = True
@@ -117,7 +122,7 @@ class NoBody:
     """Everything that comes has to be shown to ``feed``."""
 
     def feed(self, data: memoryview | bytes) -> int:
-        """Return 0: whatever follows belongs to something else."""
+        """Return 0: what follows is not part of the body."""
         return 0
 
     def skip(self, size: int) -> None:
@@ -131,7 +136,7 @@ UNTIL_CLOSE = UntilClose()
 class Chunked:
     """A chunked body, with its trailer section (RFC 9112, section 7.1).
 
-    ``remaining`` is how many bytes of the present chunk's data have not passed yet: those hold nothing to look at.
+    ``remaining`` bytes of the present chunk's data have not passed yet.
     """
 
     __slots__ = (
@@ -159,13 +164,15 @@ class Chunked:
         self._line_begun = lines.first_begun
         self._in_trailer = False
         self._begun = bytearray()
-        """What has passed of a size line, or of the trailer section, whose end has not."""
+        """The beginning of a size line or a trailer section whose end has not come."""
 
     def feed(self, data: memoryview | bytes, content: list[memoryview | bytes] | None = None) -> int:
-        """Return how many bytes of ``data`` belong to the body; add those of them that are data to ``content``.
+        """Return how many bytes of ``data`` are the body's; append content to
+        ``content``.
 
-        Raises the error of the message's kind for what is not chunked coding: for a chunk as soon as no valid one
-        begins so, for a trailer field when the whole section has been seen. Nothing may be fed after that.
+        Raises the error of the message's kind for invalid coding: for a chunk at its
+        first wrong byte, for a trailer field when the whole section has come. Nothing
+        may be fed after that.
         """
         size = len(data)
         position = 0
@@ -185,7 +192,7 @@ class Chunked:
 
     @property
     def unseen(self) -> int:
-        """How many of the next bytes need not be shown to ``feed``: the rest of the chunk's data."""
+        """The rest of the chunk's data."""
         return self.remaining
 
     def skip(self, size: int) -> None:
@@ -194,11 +201,12 @@ class Chunked:
 
     @property
     def content(self) -> int:
-        """How many bytes of data have passed, without sizes, extensions and trailer."""
+        """Bytes of content that have passed, without sizes, extensions and trailer."""
         return self._announced - self.remaining
 
     def _read_size(self, data: memoryview | bytes, position: int) -> int:
-        """Read the line end after the last chunk's data and the next chunk's size line, as far as they are there.
+        """Read the line end after a chunk's data and the next size line, as far as they
+        have come.
 
         Returns the position behind what was read.
         """
@@ -238,7 +246,7 @@ class Chunked:
         )
 
     def _read_trailer(self, data: memoryview | bytes, position: int) -> int:
-        """Read the trailer section, which is nothing but an empty line as a rule; return the position behind it."""
+        """Read the trailer section, usually one empty line; return where it ends."""
         begun = self._begun
         known = len(begun)
         begun += data[position : position + MAX_TRAILER + 1 - known]
@@ -246,7 +254,7 @@ class Chunked:
             size = len(b"\r\n")
             self.done = True
         else:
-            # The end may straddle the border between two feeds; what lies further back has been searched before.
+            # The end may lie across two feeds; older bytes have been searched before.
             end = begun.find(b"\r\n\r\n", max(known - 3, 0))
             size = end + 4 if end >= 0 else len(begun)
             self.done = end >= 0

@@ -1,4 +1,4 @@
-"""Heads that arrive in pieces, and heads that come again: what requests and responses share of both."""
+"""Heads that arrive in pieces, and heads that repeat, of requests and of responses."""
 
 import re
 from collections.abc import Callable
@@ -9,10 +9,11 @@ from localtunnel.http.message.fields import Field
 from localtunnel.http.message.refusal import Kind
 
 REPEATED = 256
-"""Heads that are remembered with what was read in them, of either kind: about 1 MiB when all of them are long."""
+"""Parsed heads that are remembered, of either kind: about 1 MiB if all are long."""
 
 MAX_REPEATED = 512
-"""Bytes of a head that is remembered: those of programs are shorter, those of browsers longer and rarely the same."""
+"""Bytes of a head that is remembered: programs send shorter ones. Those of browsers are
+longer, and rarely the same."""
 
 _SECRETS = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"})
 
@@ -22,8 +23,9 @@ _BARE_LF_END = re.compile(rb"\n\r?\n")
 class Collector:
     """Collects the bytes of one connection until a head is whole.
 
-    The caller feeds what it receives until a head is returned or an error is raised, and then no more; it owns the
-    deadline and the socket. The work is linear in the bytes, however finely they arrive.
+    The caller feeds what it receives until a head is returned or an error is raised,
+    and then nothing more; it owns the deadline and the socket. The work is linear in
+    the bytes, however finely they arrive.
     """
 
     def __init__(self, kind: Kind, max_bytes: int) -> None:
@@ -39,23 +41,25 @@ class Collector:
 
     @property
     def room(self) -> int:
-        """How many bytes to read at most: a head that is not whole with them is too large."""
+        """How many bytes to read at most: a head that needs more is too large."""
         return max(1, self._max_bytes + 1 - len(self.received))
 
     @property
     def rest(self) -> bytes:
-        """What was received behind the head: the body, or the next head on this connection."""
+        """What was received behind the head: a body, or the next head."""
         return bytes(self.received[self._size :])
 
     def collect(self, data: bytes | memoryview) -> bytes | None:
-        """Take ``data``; return the whole head up to and including its blank line, or None while more is needed.
+        """Take ``data``; return the whole head up to and including its blank line, or
+        None while more is needed.
 
-        Raises the error of the message's kind when the head is too large, or would end if bare line feeds were ends.
+        Raises the error of the message's kind for a head that is too large, or that
+        would end if bare line feeds were line ends.
         """
         received = self.received
         known = len(received)
         received += data
-        # The end may straddle the border between two feeds; what lies further back has been searched before.
+        # The end may lie across two feeds; older bytes have been searched before.
         end = received.find(b"\r\n\r\n", max(known - 3, 0))
         size = end + 4 if end >= 0 else len(received) + 1
         if size > self._max_bytes:
@@ -77,16 +81,18 @@ Head = TypeVar("Head", bound=_Head)
 
 
 class Repeated(Generic[Head]):
-    """Reads heads, and remembers what was read: programs that poll or push send the same head over and over.
+    """Parses heads, and remembers the results: programs that poll or push send one head
+    again and again.
 
-    Reading it is a third of the work of serving it. A head with anybody's secrets in it is not remembered.
+    Parsing is a third of the work of serving such a request. A head that may hold a
+    secret is not remembered.
     """
 
     def __init__(self, parse: Callable[[bytes], Head]) -> None:
         self._parse = parse
         self._known: dict[bytes, Head] = {}
         self.recall: Callable[[bytes], Head | None] = self._known.get
-        """Returns what a head is remembered for, and None for any other bytes."""
+        """Returns the parsed form of a remembered head, None for any other bytes."""
 
     def read(self, head: bytes) -> Head:
         """Return what ``parse(head)`` returns, or raise what it raises."""

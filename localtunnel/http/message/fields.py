@@ -1,8 +1,9 @@
-"""The field section of a message: of a request's head, of a response's and of a trailer, read by the same strict rules.
+"""The field section of a head or a trailer, read by the same strict rules.
 
-This runs for every message, so that it is made of the fewest steps: one pass in C that leaves nothing but line ends of
-a valid section, one that cuts it into lines, and a table that knows the usual names. Whatever fails one of them is read
-again by ``refusal``, which finds the words.
+Every message passes here, so there are few steps: one pass in C that leaves nothing but
+the line ends of a valid section, one that cuts it into lines, and a table of the usual
+names. A section that fails one of them is read again by ``refusal``, which finds the
+words.
 """
 
 import re
@@ -13,7 +14,8 @@ from localtunnel.http.message.refusal import Kind
 from localtunnel.protocol import limits
 
 Field = tuple[bytes, bytes, bytes]
-"""Name in lower case, value without white space around it, and the whole line as it came, CRLF included."""
+"""Name in lower case, value without white space around it, and the whole line as it
+came, CRLF included."""
 
 _TOKEN = re.compile(TOKEN)
 _NOT_CONTROL = b"\t" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)
@@ -35,7 +37,7 @@ _USUAL_NAMES = b"""
 
 
 class _Names(dict[bytes, bytes]):
-    """Lower-case names by the usual ways to write them. Another one is checked each time, and never kept."""
+    """Lower-case names by their usual spellings; any other is checked each time."""
 
     def __missing__(self, name: bytes) -> bytes:
         if _TOKEN.fullmatch(name) is None:
@@ -49,15 +51,16 @@ _NAMES = _Names({spelling: name.lower() for name in _USUAL_NAMES for spelling in
 def parse_fields(
     section: bytes, kind: Kind, part: str = "head", max_fields: int = limits.MAX_HEAD_FIELDS
 ) -> list[Field]:
-    """Return the fields of ``section``, which is field lines and the empty line after them, and nothing else.
+    """Return the fields of ``section``: field lines, and the empty line after them.
 
-    Raises the error of ``kind`` for what RFC 9112, section 5 does not allow, and for what it lets a recipient repair: a
-    line that does not end in CRLF, white space before a colon, a folded line, an empty name, a control character; also
-    for more than ``max_fields``. ``part`` is what the sentence calls the section.
+    Raises the error of ``kind`` for anything that RFC 9112, section 5 does not allow or
+    lets a recipient repair: a line that does not end in CRLF, white space before a
+    colon, a folded line, an empty name, a control character. It raises it for more than
+    ``max_fields`` too. ``part`` is what the sentence calls the section.
     """
     lines = section.splitlines(True)
-    # With every other byte taken out, a section is valid only if one CRLF for each line is left: a CR or LF on its own,
-    # or in the wrong order, would have begun a line more.
+    # Without all other bytes, a valid section is one CRLF for each line. A CR or LF by
+    # itself, or in the wrong order, would have begun another line.
     if section.translate(None, _NOT_CONTROL) != b"\r\n" * len(lines) or lines[-1:] != [b"\r\n"]:
         refusal.refuse_fields(section, kind, part)
     lines.pop()
@@ -66,7 +69,8 @@ def parse_fields(
     fields = []
     try:
         for line in lines:
-            # Without a colon, the line end stays in the name, which is then no token.
+            # Without a colon, the line end stays in the name, which is not a token
+            # then.
             name, _, value = line.partition(b":")
             fields.append((_NAMES[name], value.strip(), line))
     except KeyError:
@@ -75,16 +79,17 @@ def parse_fields(
 
 
 def plain_name(name: bytes) -> bytes:
-    """Return ``name`` in lower case, with a hyphen for whatever is neither a letter nor a digit.
+    """Return ``name`` in lower case, with a hyphen for all but letters and digits.
 
-    Names are compared in this form wherever another program might take one for the other: CGI, WSGI and PHP make the
-    same variable of ``X-Real-IP``, ``X_Real_IP`` and ``X.Real.IP`` (RFC 3875, section 4.1.18).
+    Names are compared in this form wherever another program might confuse them: CGI,
+    WSGI and PHP make the same variable of ``X-Real-IP``, ``X_Real_IP`` and
+    ``X.Real.IP`` (RFC 3875, section 4.1.18).
     """
     return name.translate(_PLAIN)
 
 
 def values_of(fields: list[Field], names: frozenset[bytes]) -> dict[bytes, list[bytes]]:
-    """Return the values of the fields that ``names`` (lower case) holds, in their order, by name."""
+    """Return the values of the fields ``names`` (lower case) by name, in order."""
     found: dict[bytes, list[bytes]] = {}
     for name, value, _ in fields:
         if name in names:

@@ -1,6 +1,7 @@
-"""What a head says of its message's end and of its connection's: the same rules for requests and responses.
+"""Where a head says that its message ends, and whether its connection stays.
 
-A message whose end two readers might see in two places is refused, and never repaired (RFC 9112, sections 6.1 to 6.3).
+The rules are the same for requests and responses. A message whose end two readers might
+see in two places is refused, and never repaired (RFC 9112, sections 6.1 to 6.3).
 """
 
 from localtunnel.http.message.authority import shown
@@ -12,7 +13,8 @@ FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"u
 
 NO_OPTIONS: frozenset[bytes] = frozenset()
 _MAX_LENGTH_DIGITS = 18
-"""Digits of a Content-Length: what a signed 64-bit number always holds, so that nobody's counter overflows."""
+"""Digits of a Content-Length: a signed 64-bit number holds them, so that no upstream's
+counter overflows."""
 
 _USUAL_OPTIONS = {
     value: frozenset({value.lower()}) for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close", b"Upgrade")
@@ -22,8 +24,8 @@ _USUAL_OPTIONS = {
 def read_length(found: dict[bytes, list[bytes]], version: tuple[int, int], kind: Kind) -> tuple[int | None, bool]:
     """Return the Content-Length, None without one, and whether the body is chunked.
 
-    Raises the error of ``kind`` for both at once, for several or malformed lengths, and for a Transfer-Encoding that is
-    not a single ``chunked`` or that HTTP/1.0 does not have.
+    Raises the error of ``kind`` for both at once, for several or malformed lengths, and
+    for any Transfer-Encoding but a single ``chunked`` of HTTP/1.1.
     """
     lengths, codings = found.get(b"content-length"), found.get(b"transfer-encoding")
     if codings is not None:
@@ -55,10 +57,11 @@ def _check_coding(codings: list[bytes], lengths: list[bytes] | None, version: tu
 
 
 def read_options(values: list[bytes] | None, kind: Kind) -> frozenset[bytes]:
-    """Return the options of the Connection fields in lower case (RFC 9110, section 7.6.1).
+    """Return the Connection options in lower case (RFC 9110, section 7.6.1).
 
-    One that is not a token names no field and no option that anybody knows, so that it does no harm. Raises the error
-    of ``kind`` for more than a head may have fields: each of them takes fifty times its size in memory.
+    An option that is not a token names no field, and does no harm. Raises the error of
+    ``kind`` for more options than a head may have fields: each takes fifty times its
+    size in memory.
     """
     if values is None:
         return NO_OPTIONS
@@ -80,17 +83,17 @@ def _elements(values: list[bytes]) -> frozenset[bytes]:
 
 
 def keeps_alive(options: frozenset[bytes], version: tuple[int, int]) -> bool:
-    """Return whether the sender of a head would go on after this exchange (RFC 9112, section 9.3)."""
+    """Return whether the sender keeps the connection open (RFC 9112, section 9.3)."""
     return b"close" not in options and (version == (1, 1) or b"keep-alive" in options)
 
 
 def offers_websocket(found: dict[bytes, list[bytes]], options: frozenset[bytes]) -> bool:
-    """Return whether Connection and Upgrade of a request offer the WebSocket protocol, others beside it or not."""
+    """Return whether a request's Connection and Upgrade offer WebSocket."""
     upgrades = found.get(b"upgrade")
     return upgrades is not None and b"upgrade" in options and b"websocket" in _elements(upgrades)
 
 
 def is_websocket(found: dict[bytes, list[bytes]], options: frozenset[bytes]) -> bool:
-    """Return whether Connection and Upgrade of a response change to the WebSocket protocol, and to no other."""
+    """Return whether a response's Connection and Upgrade change to WebSocket only."""
     upgrades = found.get(b"upgrade")
     return upgrades is not None and b"upgrade" in options and [value.lower() for value in upgrades] == [b"websocket"]

@@ -1,7 +1,7 @@
-"""Why a message was refused, in one sentence: read only once something is wrong, so that clearness comes before speed.
+"""Why a message was refused, in one sentence. This runs only for invalid messages.
 
-A request that is refused ends in ``errors.BadRequest``, a response in ``errors.UpstreamInvalid``; the sentences are the
-same, and ``Kind`` tells the two apart.
+A refused request ends in BadRequest, a refused response in UpstreamInvalid. The
+sentences are the same; ``Kind`` is the difference.
 """
 
 import re
@@ -16,7 +16,7 @@ from localtunnel.protocol import limits
 
 
 class Kind(Struct, frozen=True):
-    """A request or a response: what the sentences call it, and the error that they are raised in."""
+    """A request or a response: its name in sentences, and its error."""
 
     noun: str
     error: type[errors.VisitorError]
@@ -35,10 +35,10 @@ _OTHER_PROTOCOLS = {
     b"LTP/": "This port is the frontend, which speaks HTTP, but an LTP header arrived; connect to the backend's port.",
 }
 _MAX_FIRST_LINE = 256
-"""Bytes of a head among which its first line is looked for, to show the beginning of it."""
+"""Bytes of a head that are searched for its first line, to show that."""
 
 LONGEST_PREFIX = max(map(len, _OTHER_PROTOCOLS))
-"""Bytes after which it is settled that a connection speaks none of the protocols that are recognised here."""
+"""Bytes after which a connection cannot speak any protocol that is recognised here."""
 
 _TOKEN = re.compile(TOKEN)
 _VERSION = re.compile(rb"HTTP/[0-9.]+")
@@ -47,9 +47,10 @@ _BARE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
 def refuse_other_protocols(received: bytes | bytearray) -> None:
-    """Raise ``errors.BadRequest`` once the first bytes are those of another protocol, none of which begins as HTTP/1.x.
+    """Raise BadRequest once the first bytes are those of another protocol.
 
-    A peer that speaks one of them would never send the blank line that ends a head: it must not wait for a timeout.
+    A peer that speaks one of them never sends the blank line that ends a head, and must
+    not wait for a timeout.
     """
     for prefix, sentence in _OTHER_PROTOCOLS.items():
         if received.startswith(prefix):
@@ -57,7 +58,9 @@ def refuse_other_protocols(received: bytes | bytearray) -> None:
 
 
 def refuse_bare_line_end(kind: Kind, part: str) -> NoReturn:
-    """Refuse the ``part`` of the message ("head", "trailer") in which a line does not end in CRLF."""
+    """Refuse the ``part`` of the message ("head", "trailer") in which a line does not
+    end in CRLF.
+    """
     kind.refuse(
         f"The {kind.noun}'s {part} contains a carriage return or a line feed on its own; every line has to end in both "
         "(CRLF)."
@@ -70,7 +73,7 @@ def refuse_size(kind: Kind, max_bytes: int) -> NoReturn:
 
 
 def refuse_as_large(kind: Kind, sentence: str) -> NoReturn:
-    """Refuse a message for its size: a request under a status of its own (RFC 6585, section 5)."""
+    """Refuse a message for its size, a request with 431 (RFC 6585, section 5)."""
     error = kind.error(sentence)
     if kind is REQUEST:
         error.status = 431
@@ -78,7 +81,9 @@ def refuse_as_large(kind: Kind, sentence: str) -> NoReturn:
 
 
 def refuse_fields(section: bytes, kind: Kind, part: str, max_fields: int = limits.MAX_HEAD_FIELDS) -> NoReturn:
-    """Refuse ``section``, field lines that are no valid ones, for its first fault (RFC 9112, section 5)."""
+    """Refuse the field lines ``section`` for their first fault (RFC 9112, section
+    5).
+    """
     if _BARE_LINE_END.search(section):
         refuse_bare_line_end(kind, part)
     lines = section.split(b"\r\n")[:-2]

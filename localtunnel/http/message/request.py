@@ -1,9 +1,10 @@
-"""The head of a request: collected however finely it arrives, parsed once, and never repaired.
+"""The head of a request: collected however finely it arrives, parsed once, never
+repaired.
 
-A server in between that reads a request otherwise than the upstream does can be made to route it past its guards
-(request smuggling). So whatever two parsers might read differently is refused here: RFC 9112 allows a server to be
-lenient in several of these places, and this one is not. Lines are kept as they came, so that what goes on to the
-upstream is what was checked.
+A server that reads a request differently from the upstream behind it can be made to
+route it past its guards (request smuggling). So everything that two parsers might read
+differently is refused here, also where RFC 9112 lets a server be lenient. Lines are
+kept as they came, so that the upstream gets what was checked.
 """
 
 import re
@@ -31,24 +32,28 @@ from localtunnel.http.message.sharing import LOGIN_FIELDS, has_intermediary, log
 from localtunnel.protocol import limits
 
 _REQUEST_LINE = re.compile(rb"(%b) ([!\"$-~\x80-\xff]+) HTTP/1\.([01])\r\n" % TOKEN)
-"""RFC 9112, section 3. A target is any visible bytes but ``#``: browsers do not encode all that RFC 3986 would have."""
+"""RFC 9112, section 3. A target is any visible bytes but ``#``: browsers do not encode
+everything that RFC 3986 says."""
 
 _ABSOLUTE_FORM = re.compile(rb"(https?)://([^/?]*)(?:[/?].*)?", re.IGNORECASE)
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
 _WATCHED = FRAMING | LOGIN_FIELDS | {b"expect", b"host"}
 
 _MAX_KEPT_HOST = 255
-"""Bytes of a Host field whose parsed form is kept for the next request: a name of 253 (RFC 1035) is among them."""
+"""Bytes of a Host field whose parsed form is kept: a name has 253 at most (RFC
+1035)."""
 
 _KEPT_HOSTS = 1024
-"""Host fields whose parsed form is kept: a few for each tunnel that is busy, and 0.5 MiB if a hostile one fills it."""
+"""Host fields whose parsed form is kept: a few for each busy tunnel, and 0.5 MiB if a
+hostile client fills it."""
 
 
 _NEEDED = frozenset({b"accept", b"origin"})
 _LONGEST = 256
 _MOST_NEEDED = 4
 _SIGN = (b"via", b"", b"")
-"""What ``slimmed`` leaves: the fields that an answer depends on, in lengths and numbers that programs send."""
+"""What ``slimmed`` leaves: fields that an answer depends on, as many and as long as
+programs send them."""
 
 
 class RequestHead(Struct, frozen=True, gc=False):
@@ -57,14 +62,16 @@ class RequestHead(Struct, frozen=True, gc=False):
     method: str
     """As sent; methods are case-sensitive (RFC 9110, section 9.1)."""
     raw_target: bytes
-    """As sent: in origin-form (``/path?query``), absolute-form (``http://host/path``) or ``*``."""
+    """As sent: in origin-form (``/path?query``), absolute-form (``http://host/path``)
+    or ``*``."""
     version: tuple[int, int]
     """(1, 0) or (1, 1)."""
     host: str
     """Lower case, without port, brackets and final dot. Never empty."""
     port: int | None
     size: int
-    """Bytes from the first one received up to and including the blank line: the body begins there."""
+    """Bytes from the first one received up to and including the blank line: the body
+    begins there."""
     line: bytes = b""
     """The request line as it came, CRLF included."""
     fields: list[Field] = []
@@ -77,11 +84,12 @@ class RequestHead(Struct, frozen=True, gc=False):
     keep_alive: bool = True
     """Whether the visitor would send another request on this connection."""
     upgrade: bool = False
-    """Whether this offers a WebSocket (RFC 6455, section 4.1). Any other Upgrade is an offer that may be ignored."""
+    """Whether this offers a WebSocket (RFC 6455, section 4.1). Any other Upgrade may be
+    ignored."""
     expects: bool = False
     """Whether it has an Expect field (RFC 9110, section 10.1.1)."""
     logs_in: bool = False
-    """Whether it brings a login of its connection, which is not one of the request alone."""
+    """Whether it brings a login of the whole connection."""
 
     @property
     def target(self) -> str:
@@ -90,7 +98,9 @@ class RequestHead(Struct, frozen=True, gc=False):
 
     @property
     def path(self) -> str:
-        """The target without its query, and without scheme and host where it is in absolute form."""
+        """The target without its query, and without scheme and host where it is in
+        absolute form.
+        """
         path = self.target.partition("?")[0]
         if path.startswith("/") or path == "*":
             return path
@@ -109,7 +119,7 @@ class RequestHead(Struct, frozen=True, gc=False):
 
     @property
     def has_intermediary(self) -> bool:
-        """Whether it shows any sign of a proxy on its way."""
+        """Whether it shows any sign of a proxy."""
         return has_intermediary(self.version, self.raw_target, self.fields)
 
     @property
@@ -118,21 +128,25 @@ class RequestHead(Struct, frozen=True, gc=False):
         return bool(self.line)
 
     def slimmed(self) -> "RequestHead":
-        """Return what is still needed of the head once it has gone out, for one that is too large to be held."""
+        """Return what is still needed of a large head once it has gone out."""
         needed = [(name, value, b"") for name, value, _ in self.fields if name in _NEEDED and len(value) <= _LONGEST]
         target = self.raw_target[:_LONGEST]
         fields = needed[:_MOST_NEEDED] + ([_SIGN] if self.has_intermediary else [])
         return structs.replace(self, raw_target=target, line=b"", fields=fields, options=NO_OPTIONS)
 
     def body(self) -> Body:
-        """Return a fresh scanner for the body that follows the head; it raises ``errors.BadRequest``."""
+        """Return a fresh scanner for the body that follows the head; it raises
+        ``errors.BadRequest``.
+        """
         if self.chunked:
             return Chunked(REQUEST)
         return Counted(self.length) if self.length else NO_BODY
 
 
 class HeadReader(Collector):
-    """Collects the bytes of one connection until the request's head is whole, or refuses them."""
+    """Collects the bytes of one connection until the request's head is whole, or
+    refuses them.
+    """
 
     def __init__(self, max_bytes: int = limits.MAX_HEAD_BYTES, max_fields: int = limits.MAX_HEAD_FIELDS) -> None:
         super().__init__(REQUEST, max_bytes)
@@ -141,7 +155,8 @@ class HeadReader(Collector):
     def feed(self, data: bytes | memoryview) -> RequestHead | None:
         """Take ``data``; return the head once it is whole, None while more is needed.
 
-        Raises ``errors.BadRequest`` for what is not HTTP/1.x or is too large, ``errors.NoHost`` when no host is named.
+        Raises ``errors.BadRequest`` for what is not HTTP/1.x or is too large,
+        ``errors.NoHost`` when no host is named.
         """
         begun = len(self.received) < refusal.LONGEST_PREFIX
         head = self.collect(data)
@@ -155,7 +170,8 @@ class HeadReader(Collector):
 def parse_head(head: bytes, max_fields: int = limits.MAX_HEAD_FIELDS) -> RequestHead:
     """Parse a whole head, ``head`` being its bytes up to and including the blank line.
 
-    One empty line before it is skipped (RFC 9112, section 2.2). Raises ``errors.BadRequest`` and ``errors.NoHost``.
+    One empty line before it is skipped (RFC 9112, section 2.2). Raises
+    ``errors.BadRequest`` and ``errors.NoHost``.
     """
     start = 2 if head.startswith(b"\r\n") else 0
     line = _REQUEST_LINE.match(head, start)
@@ -199,11 +215,13 @@ def read_head(
     max_bytes: int = limits.MAX_HEAD_BYTES,
     repeated: Repeated[RequestHead] = _repeated,
 ) -> RequestHead | None:
-    """Parse the head that begins at ``start`` of the ``end`` bytes received in ``buffer``, in one step.
+    """Parse the head that begins at ``start`` of the ``end`` bytes received in
+    ``buffer``, in one step.
 
-    Returns None if it is not whole: a HeadReader then takes ``buffer[start:end]`` and what follows. The body begins at
-    ``start`` plus the head's ``size``. Raises as ``HeadReader.feed`` does.
-    ``repeated`` remembers heads, and has its own limit of fields.
+    Returns None if it is not whole: a HeadReader then takes ``buffer[start:end]`` and
+    what follows. The body begins at ``start`` plus the head's ``size``. Raises as
+    ``HeadReader.feed`` does. ``repeated`` remembers heads, and has its own limit of
+    fields.
     """
     blank = buffer.find(b"\r\n\r\n", start, end)
     if blank < 0:
@@ -214,7 +232,9 @@ def read_head(
 
 
 def _identify(method: bytes, target: bytes, hosts: list[bytes] | None) -> tuple[str, int | None]:
-    """Return the one host and port that the request is for (RFC 9112, sections 3.2 and 3.3)."""
+    """Return the one host and port that the request is for (RFC 9112, sections 3.2 and
+    3.3).
+    """
     if hosts is None:
         raise errors.NoHost("The request has no Host field, so that no tunnel can be found; send one.")
     if len(hosts) > 1:
@@ -241,9 +261,11 @@ def _parse_short_host(value: bytes) -> tuple[str, int | None]:
 
 
 def _check_absolute_form(target: bytes, value: bytes, host: str, port: int | None) -> None:
-    """Refuse a target that is not in absolute form, or that names another host than the Host field ``value`` does.
+    """Refuse a target that is not in absolute form, or names another host than
+    ``value``.
 
-    RFC 9112, 3.2.2 lets the target win. Two identities in one request are refused: the upstream may pick the other.
+    RFC 9112, 3.2.2 lets the target win. Here two hosts in one request are refused: the
+    upstream might pick the other one.
     """
     absolute = _ABSOLUTE_FORM.fullmatch(target)
     if absolute is None:

@@ -1,7 +1,8 @@
-"""The head of an upstream's response, by the same strict rules as a request's: refused, and never repaired.
+"""The head of an upstream's response, by the same strict rules as a request's.
 
-A response whose end the server and a visitor's cache see in two places can be made to answer somebody else's request
-(response splitting), all the more since the connection to the upstream is used again.
+A response is refused and never repaired. If the server and a visitor's cache saw its
+end in two places, it could answer another visitor's request (response splitting), and
+the connection to the upstream is used again.
 """
 
 import re
@@ -19,12 +20,13 @@ from localtunnel.http.message.sharing import CHALLENGE_FIELDS, logs_in
 from localtunnel.protocol import limits
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
-"""RFC 9112, section 4. The space before an empty reason is a MUST there, but several servers leave it out, and nobody
-reads such a line in another way. A status from 600 on is sent by some as well, and passes."""
+"""RFC 9112, section 4. The space before an empty reason is a MUST there, but several
+servers leave it out, and no reader takes such a line for another. Some servers send a
+status from 600 on, which passes."""
 
 _BEGINNING = b"HTTP/1."
 _LONGEST_LINE_SHOWN = 80
-"""Bytes of a first line that are waited for, to show them all where it is not HTTP."""
+"""Bytes of a first line that are awaited, to show them if it is not HTTP."""
 
 _OK = 200
 _SWITCHING_PROTOCOLS = 101
@@ -41,34 +43,39 @@ class ResponseHead(Struct, frozen=True, gc=False):
     """What the edge knows of one response."""
 
     status: int
-    """100 to 999. Below 200 it is interim: another head follows, but for 101 (RFC 9110, section 15.2)."""
+    """100 to 999. Below 200 it is interim: another head follows, but for 101 (RFC 9110,
+    section 15.2)."""
     reason: bytes
     version: tuple[int, int]
     """(1, 0) or (1, 1)."""
     size: int
     """Bytes up to and including the blank line: the body begins there."""
     fields: list[Field] = []
-    """Every field, in the order of the head, but those that frame a body which this response cannot have."""
+    """Every field in the order of the head, except those that frame a body which this
+    response cannot have."""
     length: int | None = None
-    """The Content-Length; None without one. The answer to HEAD and a 304 may carry one and have no body."""
+    """The Content-Length; None without one. The answer to HEAD and a 304 may carry one
+    and have no body."""
     chunked: bool = False
     options: frozenset[bytes] = NO_OPTIONS
     """The options of the Connection fields, in lower case."""
     keep_alive: bool = True
-    """Whether the upstream would take another request on this connection, if the body's end can be seen."""
+    """Whether the upstream would take another request on this connection, if the body's
+    end can be seen."""
     upgrade: bool = False
     """Whether this is the 101 that turns the connection into a WebSocket."""
     logs_in: bool = False
-    """Whether it asks for a login of its connection, or is a step of one."""
+    """Whether it asks for a login of its connection, or is a step of it."""
 
     def slimmed(self) -> "ResponseHead":
-        """Return what is still needed of the head once it has gone out, for one that is too large to be held."""
+        """Return what is still needed of a large head once it has gone out."""
         return structs.replace(self, reason=b"", fields=[], options=NO_OPTIONS)
 
     def body(self, method: str) -> Body:
-        """Return a fresh scanner for the body of this answer to ``method`` (RFC 9112, section 6.3).
+        """Return a fresh scanner for the body of this answer to ``method`` (RFC 9112,
+        section 6.3).
 
-        It raises ``errors.UpstreamInvalid``. After a 101, what follows is no body, but the other protocol.
+        It raises UpstreamInvalid. After a 101 the other protocol follows, and no body.
         """
         if method == "HEAD" or self.status < _OK or self.status in _WITHOUT_BODY:
             return NO_BODY
@@ -80,9 +87,11 @@ class ResponseHead(Struct, frozen=True, gc=False):
 
 
 class ResponseReader(Collector):
-    """Collects the bytes of one connection until the response's head is whole, or refuses them.
+    """Collects the bytes of one connection until the response's head is whole, or
+    refuses them.
 
-    A new one takes the ``rest`` of this one for the head that follows an interim response.
+    A new one takes the ``rest`` of this one for the head that follows an interim
+    response.
     """
 
     def __init__(self, max_bytes: int = limits.MAX_HEAD_BYTES) -> None:
@@ -102,7 +111,7 @@ class ResponseReader(Collector):
         return None
 
     def cut_short(self) -> UpstreamError:
-        """Return what it means that the connection has ended, and nothing more comes."""
+        """Return the error for a connection that has ended here."""
         if not self.received:
             return UpstreamClosed()
         try:
@@ -113,8 +122,8 @@ class ResponseReader(Collector):
             return error
 
     def _look_at_the_beginning(self) -> None:
-        """Refuse what is not HTTP as soon as its first line shows that: a server that speaks another protocol waits
-        for the other side then, and never sends an empty line.
+        """Refuse another protocol at its first line: a server that speaks one waits for
+        us then, and never sends an empty line.
         """
         received = self.received
         if len(received) <= _LONGEST_LINE_SHOWN and b"\n" not in received:
@@ -127,10 +136,11 @@ class ResponseReader(Collector):
 def read_response(
     buffer: bytes | bytearray, start: int, end: int, max_bytes: int = limits.MAX_HEAD_BYTES
 ) -> ResponseHead | None:
-    """Parse the head that begins at ``start`` of the ``end`` bytes received in ``buffer``, in one step.
+    """Parse the head that begins at ``start`` of the ``end`` bytes received in
+    ``buffer``, in one step.
 
-    Returns None if it is not whole: a ResponseReader then takes ``buffer[start:end]`` and what follows. Raises as
-    ``ResponseReader.feed`` does.
+    Returns None if it is not whole: a ResponseReader then takes ``buffer[start:end]``
+    and what follows. Raises as ``ResponseReader.feed`` does.
     """
     blank = buffer.find(b"\r\n\r\n", start, end)
     if blank < 0:
@@ -157,7 +167,7 @@ def parse_response(head: bytes) -> ResponseHead:
     keep_alive = keeps_alive(options, version)
     dropped = _misplaced(status, found)
     if dropped:
-        # Readers differ on where such a message ends, so that the connection serves no other.
+        # Readers differ on where such a message ends: the connection serves no other.
         keep_alive = False
         fields = [field for field in fields if field[0] not in dropped]
         found = {name: values for name, values in found.items() if name not in dropped}
@@ -178,9 +188,10 @@ def parse_response(head: bytes) -> ResponseHead:
 
 
 def _misplaced(status: int, found: dict[bytes, list[bytes]]) -> frozenset[bytes]:
-    """Return the fields that say where a body ends, on a response that never has one (RFC 9112, section 6.3).
+    """Return the fields that frame a body, in a response that never has one (RFC 9112,
+    6.3).
 
-    Several servers send them. A length is in its place on a 304, where it is that of the answer to another request.
+    Several servers send them. A length belongs on a 304, where it is that of a 200.
     """
     if status >= _OK and status not in _WITHOUT_BODY:
         return _NOTHING

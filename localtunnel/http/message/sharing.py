@@ -1,9 +1,10 @@
-"""Whether a connection is one person's: logins that vouch for a whole connection, and signs that it carries several.
+"""Whether a connection is one person's: logins of a whole connection, and signs of a
+proxy.
 
-NTLM and Negotiate log in a connection and not a request (RFC 4559, section 6): whoever
-sends the next request on it is taken for the one who logged in. A proxy on the way may
-send requests of many people on one connection, and a trusted one is known to. Any
-other gives itself away by what it adds, as far as it adds anything.
+NTLM and Negotiate log in a connection and not a request (RFC 4559, section 6): the
+sender of the next request on it is taken for the person who logged in. A proxy may send
+requests of many people on one connection. A trusted proxy is known; any other gives
+itself away by the fields that it adds, if it adds any.
 """
 
 import re
@@ -16,18 +17,19 @@ CHALLENGE_FIELDS = frozenset({b"www-authenticate", b"proxy-authenticate", b"auth
 """Where a request and a response name a scheme."""
 
 _SCHEME = re.compile(rb"\b(?:ntlm|negotiate|kerberos|credssp)\b", re.IGNORECASE)
-"""The schemes that log in a connection. They count wherever they stand in a value: an upstream may look further than
-the first word, as far as the second element of a list, say."""
+"""The schemes that log in a connection. They count anywhere in a value: an upstream may
+read further than the first word, for example up to the second element of a list."""
 
 _SIGNS = frozenset(
     {
-        # RFC 9110, sections 7.6.2 and 7.6.3; RFC 8586; and what a request to a proxy carries.
+        # RFC 9110, sections 7.6.2 and 7.6.3; RFC 8586; and what a request to a proxy
+        # carries.
         b"max-forwards",
         b"via",
         b"cdn-loop",
         b"proxy-authorization",
         b"proxy-connection",
-        # What proxies, balancers and networks mark requests with, beside the claims of who the visitor is.
+        # Marks of proxies, balancers and networks, besides claims about the visitor.
         b"akamai-origin-hop",
         b"cf-ray",
         b"fastly-ff",
@@ -45,15 +47,18 @@ _SIGNS = frozenset(
 
 
 def logs_in(found: dict[bytes, list[bytes]], names: frozenset[bytes]) -> bool:
-    """Say whether any value of the fields ``names`` in ``found`` has a scheme that logs in the connection."""
+    """Say whether a field of ``names`` in ``found`` has a scheme that logs in a
+    connection.
+    """
     return any(_SCHEME.search(value) for name in names for value in found.get(name, ()))
 
 
 def has_intermediary(version: tuple[int, int], target: bytes, fields: list[Field]) -> bool:
-    """Say whether a request with this version, target and ``fields`` shows any sign of a proxy on its way.
+    """Say whether a request shows any sign of a proxy on its way.
 
-    HTTP/1.0 counts as one: programs that people use have not sent it for long, and proxies do. So does a target in
-    absolute form, which is for proxies (RFC 9112, section 3.2.2).
+    HTTP/1.0 counts as one: proxies send it, and people's programs have not done so for
+    long. So does a target in absolute form, which is for proxies (RFC 9112, section
+    3.2.2).
     """
     if version == (1, 0) or not target.startswith((b"/", b"*")):
         return True

@@ -1,16 +1,18 @@
-"""The fields by which a request claims to come from somebody else, or to have been addressed to something else.
+"""The fields in which a request claims another origin, or another destination.
 
-Reverse proxies write them, applications believe them, and a visitor can write them as well. This server is the first
-that a visitor's request reaches unless its owner has named proxies in front of it, so that whatever a visitor sends
-under one of these names is dropped before the true ones are added (``forward``). Names are in the form that
-``fields.plain_name`` gives them: ``X_Real_IP`` and ``X.Real.IP`` are ``X-Real-IP`` to many applications.
+Reverse proxies write them, applications believe them, and a visitor can write them as
+well. Unless the operator has named proxies in front of it, this server is the first
+that a request reaches. So these fields of a visitor are dropped before the true ones
+are added (``forwarding.forward``). Names are in the form of ``fields.plain_name``:
+``X_Real_IP`` and ``X.Real.IP`` are ``X-Real-IP`` to many applications.
 """
 
 from localtunnel.http.message.fields import plain_name
 
 PREFIXES = (b"x-forwarded", b"x-original-", b"x-localtunnel-")
-"""``X-Forwarded-For``, ``-Proto``, ``-Host``, ``-Port``, ``-Prefix``, ``-Server``, ``-Ssl`` and whatever else begins
-so; ``X-Original-Forwarded-For``, ``-Host``, ``-URL``; and the names that are this program's own."""
+"""``X-Forwarded-For``, ``-Proto``, ``-Host``, ``-Port``, ``-Prefix``, ``-Server``,
+``-Ssl`` and others that begin so; ``X-Original-Forwarded-For``, ``-Host``, ``-URL``;
+and this program's own names."""
 
 NAMES = frozenset(
     {
@@ -19,7 +21,7 @@ NAMES = frozenset(
         b"forwarded-for",
         b"forwarded-host",
         b"forwarded-proto",
-        # The visitor's address, as one proxy, network or cloud or another writes it.
+        # The visitor's address, as various proxies, networks and clouds write it.
         b"client-ip",
         b"remote-addr",
         b"true-client-ip",
@@ -54,7 +56,8 @@ NAMES = frozenset(
         b"x-rewrite-url",
         b"x-scheme",
         b"x-url-scheme",
-        # CGI turns this one into HTTP_PROXY, which many a library takes for the proxy that it is to use (httpoxy).
+        # CGI turns this one into HTTP_PROXY, in which many libraries look for the proxy
+        # that they are to use (httpoxy).
         b"proxy",
     }
 )

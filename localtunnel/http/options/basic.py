@@ -1,4 +1,6 @@
-"""HTTP Basic authentication of visitors (RFC 7617): one user and one password for a whole tunnel."""
+"""HTTP Basic authentication of visitors (RFC 7617): one user and one password for a
+whole tunnel.
+"""
 
 import base64
 import hmac
@@ -9,16 +11,19 @@ _SCHEME = b"basic "
 
 
 class Credentials:
-    """Knows whether a request carries the right user and password, without keeping them.
+    """Checks a request's user and password without keeping them.
 
-    What is kept is the HMAC-SHA256, under ``key``, of the one spelling that a client may send: a copy of the process's
-    memory gives the password away no sooner than trying every one. ``key`` is random, new for each object.
+    Only the HMAC-SHA256 of their one spelling is kept, under ``key``: a copy of the
+    process's memory tells the password no sooner than trying every one. ``key`` is
+    random, and new for each object.
     """
 
     __slots__ = ("_digest", "_key")
 
     def __init__(self, text: str, key: bytes) -> None:
-        """``text`` is ``user:password``. Raises ``ValueError`` with a sentence that does not repeat it."""
+        """``text`` is ``user:password``. Raises ``ValueError`` with a sentence that
+        does not repeat it.
+        """
         if not _SECRET.fullmatch(text):
             raise ValueError(
                 "expected USER:PASSWORD, both not empty and without control characters (RFC 7617, section 2)."
@@ -30,7 +35,9 @@ class Credentials:
         return "<Credentials>"
 
     def match(self, value: bytes) -> bool:
-        """Say whether ``value``, of an Authorization field, is theirs; the time taken does not depend on how near."""
+        """Say whether ``value``, of an Authorization field, is right, in constant
+        time.
+        """
         token = value[len(_SCHEME) :].lstrip(b" ") if value[: len(_SCHEME)].lower() == _SCHEME else b""
         return hmac.compare_digest(self._digest_of(token), self._digest)
 

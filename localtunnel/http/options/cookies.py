@@ -1,8 +1,10 @@
-"""What a response says of cookies is kept to the tunnel's own host: the rest of its domain has other owners.
+"""Keeps the cookies of a response to the tunnel's own host: its domain has other
+owners.
 
-A cookie for ``example.com`` goes to every tunnel below it (RFC 6265, sections 4.1.2.3 and 5.2.3). An upstream that may
-set one can plant a session in its neighbours, and a neighbour can read what was meant for this one; so such a cookie
-does not leave the server. Clear-Site-Data with ``"cookies"`` empties the whole registered domain, and would log
+A cookie for ``example.com`` goes to every tunnel below it (RFC 6265, sections 4.1.2.3
+and 5.2.3). With such a cookie, an upstream could plant a session in other tunnels, and
+they could read what was meant for this one. So it does not leave the server.
+Clear-Site-Data with ``"cookies"`` empties the whole registered domain, and would log
 visitors out of every tunnel.
 """
 
@@ -10,7 +12,7 @@ import re
 
 _DOMAIN = re.compile(rb";[ \t]*domain[ \t]*(?:=([^;]*))?(?=;|\Z)", re.IGNORECASE)
 _PLAIN_HOST = re.compile(rb"\.?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\.?")
-"""Browsers read escapes, Unicode and more as host names in ways of their own; none of that is needed in a cookie."""
+"""Browsers differ on escapes and Unicode in host names, which no cookie needs."""
 
 _DIRECTIVE = re.compile(rb'"[A-Za-z0-9:_-]+"')
 _ALL = b'"*"'
@@ -18,18 +20,20 @@ _ALL_BUT_COOKIES = (b'"cache"', b'"storage"')
 
 
 def fit_domain(value: bytes, host: bytes, upstream_host: bytes | None) -> bytes | None:
-    """Return the value of a Set-Cookie field with its Domain made fit for ``host``, or None to drop the cookie.
+    """Return the value of a Set-Cookie field with its Domain made fit for ``host``, or
+    None to drop the cookie.
 
-    ``host`` is the one that the visitor addressed; ``upstream_host`` the one that the upstream was told instead, None
-    when it was told the same. Both are in lower case, without a port. A Domain that is the upstream's host, or one that
-    it lies in, becomes ``host``. One that ``host`` lies in is dropped, and so is one whose meaning is not plain. Every
-    other is for the browser to judge, which takes none that ``host`` does not lie in.
+    ``host`` is what the visitor addressed, and ``upstream_host`` what the upstream was
+    told instead, None if it was told the same. Both are in lower case, without a port.
+    A Domain that is the upstream's host, or contains it, becomes ``host``. A Domain
+    that contains ``host`` is dropped, and so is one whose meaning is unclear. The
+    browser judges any other, and takes none that does not contain ``host``.
     """
     if b"domain" not in value.lower():
         return value
     mapped = False
     kept: list[bytes] = []
-    """Pieces of the value that is to be, from its end to its beginning."""
+    """Pieces of the new value, from its end to its beginning."""
     end = len(value)
     for found in reversed(list(_DOMAIN.finditer(value))):
         domain = (found[1] or b"").strip(b" \t").lower()
@@ -40,7 +44,8 @@ def fit_domain(value: bytes, host: bytes, upstream_host: bytes | None) -> bytes 
         domain = domain.strip(b".")
         if upstream_host is not None and _lies_in(upstream_host, domain):
             kept.append(value[found.end() : end])
-            # Of several the last one counts (RFC 6265, section 5.3). A host for each would let a value grow tenfold.
+            # Of several, the last one counts (RFC 6265, section 5.3). A host for each
+            # of them would let a value grow tenfold.
             kept.append(b"" if mapped else b"; Domain=" + host)
             end = found.start()
             mapped = True
@@ -50,9 +55,11 @@ def fit_domain(value: bytes, host: bytes, upstream_host: bytes | None) -> bytes 
 
 
 def fit_clearing(value: bytes) -> bytes | None:
-    """Return the value of a Clear-Site-Data field without cookies, or None when nothing of it is left.
+    """Return the value of a Clear-Site-Data field without cookies; None if nothing is
+    left.
 
-    What else there is to clear belongs to the host alone (W3C, Clear Site Data, section 3.1).
+    Everything else that it clears belongs to the host alone (W3C, Clear Site Data,
+    3.1).
     """
     kept: list[bytes] = []
     for element in value.split(b","):

@@ -1,7 +1,8 @@
-"""Cross-origin requests to a tunnel that lets every web page in (the Fetch standard, "CORS protocol").
+"""Requests from any web page, for a tunnel that allows them (Fetch, "CORS protocol").
 
-The answer is the wildcard, never the page's own origin: with that, and credentials allowed, any page that a visitor has
-open could act there in the visitor's name. So a page of another origin gets the answers to requests without cookies.
+The answer is the wildcard, never the page's own origin: with that, and credentials
+allowed, any page that a visitor has open could act in the visitor's name. So a page of
+another origin gets answers to requests without cookies only.
 """
 
 import re
@@ -10,10 +11,11 @@ from localtunnel.http.grammar import TOKEN_CHARACTERS
 from localtunnel.http.message.request import RequestHead
 
 ALLOW_FIELDS = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", "*"))
-"""What every response carries, those of the server's own among them: a script could read no error without it."""
+"""Added to every response, the server's own included: without them, a script could read
+no error."""
 
 ALLOW = "".join(f"{name}: {value}\r\n" for name, value in ALLOW_FIELDS).encode("ascii")
-"""The same as field lines."""
+"""The same, as field lines."""
 
 FIELDS = frozenset(
     {
@@ -25,10 +27,11 @@ FIELDS = frozenset(
         b"access-control-max-age",
     }
 )
-"""What the upstream says of the kind is dropped: a browser takes two answers for none."""
+"""Dropped from the upstream's answer: a browser takes two answers for none."""
 
 MAX_AGE = 600
-"""Seconds for which a browser remembers a preflight's answer: what the most cautious of them caps it to."""
+"""Seconds for which a browser remembers a preflight's answer: the lowest cap of any
+browser."""
 
 _METHOD = b"access-control-request-method"
 _HEADERS = b"access-control-request-headers"
@@ -36,14 +39,15 @@ _TOKENS = re.compile(rb"[%b, \t]*" % TOKEN_CHARACTERS)
 
 
 def is_preflight(head: RequestHead) -> bool:
-    """Say whether a browser asks with ``head``, before the request itself, whether a page may send it."""
+    """Say whether ``head`` asks for a browser whether a page may send a request."""
     return head.method == "OPTIONS" and {b"origin", _METHOD} <= {name for name, _, _ in head.fields}
 
 
 def preflight_answer(head: RequestHead, *, close: bool) -> bytes:
-    """Return the response to a preflight: whatever it asks for is allowed. ``close`` says so to the browser.
+    """Return the response to a preflight, which allows everything that it asks for.
 
-    Methods and fields are named one by one: a wildcard would not stand for Authorization.
+    ``close``: the connection is closed after it. Methods and fields are named one by
+    one, because a wildcard does not include Authorization.
     """
     asked = {name: value for name, value, _ in head.fields if name in (_METHOD, _HEADERS) and _TOKENS.fullmatch(value)}
     lines = [

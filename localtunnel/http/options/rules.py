@@ -1,7 +1,8 @@
-"""The rules of one tunnel: whom it lets in, and what becomes of the fields of requests and responses.
+"""The rules of one tunnel: which visitors it admits, and which fields it changes.
 
-A rule is an option that the tunnel's client asked for (PROTOCOL.md, section 5.8). The server holds to all of them, for
-every request; what cannot be held to is refused when the tunnel is opened.
+A rule is an option that the tunnel's client asked for (PROTOCOL.md, section 5.8). The
+server applies all of them to every request. It refuses the tunnel rather than open it
+without a rule that it cannot apply.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,7 +21,9 @@ _Value = TypeVar("_Value")
 
 
 class Options(Protocol):
-    """What a client asks of its tunnel. ``protocol.options.Options`` is this, and says what each is."""
+    """What a client asks of its tunnel. ``protocol.options.Options`` is this, and says
+    what each is.
+    """
 
     @property
     def protect(self) -> str | None: ...
@@ -41,7 +44,7 @@ class Options(Protocol):
 
 
 class Rules:
-    """What ``forward`` and the server's edge ask of a tunnel's options. Immutable, and made once for a tunnel."""
+    """A tunnel's options as the edge and ``forward`` need them. Immutable."""
 
     __slots__ = (
         "_admitted",
@@ -60,7 +63,8 @@ class Rules:
     def __init__(self, key: bytes, options: Options) -> None:
         """``key`` is at least 16 random bytes, new for each tunnel.
 
-        Raises OptionRefused, with a sentence that names the option, for a value that it cannot have.
+        Raises OptionRefused, with a sentence that names the option, for a value that it
+        cannot have.
         """
         self._credentials: Credentials | None = None
         if options.protect is not None:
@@ -69,7 +73,8 @@ class Rules:
         self.cors = options.cors
         self.server_timing = options.server_timing
         self.host: bytes | None = None
-        """The value of the Host field that the upstream gets; None for the one that the visitor sent."""
+        """The value of the Host field that the upstream gets; None for the one that the
+        visitor sent."""
         self.host_name: bytes | None = None
         """The host alone, in lower case."""
         if options.host_header is not None:
@@ -82,10 +87,11 @@ class Rules:
         return f"<Rules {' '.join(guard for guard in guards if guard) or 'unguarded'}>"
 
     def check(self, head: RequestHead, address: str) -> None:
-        """Raise Forbidden or Unauthorized unless the visitor at ``address`` may send ``head``; for every request.
+        """Raise Forbidden or Unauthorized unless the visitor at ``address`` may send
+        ``head``.
 
-        A preflight is let through without a password, since a browser sends none with it; ``preflight_answer`` keeps
-        it from the upstream.
+        A preflight needs no password, since a browser sends none with it;
+        ``preflight_answer`` keeps it from the upstream.
         """
         self.check_address(address)
         if self._credentials is None or (self.cors and is_preflight(head)):
@@ -97,15 +103,16 @@ class Rules:
             raise Unauthorized("The user name or the password is wrong.")
 
     def check_address(self, address: str) -> None:
-        """Raise Forbidden unless the visitor's ``address``, without a port, is one that the tunnel lets in."""
+        """Raise Forbidden unless the tunnel admits ``address``, which has no port."""
         if self._admitted and address not in self._admitted:
             raise Forbidden(f"This tunnel does not admit the address {address}.")
 
     def preflight_answer(self, head: RequestHead, *, close: bool) -> bytes | None:
-        """Return the server's own response to ``head`` if it is a preflight and the tunnel has ``cors``, else None.
+        """Return the server's response to ``head`` if it is a preflight and the tunnel
+        has ``cors``.
 
-        To be asked after ``check``. ``close`` says that the visitor's connection is closed after it, which it has to be
-        when ``head`` has a body that nobody reads.
+        Call it after ``check``. ``close``: the visitor's connection is closed
+        afterwards, as it has to be if ``head`` has a body, which is not read.
         """
         return preflight_answer(head, close=close) if self.cors and is_preflight(head) else None
 
@@ -118,18 +125,20 @@ class Rules:
         if self.host is not None:
             drop.add(b"host")
         self.request_drop = frozenset(drop)
-        """Plain names (``fields.plain_name``) of which the upstream gets nothing that the visitor sent."""
+        """Plain names (``fields.plain_name``) of the visitor's fields that are
+        dropped."""
         self.request_lines = b"".join(line for _, line in lines)
         if self.host is not None:
             self.request_lines = b"Host: " + self.host + b"\r\n" + self.request_lines
 
     def _read_response_fields(self, added: Iterable[str]) -> None:
         lines = _read("response_header_add", added, option_values.response_lines)
-        # Each Set-Cookie is a cookie of its own: one more takes nobody's place.
+        # Each Set-Cookie is a cookie by itself: an added one replaces none.
         self.response_drop = frozenset(plain_name(name) for name, _ in lines) - {b"set-cookie"}
-        """Plain names of which the visitor gets nothing that the upstream sent."""
+        """Plain names of the upstream's fields that are dropped."""
         self.response_cookies = tuple(line.partition(b":")[2].strip() for name, line in lines if name == b"set-cookie")
-        """Values of Set-Cookie that are added, which ``forward`` makes to fit as it does with an upstream's."""
+        """Values of added Set-Cookie fields; ``forward`` fits them as it does the
+        upstream's."""
         self.response_lines = b"".join(line for name, line in lines if name != b"set-cookie")
         if self.cors:
             self.response_drop |= FIELDS

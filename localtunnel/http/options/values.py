@@ -1,7 +1,7 @@
-"""Which values the options of a tunnel may have: checked by the client before it connects, and by the server again.
+"""The values of a tunnel's options, checked by the client and again by the server.
 
-Each function returns the value in the form that ``rules`` works with, and raises ``ValueError`` with the end of a
-sentence: the caller puts the option's name, or the flag's, before it.
+Each function returns the value in the form that ``rules`` uses. It raises ValueError
+with the end of a sentence; the caller puts the option's name, or the flag's, before it.
 """
 
 import re
@@ -18,8 +18,9 @@ from localtunnel.networks import Networks
 from localtunnel.protocol.limits import MAX_TEXT
 
 PRESERVE, REWRITE = "preserve", "rewrite"
-"""What ``--host-header`` takes besides a value. Neither goes over the wire: the first is no option at all, and only the
-client knows the upstream's address, which the second stands for."""
+"""What ``--host-header`` takes besides a value. Neither goes over the wire: the first
+is the default, and the second stands for the upstream's address, which only the client
+knows."""
 
 HOP_BY_HOP = frozenset(
     {
@@ -34,13 +35,15 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-"""Fields that are about one connection (RFC 9110, sections 7.6.1 and 11.7), or that programs use so."""
+"""Fields about one connection only (RFC 9110, sections 7.6.1 and 11.7), by the standard
+or in practice."""
 
 FRAMING = frozenset({b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding"})
 """Fields that say where a message ends, or where it goes."""
 
 OWN_PREFIX = b"x-localtunnel-"
-"""What the names of the server's own fields in a response begin with, which no upstream and no option may set."""
+"""Prefix of the server's own fields in a response, which no upstream and no option may
+set."""
 
 PROXY_ORDERS = frozenset(
     {
@@ -56,9 +59,10 @@ PROXY_ORDERS = frozenset(
         b"x-sendfile2",
     }
 )
-"""Fields of a response with which an application has the proxy in front of it answer with a file or a page of the
-proxy's own instead. nginx obeys unless it is told not to. Here that proxy is the operator's, and whoever opens a tunnel
-may not read its files: no upstream and no option may set one."""
+"""Fields of a response that tell the proxy in front of an application to answer with a
+file or a page of its own instead. nginx obeys unless it is told not to. Here the proxy
+is the operator's, and the owner of a tunnel must not read its files: no upstream and no
+option may set them."""
 
 _TOKEN = re.compile(TOKEN.decode())
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -66,14 +70,16 @@ _CHECKING_KEY = b"only to look at the form"
 
 
 def credentials(text: str, key: bytes = _CHECKING_KEY) -> Credentials:
-    """Read ``protect``: ``user:password``. No error repeats a part of it."""
+    """Read ``protect``: ``user:password``. No error repeats any of it."""
     if len(text) > MAX_TEXT:
         raise ValueError(f"user and password together have {len(text)} characters; at most {MAX_TEXT} are accepted.")
     return Credentials(text, key)
 
 
 def host(text: str) -> tuple[bytes, bytes]:
-    """Read ``host_header``: the whole value, and the host in it in lower case, without its port."""
+    """Read ``host_header``: the whole value, and the host in it in lower case, without
+    its port.
+    """
     if text in (PRESERVE, REWRITE):
         raise ValueError(f"{text!r} is for lt-client; a server is told the host itself, or nothing.")
     try:
@@ -88,7 +94,7 @@ def host(text: str) -> tuple[bytes, bytes]:
 
 
 def host_header(text: str) -> None:
-    """Check what ``lt-client`` takes: a host, or one of its two words."""
+    """Check what ``lt-client`` takes: a host, ``preserve`` or ``rewrite``."""
     if not text:
         raise ValueError(f"it is empty; write {PRESERVE}, {REWRITE}, HOST or HOST:PORT.")
     if text not in (PRESERVE, REWRITE):
@@ -96,7 +102,9 @@ def host_header(text: str) -> None:
 
 
 def request_lines(texts: Iterable[str]) -> list[tuple[bytes, bytes]]:
-    """Read ``request_header_add``: for each line the name in lower case, and the line with its end."""
+    """Read ``request_header_add``: the name in lower case and the whole line, for
+    each.
+    """
     return [_line(text, _request_name) for text in texts]
 
 

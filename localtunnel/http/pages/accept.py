@@ -6,7 +6,8 @@ from typing import NamedTuple
 _QUALITY = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 _MAX_RANGES = 64
-"""Elements of an Accept field that are looked at: browsers send ten, and a head has room for thousands."""
+"""Elements of an Accept field that are read: browsers send ten, and a head has room for
+thousands."""
 
 
 class _Range(NamedTuple):
@@ -18,9 +19,10 @@ class _Range(NamedTuple):
 def choose(accept: str, offered: tuple[str, ...]) -> str:
     """Return the one of ``offered`` that the Accept field ``accept`` ranks highest.
 
-    For each type the most specific range decides its quality. Equal qualities: the type that was named more exactly
-    wins, then the one named earlier, then the one offered earlier; so ``*/*`` and no field at all give the first one
-    offered. A field that rules out everything gives the first one too, since an error has to be told somehow.
+    The most specific range decides the quality of a type. Of equal qualities, the type
+    that was named more exactly wins, then the one named earlier, then the one offered
+    earlier: ``*/*`` and no field at all give the first one offered. So does a field
+    that rules out everything, since an error has to be told somehow.
     """
     ranges = _parse(accept)
     ranked = []
@@ -35,7 +37,9 @@ def choose(accept: str, offered: tuple[str, ...]) -> str:
 
 
 def _match(item: _Range, media: str) -> int:
-    """Return how exactly the range names the type: 3 the type itself, 2 ``type/*``, 1 ``*/*``, 0 not at all."""
+    """Return how exactly a range names a type: 3 itself, 2 ``type/*``, 1 ``*/*``, 0
+    not.
+    """
     if item.media == media:
         return 3
     if item.media == media.partition("/")[0] + "/*":
@@ -44,7 +48,7 @@ def _match(item: _Range, media: str) -> int:
 
 
 def _parse(accept: str) -> list[_Range]:
-    """Split the field. An element with a malformed quality is passed over; parameters but ``q`` are ignored."""
+    """Split the field, without elements of a malformed quality; only ``q`` is read."""
     ranges = []
     for position, element in enumerate(accept.lower().split(",", _MAX_RANGES)[:_MAX_RANGES]):
         media, *parameters = (part.strip(" \t") for part in element.split(";"))

@@ -1,6 +1,8 @@
-"""One short page in three forms: HTML for browsers, JSON for programs, text for terminals.
+"""One short page in three forms: HTML for browsers, JSON for programs, text for
+terminals.
 
-The HTML is whole in itself: it loads nothing and runs nothing, and its Content-Security-Policy holds it to that.
+The HTML is self-contained: it loads nothing and runs nothing, and its
+Content-Security-Policy enforces that.
 """
 
 import base64
@@ -15,7 +17,8 @@ from localtunnel.http.pages.render import render
 
 _TEXT, _JSON, _HTML = "text/plain", "application/json", "text/html"
 _OFFERED = (_TEXT, _JSON, _HTML)
-"""In this order where a visitor has no preference: curl and most libraries send ``*/*``, and browsers ask for HTML."""
+"""In this order for a visitor without a preference: curl and most libraries send
+``*/*``, and browsers ask for HTML."""
 
 _STYLE = """
 :root { color-scheme: light dark; --back: #f4f5f7; --card: #fff; --ink: #1c2330; --soft: #5d6777; --line: #dfe3e9;
@@ -47,11 +50,12 @@ _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode(
 _POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action "
 _NO_FORM = _POLICY + "'none'"
 _OWN_FORM = _POLICY + "'self'; frame-ancestors 'none'"
-"""For a page with a button: no other page may frame it and lay something over it that is worth a click."""
+"""For a page with a button: no other page may frame it, and trick a visitor into the
+click."""
 
 
 class Hint(Struct, frozen=True):
-    """Advice for one kind of reader: its heading, the advice, and a command to copy (or an empty text)."""
+    """Advice for one kind of reader, with a command to copy or an empty text."""
 
     reader: str
     advice: str
@@ -59,14 +63,16 @@ class Hint(Struct, frozen=True):
 
 
 class Button(Struct, frozen=True):
-    """A button of a page for browsers: what it says, and where on the same host it sends an empty form."""
+    """A button in HTML: its label, and where on the same host it sends an empty
+    form.
+    """
 
     label: str
     action: str
 
 
 class Document(Struct, frozen=True):
-    """What a page says, all of it plain text; ``code`` is empty where nothing went wrong."""
+    """What a page says, in plain text; ``code`` is empty if nothing went wrong."""
 
     status: int
     code: str
@@ -76,7 +82,9 @@ class Document(Struct, frozen=True):
     button: Button | None = None
 
     def answer(self, accept: str, *, head_only: bool, fields: tuple[tuple[str, str], ...] = ()) -> bytes:
-        """Return the whole response, in the form that ``accept`` asks for, with ``fields`` added to its head."""
+        """Return the whole response, in the form that ``accept`` asks for, with
+        ``fields`` added to its head.
+        """
         media = choose(accept, _OFFERED)
         form = {_HTML: self.as_html, _JSON: self.as_json, _TEXT: self.as_text}[media]
         head = [
@@ -89,11 +97,11 @@ class Document(Struct, frozen=True):
             head.append(("Content-Security-Policy", _NO_FORM if self.button is None else _OWN_FORM))
         if self.code:
             head.append(("X-Localtunnel-Error", self.code))
-        # A lone surrogate in a message must not turn an error page into a failure of its own.
+        # A lone surrogate in a message must not make the error page fail.
         return render(self.status, [*head, *fields], form().encode("utf-8", "replace"), head_only=head_only)
 
     def as_text(self) -> str:
-        """Return the page for a terminal; control characters in it, escape sequences among them, come as ``?``."""
+        """Return the page for a terminal, with ``?`` for every control character."""
         parts = [f"{self.status} {self.title}" if self.code else self.title, self.message]
         for hint in self.hints:
             parts.append(f"{hint.reader}: {hint.advice}")
@@ -104,14 +112,17 @@ class Document(Struct, frozen=True):
         return "\n\n".join("".join(c if c.isprintable() else "?" for c in part) for part in parts) + "\n"
 
     def as_json(self) -> str:
-        """Return one JSON object on one line: error, message and status, or message and command."""
+        """Return one line of JSON: error, message and status, or message and
+        command.
+        """
         if self.code:
             return json.dumps({"error": self.code, "message": self.message, "status": self.status}) + "\n"
         return json.dumps({"message": self.message, "command": self.hints[0].command if self.hints else ""}) + "\n"
 
     def as_html(self) -> str:
         """Return the page for a browser, everything in it escaped."""
-        # A page with a question is not an error to its reader, whatever its status says to programs.
+        # A page with a question is not an error to its reader; the status is for
+        # programs.
         status = f'<p class="status">{self.status}</p>\n' if self.code and self.button is None else ""
         code = f" · <code>{escape(self.code)}</code>" if self.code else ""
         return (

@@ -1,7 +1,7 @@
-"""Every page that localtunnel itself shows: errors, the landing page of the bare domain, and ``/meta/*``.
+"""Every page of localtunnel itself: errors, the landing page and ``/meta/*``.
 
-The server answers a visitor with them, and the client does when the upstream is down. An error page never says where
-the upstream is: that is not for visitors to know.
+The server answers visitors with them, and so does the client if the upstream is down.
+An error page never says where the upstream is: visitors must not learn that.
 """
 
 import re
@@ -16,11 +16,14 @@ from localtunnel.http.pages.render import render
 
 _VISITOR, _OWNER = "If you are visiting", "If this is your tunnel"
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-"""RFC 1123, section 2.1. Only a name of this form is put into a command that a reader may copy into a shell."""
+"""RFC 1123, section 2.1. Only such a name is put into a command, which a reader may
+copy into a shell."""
 
 
 class _Help(Struct, frozen=True):
-    """The words for one code. ``message`` stands in for an error that was raised without one."""
+    """The words for one code. ``message`` stands in for an error that was raised
+    without one.
+    """
 
     title: str
     message: str
@@ -130,7 +133,7 @@ _HELP = {
     ),
 }
 _WITH_COMMAND = (errors.TunnelNotFound.code, errors.ClientOffline.code)
-"""Errors that the tunnel's owner cures by opening the tunnel."""
+"""Errors that the tunnel's owner fixes by opening the tunnel."""
 
 _OTHER = _Help(
     "The request failed",
@@ -147,10 +150,12 @@ def error_answer(
     domain: str = "",
     fields: tuple[tuple[str, str], ...] = (),
 ) -> bytes:
-    """Return the whole response that tells a visitor of ``error``; close the connection after it.
+    """Return the whole response that tells a visitor of ``error``; close the connection
+    after it.
 
-    ``head`` is the request, None if it could not be read. ``domain``, the server's own, lets the page for a tunnel that
-    was not found name the command that opens it. ``fields`` are added to the head.
+    ``head`` is the request, None if it could not be read. With the server's ``domain``,
+    the page for a tunnel that was not found names the command that opens it. ``fields``
+    are added to the head.
     """
     words = _HELP.get(error.code, _OTHER)
     command = _open_command(head, domain) if error.code in _WITH_COMMAND else ""
@@ -163,7 +168,9 @@ def error_answer(
 
 
 def landing(domain: str, head: RequestHead) -> bytes:
-    """Return the page of the bare domain: what this server is, and how to connect to it."""
+    """Return the page of the bare domain: what this server is, and how to connect to
+    it.
+    """
     command = f"lt-client --server={_with_port(domain, head.port)} 8080"
     advice = "With a web server running on port 8080 of your computer, give it a public address like this:"
     message = f"This is a localtunnel server. Tunnels have an address of the form NAME.{_with_port(domain, head.port)}."
@@ -174,7 +181,9 @@ def landing(domain: str, head: RequestHead) -> bytes:
 
 
 def meta_answer(body: str, content_type: str, head_only: bool) -> bytes:
-    """Return the answer of a ``/meta/`` page: ``content_type`` is the whole Content-Type."""
+    """Return the answer of a ``/meta/`` page: ``content_type`` is the whole
+    Content-Type.
+    """
     fields = [
         ("Content-Type", content_type),
         ("Cache-Control", "no-store"),
@@ -193,14 +202,18 @@ def meta_not_found(head: RequestHead) -> bytes:
 
 
 def meta_method_not_allowed(head: RequestHead) -> bytes:
-    """Return the 405 for a page of the server's own that was asked for by another method than GET or HEAD."""
+    """Return the 405 for another method than GET or HEAD on a page of the server's
+    own.
+    """
     message = f"The method {head.method} is not allowed here; use GET or HEAD."
     page = Document(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", message)
     return _answer(page, head, (("Allow", "GET, HEAD"),))
 
 
 def _of_a_proxy(head: RequestHead) -> Hint:
-    """Return what to do where a proxy puts a Host field of its own in the place of the visitor's, as nginx does."""
+    """Return what to do about a proxy that replaces the visitor's Host field, as nginx
+    does.
+    """
     advice = (
         f"The Host field of the request names {head.addressed}, and a tunnel is found by nothing else. A reverse proxy"
         " in front of this server has to pass on the field that the visitor sent. Caddy and haproxy do so anyway;"
@@ -220,7 +233,7 @@ def _answer(page: Document, head: RequestHead | None, fields: tuple[tuple[str, s
 
 
 def _open_command(head: RequestHead | None, domain: str) -> str:
-    """Return the command that opens the tunnel which ``head`` asked for, with capitals where it is unknown."""
+    """Return the command that opens the tunnel of ``head``; NAME if that is unknown."""
     name = head.host.removesuffix(f".{domain}") if head is not None and domain else ""
     if head is None or not _LABEL.fullmatch(name):
         return "lt-client --name=NAME PORT"

@@ -1,4 +1,6 @@
-"""A complete HTTP/1.1 response as bytes (RFC 9112, section 4). The connection is closed after it."""
+"""A complete HTTP/1.1 response as bytes (RFC 9112, section 4). The connection is closed
+after it.
+"""
 
 import re
 from http import HTTPStatus
@@ -11,11 +13,13 @@ _WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTP
 
 
 def render(status: int, fields: list[tuple[str, str]], body: bytes, *, head_only: bool = False) -> bytes:
-    """Return status line, ``fields``, ``Content-Length``, ``Connection: close`` and the body.
+    """Return status line, ``fields``, ``Content-Length``, ``Connection: close`` and the
+    body.
 
-    ``head_only`` leaves the body out and keeps its length, as the answer to HEAD does (RFC 9110, section 9.3.2). There
-    is no Date, since this package has no clock: pass one in where it matters. Raises ``ValueError`` for a status that
-    is unknown or has no body, and for a field that could end its line and begin another (header injection).
+    ``head_only`` leaves the body out and keeps its length, as for HEAD (RFC 9110,
+    section 9.3.2). There is no Date, since this package has no clock. Raises ValueError
+    for a status that is unknown or has no body, and for a field that could end its line
+    and begin another (header injection).
     """
     if status < HTTPStatus.OK or status in _WITHOUT_BODY:
         raise ValueError(f"A response with the status {status} has no body.")

@@ -1,12 +1,12 @@
-"""The page that an open server may put before a tunnel: a warning to visitors, and a button to continue.
+"""The warning that an open server may put before a tunnel, with a button to continue.
 
-Anyone can open a tunnel on an open server, and can make it look like anything. The page is
-for people who were sent a link. It answers every navigation of a browser, and nothing else,
-so that no program and no request of a script gets HTML that it did not ask for. The method
-makes no difference: a form on another site may navigate with POST, and its body is not
-passed on. Pressing the button sets a cookie, which is good for one host and for the address
-of the visitor that pressed it, so that the tunnel's own server can neither set it for
-another visitor nor hand its own to others.
+Anyone can open a tunnel on an open server, and make it look like anything. The page is
+for people who were sent a link. It answers every navigation of a browser and nothing
+else, so that no program and no script gets HTML that it did not ask for. It does so for
+every method: a form on another site may navigate with POST, and its body is not passed
+on. The button sets a cookie for one host and for the address of the visitor that
+pressed it, so that the tunnel's upstream can neither set it for another visitor nor
+give its own to others.
 """
 
 import hashlib
@@ -20,21 +20,25 @@ from localtunnel.http.pages.document import Button, Document, Hint
 CODE = "warning_page"
 
 PATH = "/.localtunnel/continue"
-"""Where the button leads, on the tunnel's own host. Nothing else is taken from the tunnel there than such a POST."""
+"""Where the button leads, on the tunnel's own host. The tunnel loses only this POST to
+the server."""
 
 COOKIE = "localtunnel_continue"
 
 COOKIE_AGE = 7 * 86400
-"""Seconds that the cookie is good for: who works with a site every day is asked once a week."""
+"""Seconds that the cookie is valid: a daily visitor is asked once a week."""
 
 KEY_BYTES = 32
-"""Bytes of the key under which cookies are made: new for each run of the server, after which all are asked anew."""
+"""Bytes of the key of the cookies. It is new for each run of the server, which then
+asks every visitor again."""
 
 _NAVIGATIONS = frozenset((b"document", b"embed", b"fencedframe", b"frame", b"iframe", b"object"))
-"""Values of ``Sec-Fetch-Dest`` for which a browser navigates (Fetch, "navigation request")."""
+"""Values of ``Sec-Fetch-Dest`` for which a browser navigates (Fetch, "navigation
+request")."""
 
 _KEPT = "%/:?[]@!$&'()*+,;=~-._"
-"""Characters that stay as they are in a Location: those that a target may have, so that it comes back as it was."""
+"""Characters that a Location keeps as they are: those of a target, so that it comes
+back unchanged."""
 
 _OFFERED = ("application/json", "text/plain", "text/html")
 
@@ -42,17 +46,18 @@ Fields = Iterable[tuple[bytes, bytes]]
 
 
 class WarningPage:
-    """``key`` has KEY_BYTES random bytes."""
+    """Answers visitors that have not been warned. ``key`` is KEY_BYTES random bytes."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
     def answer(self, method: str, target: str, host: str, address: str, fields: Fields) -> bytes | None:
-        """Return the whole answer to a visitor who has to be asked, or has just agreed; None when it may pass.
+        """Return the whole answer for a visitor that has to be asked or has just
+        agreed, or None.
 
-        ``host`` is the tunnel's, without a port; ``address`` the visitor's, likewise; ``fields`` are those of the
-        request, with names in lower case. Close the connection after the answer, whose request
-        may have a body that nobody reads.
+        ``host`` is the tunnel's and ``address`` the visitor's, both without a port.
+        ``fields`` are those of the request, with names in lower case. Close the
+        connection after the answer: a body of the request is not read.
         """
         known = _joined(fields)
         at_button = target.partition("?")[0] == PATH
@@ -63,9 +68,10 @@ class WarningPage:
         return _page(method, _wanted(target) if at_button else target, host)
 
     def _agreed(self, target: str, host: str, address: str, fields: dict[bytes, bytes]) -> bytes:
-        # Forms of other sites, as those of a login or a payment, come without a cookie that is Lax, and would be
-        # stopped each time. The cookie says no more than that its visitor has been warned, so that nothing is lost.
-        # A browser takes None over HTTPS only.
+        # A Lax cookie does not come with forms of other sites, such as logins and
+        # payments, which would then be stopped each time. None gives nothing away, as
+        # the cookie says only that its visitor has been warned. Browsers take None over
+        # HTTPS only.
         is_https = fields.get(b"origin", b"").startswith(b"https:")
         same_site = "None; Secure" if is_https else "Lax"
         cookie = f"{COOKIE}={self._value(host, address)}; Path=/; Max-Age={COOKIE_AGE}; HttpOnly; SameSite={same_site}"
@@ -89,7 +95,9 @@ _LOOKED_AT = frozenset((b"accept", b"cookie", b"host", b"origin", b"sec-fetch-de
 
 
 def _joined(fields: Fields) -> dict[bytes, bytes]:
-    """Return the fields that are looked at, several of one name joined (RFC 9110, section 5.3)."""
+    """Return the fields that are looked at, several of one name joined (RFC 9110,
+    section 5.3).
+    """
     known: dict[bytes, bytes] = {}
     for name, value in fields:
         if name in known:
@@ -102,8 +110,9 @@ def _joined(fields: Fields) -> dict[bytes, bytes]:
 def _is_navigation(fields: dict[bytes, bytes]) -> bool:
     """Say whether a browser asks for a page to show.
 
-    No script can choose ``Sec-Fetch-Mode`` or make a request of its own a navigation. Browsers leave it out over plain
-    HTTP, and older ones always, but ask for HTML by name.
+    No script can choose ``Sec-Fetch-Mode`` or make a request of its own a navigation.
+    Browsers leave it out over plain HTTP, and older ones always, but ask for HTML by
+    name.
     """
     mode = fields.get(b"sec-fetch-mode")
     if mode is not None:
@@ -115,7 +124,9 @@ def _is_navigation(fields: dict[bytes, bytes]) -> bool:
 
 
 def _is_from_same_origin(fields: dict[bytes, bytes]) -> bool:
-    """Say whether the page itself sent this: another site could send its visitors' browsers past the warning."""
+    """Say whether the page itself sent this: another site could send its visitors'
+    browsers past the warning.
+    """
     return fields.get(b"origin", b"").partition(b"://")[2].lower() == fields.get(b"host", b"-").lower()
 
 
@@ -152,7 +163,9 @@ def _wanted(target: str) -> str:
 
 
 def _local(target: str) -> str:
-    """Return ``target`` as a place on the same host: two slashes at the beginning would lead to another one."""
+    """Return ``target`` as a place on the same host: two slashes at the beginning would
+    lead to another one.
+    """
     if not target.startswith("/"):
         return "/"
     return "/" + quote(target.lstrip("/\\").encode("latin-1", "replace"), safe=_KEPT)

@@ -61,9 +61,8 @@ class Meta:
         return pages.meta_answer(text, content_type, head.method == "HEAD")
 
     def _version(self) -> tuple[str, str]:
-        # As in 2013, without a line feed, and so is the next one: a client of that time
-        # prints what it gets in the middle of a line, and others read all of it as a
-        # number.
+        # Without a line feed, as in 2013, and so is the next one: clients of that time
+        # print it within a line, and others read all of it as a number.
         return __version__, TEXT
 
     def _backend(self) -> tuple[str, str]:
