@@ -18,6 +18,7 @@ from harness import (
     running_server,
     running_upstream,
 )
+from harness.relays import moves_into_pipes
 
 from localtunnel.net.flow import splice
 
@@ -39,14 +40,7 @@ def way(request):
 @pytest.fixture
 def spliced(way, monkeypatch):
     """The sizes of all moves through pipes."""
-    sizes = []
-    fill = splice.Pipe.fill
-
-    def spy(pipe, source, limit):
-        sizes.append(fill(pipe, source, limit))
-        return sizes[-1]
-
-    monkeypatch.setattr(splice.Pipe, "fill", spy)
+    sizes = moves_into_pipes(monkeypatch)
     monkeypatch.setattr(splice, "_most", 0 if way == "no pipes" else splice.MAX_PIPES)
     yield sizes
     assert bool(sizes) == (way == "pipes")

@@ -6,10 +6,12 @@ import socket
 from collections.abc import Callable
 
 import gevent
+import pytest
 from gevent import socket as green_socket
 
 from harness.sockets import pair, read_to_end
 from harness.waiting import at_most, wait_until
+from localtunnel.net.flow import splice
 from localtunnel.net.flow.ends import End, SocketEnd
 from localtunnel.net.flow.half_closed import HalfClosed
 from localtunnel.net.flow.relay import Relay, Tap
@@ -139,3 +141,16 @@ def both_ways(bound: Bound) -> None:
     gevent.joinall(writers, raise_error=True)
     assert bound.end() == "closed"
     assert (bound.relay.from_a, bound.relay.from_b) == (len(BULK), len(BULK))
+
+
+def moves_into_pipes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the size of every move of bytes into a pipe."""
+    sizes: list[int] = []
+    fill = splice.Pipe.fill
+
+    def spy(pipe: splice.Pipe, source: int, limit: int) -> int:
+        sizes.append(fill(pipe, source, limit))
+        return sizes[-1]
+
+    monkeypatch.setattr(splice.Pipe, "fill", spy)
+    return sizes

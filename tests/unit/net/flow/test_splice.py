@@ -10,7 +10,7 @@ from functools import partial
 import gevent
 import pytest
 from harness import at_most, is_reset, pair, read_exactly, read_to_end, wait_until
-from harness.relays import BULK, DIGEST, MB, Bound, Recorder, both_ways, send_and_finish
+from harness.relays import BULK, DIGEST, MB, Bound, Recorder, both_ways, moves_into_pipes, send_and_finish
 
 from localtunnel.net.flow import splice
 
@@ -32,15 +32,7 @@ def pipes(monkeypatch):
 @pytest.fixture
 def filled(monkeypatch):
     """The sizes of all moves into pipes."""
-    sizes = []
-    fill = splice.Pipe.fill
-
-    def spy(pipe, source, limit):
-        sizes.append(fill(pipe, source, limit))
-        return sizes[-1]
-
-    monkeypatch.setattr(splice.Pipe, "fill", spy)
-    return sizes
+    return moves_into_pipes(monkeypatch)
 
 
 def ready(sock):

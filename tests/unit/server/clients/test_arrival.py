@@ -73,7 +73,7 @@ def test_a_peer_that_resets_once_its_handshake_has_begun_leaves_nothing():
             sock.sendall(HELLO)
             closing.reset(sock)
         with tls_connect(backend(server)):
-            wait_until(lambda: server._backend.arriving == 1)
+            wait_until(lambda: server.stats().arriving == 1)
 
 
 def test_a_byte_now_and_then_buys_no_time():
