@@ -9,6 +9,7 @@ import logging
 from contextlib import contextmanager
 from typing import get_args
 
+import gevent
 import msgspec
 import pytest
 from gevent import socket
@@ -25,6 +26,7 @@ from localtunnel.cli.log import JsonFormatter, TextFormatter
 from localtunnel.cli.output import Json, Piped, Quiet, Terminal
 from localtunnel.client import events
 from localtunnel.client.sessions.opening import _REFUSALS
+from localtunnel.net import local
 from localtunnel.protocol import messages
 from localtunnel.protocol.messages import FromClient, FromServer
 from localtunnel.protocol.wire.codec import encode
@@ -234,11 +236,12 @@ def test_no_text_of_a_client_forges_a_line_of_the_servers_log(kind, field):
         assert_harmless(log.getvalue())
 
 
-def test_what_a_client_calls_itself_is_listed_as_text():
-    with running_server() as server, connect(backend(server)) as sock:
+def test_what_a_client_calls_itself_is_listed_as_text(tmp_path):
+    with running_server(data_dir=str(tmp_path)) as server, connect(backend(server)) as sock:
         sock.sendall(HEADER_0_3 + hostile(messages.ControlRequest, "client"))
         wait_until(lambda: len(server.registry))
-        (described,) = server._admin._list("")["tunnels"]
+        question = (tmp_path / "admin.sock", b'{"command": "list"}')
+        (described,) = json.loads(gevent.get_hub().threadpool.apply(local.ask, question))["tunnels"]
         assert described["client"] == FORGING
         assert tunnels._row(described)[-1] == clean(FORGING)
 

@@ -36,9 +36,10 @@ class Run:
         self.tokens = tokens if tokens is not None else {}
         self.store = Store(directory, (leases.SCHEMA,))
         self.store.open()
+        self.tunnels = Quota("tunnels", **quotas.get("tunnels", {}))
         policy = Policy(
             Reserved(),
-            Quota("tunnels", **quotas.get("tunnels", {})),
+            self.tunnels,
             Quota("names that are kept", **quotas.get("leases", {})),
             self.tokens.get,
         )
@@ -329,7 +330,7 @@ def test_one_client_that_asks_twice_while_the_disk_is_slow(run, monkeypatch):
     gevent.joinall([first, second])
     assert isinstance(first.get(), NameUnavailable)
     assert run.registry.find("demo") is second.get()
-    assert len(run.registry._policy.tunnels) == 1
+    assert len(run.tunnels) == 1
 
 
 def test_a_name_is_taken_while_it_is_being_written(run, monkeypatch):
