@@ -1,7 +1,7 @@
 """Maps origins where the upstream is told another host than the visitor addressed.
 
-Such an upstream believes to be at ``http://`` and that host. The tunnel's origin in a
-request is mapped to it, since applications compare Origin and Referer with Host to
+Such an upstream believes that it is at ``http://`` and that host. The tunnel's origin
+in a request is mapped to it, since applications compare Origin and Referer with Host to
 detect forged requests. The upstream's origin in a response is mapped to the one that
 visitors can reach. Any other origin stays as it is.
 """
