@@ -38,9 +38,6 @@ from harness.v3 import Peer, failed, got, park, read_message, ready
 from localtunnel import Server
 from localtunnel.client.events import TunnelOpened
 
-KEPT = 1.3
-"""Seconds after which nothing of a visit is left: a joined connection is kept for one."""
-
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_leaks")]
 
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -258,18 +255,18 @@ CLIENTS: list[Callable[[House], None]] = [
 
 def test_nothing_is_left_to_the_collector(house: House) -> None:
     """Everything is run twice, since a server makes some things once, and the second time must leave no cycles."""
-    tunnels = len(house.server.registry.tunnels())
+    tunnels = house.server.stats().tunnels
 
     def settled() -> bool:
-        registry, visitors = house.server.registry, house.client.client.visitors
-        return not house.server.joins and len(registry.tunnels()) <= tunnels and not visitors
+        """Say whether everything has ended; what is kept for a moment, such as a joined connection, goes by itself."""
+        stats = house.server.stats()
+        busy = stats.joins or stats.kept or stats.visitors or stats.lingering or house.client.client.visitors
+        return not busy and stats.tunnels <= tunnels
 
     def once() -> None:
         for kind in (*VISITS, *CLIENTS):
             kind(house)
         wait_until(settled, cap=20, what="the end of everything")
-        # What is kept for a moment, such as a joined connection, goes by itself.
-        gevent.sleep(KEPT)
 
     once()
     with no_cycles():

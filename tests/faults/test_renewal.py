@@ -64,6 +64,7 @@ def remembered(link):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("insecure", [False, True], ids=["over TLS", "in the clear"])
 def test_behind_a_nat_that_forgets_each_visitor_is_served_within_one_miss(monkeypatch, insecure):
     """Every parked connection is dead at each visitor, and the control connection lives."""
