@@ -1,4 +1,5 @@
-"""The client: sessions one after the other, under the same name, for as long as its user wants."""
+"""The client: one session after the other, under the same name, until its user stops
+it."""
 
 import logging
 import os
@@ -55,11 +56,13 @@ from localtunnel.protocol.version import Version
 log = logging.getLogger("localtunnel.client")
 
 GHOST_PATIENCE = 60.0
-"""Seconds for which a reconnecting client that hears ``unavailable`` takes the name's holder for its own ghost: the
-server notices a dead control connection after two heartbeat intervals at most."""
+"""Seconds for which a reconnecting client that gets ``unavailable`` assumes that its
+own dead connection still has the name: the server notices one after two heartbeat
+intervals at most."""
 
 MAX_ALSO = 4
-"""Further URLs of a tunnel that are reported: our server has one, and more would push the first off the screen."""
+"""Further URLs of a tunnel to report. Our server has one, and many would push the first
+off the screen."""
 
 FINAL = (
     AuthError,
@@ -71,18 +74,20 @@ FINAL = (
     RequestInvalid,
     VersionError,
 )
-"""Refusals that trying again cannot mend."""
+"""Refusals that do not go away when the client tries again."""
 
 GENERATED_TRIES = 5
-"""Generated names that are tried before giving up: one in a hundred million is taken."""
+"""Generated names to try before giving up: one in a hundred million is taken."""
 
 
 class Client:
-    """Exposes one target through one server. ``run`` blocks; ``stop`` ends it, from wherever it is called.
+    """Exposes one target through one server. ``run`` blocks; ``stop`` may be called
+    from anywhere.
 
-    ``report`` gets every event (``client.events``); it must not block or raise. ``token`` is what it logs in with.
-    Where there is none, ``find_token`` is asked for one once it is known where the server's backend is; it may block
-    the greenlet. Raises AddressError and NameInvalid for settings that cannot work.
+    ``report`` gets every event (``client.events``); it must not block or raise. The
+    client logs in with ``token``. Without one it calls ``find_token`` once it knows the
+    server's backend; that may block the greenlet. Raises AddressError and NameInvalid
+    for settings that cannot work.
     """
 
     def __init__(
@@ -105,12 +110,13 @@ class Client:
         self._chosen = config.name is not None
         self._name = names.check(config.name) if config.name is not None else names.generate()
         self._patterns: tuple[str, ...] = ()
-        """The names that the token covers, once the server has refused another one."""
+        """The names that the token covers, as the server tells when it refuses another
+        one."""
         self._user = user_at_host()
         self._instance = new_instance()
         self._key = self._own_key()
         self._session: str | None = None
-        """The secret of the last LTP/0.3 session: with it the name is ours again at once."""
+        """The secret of the last LTP/0.3 session, which gets the name back at once."""
         self._was_refused_at_0_2 = False
         self._retry = Retry(config.timeouts)
         self._round_trip = RoundTrip()
@@ -120,13 +126,14 @@ class Client:
 
     @property
     def visitors(self) -> int:
-        """How many visitors are being served now."""
+        """The number of visitors being served."""
         return len(self._visits)
 
     def run(self) -> None:
-        """Keep the tunnel up until ``stop``. Raises the error for which it gives up:
+        """Keep the tunnel up until ``stop``.
 
-        NameUnavailable, VersionError, and with ``retry`` off whatever ended the first session.
+        Raises the error that makes it give up: one of ``FINAL``, NameUnavailable, or
+        with ``retry`` off any error that ends the first session.
         """
         self._runner = getcurrent()
         descriptors.reserve()
@@ -140,7 +147,7 @@ class Client:
             self._visits.end("client stopped")
 
     def stop(self) -> None:
-        """End ``run``, and every visitor's connection with it. Does nothing when it does not run."""
+        """End ``run`` and every visitor's connection. Idempotent."""
         if self._runner is not None:
             gevent.kill(self._runner)
 
@@ -185,7 +192,8 @@ class Client:
         )
 
     def _adopt_token(self, backend: HostPort) -> bool:
-        """Say whether there is a token from now on that was not there before, and that is not another server's."""
+        """Look for a stored token of this server, once; return whether the client uses
+        one from now on."""
         if self._find_token is None:
             return False
         find, self._find_token = self._find_token, None
@@ -199,7 +207,7 @@ class Client:
         config = self._config
         if not version.has_sessions:
             if not self._chosen:
-                # Servers of 2013 take a hyphen for the end of a name.
+                # To a server of 2013 a hyphen ends the name.
                 self._name = self._name.replace("-", "")
             return ControlRequest(self._name, f"{self._user};{self._instance}")
         return ControlRequest(
@@ -216,7 +224,8 @@ class Client:
         )
 
     def _own_key(self) -> str | None:
-        """Return the key by which names are ours, if there is no token to own them and the link can keep a secret."""
+        """Return the key that owns this client's names, unless a token does, or the
+        link is not encrypted."""
         if self._token is not None or self._config.insecure:
             return None
         try:
@@ -228,10 +237,11 @@ class Client:
             return None
 
     def _may_be_own_ghost(self, version: Version) -> bool:
-        """Say whether to go back to LTP/0.3 once, for the name that a fallback was refused may be our own.
+        """Return whether to try LTP/0.3 once more, since this client may hold the name
+        that LTP/0.2 was refused.
 
-        A link that is cut between an LTP/0.3 opening and its reply looks like an old server, and leaves a lease behind
-        that no LTP/0.2 request can take up.
+        A link that is cut between an LTP/0.3 request and its reply looks like an old
+        server. It leaves a lease behind that an LTP/0.2 request cannot use.
         """
         if version.leases or self._was_refused_at_0_2:
             return False
@@ -239,7 +249,8 @@ class Client:
         return True
 
     def _has_another_name(self, tries: int) -> bool:
-        """Make up another name where that is worth a try, one that the token covers as far as the server has told."""
+        """Choose another generated name, one that the token covers if that is known;
+        return whether there is one."""
         if self._chosen or self._ever_opened or tries >= GENERATED_TRIES:
             return False
         fitting = [pattern for pattern in self._patterns if pattern != self._name]
@@ -263,13 +274,14 @@ class Client:
         self._ever_opened = True
 
     def _wait_to_retry(self, session: Session, error: LocaltunnelError) -> None:
-        """Report ``error`` and sleep until the next attempt is due; raises it when there is to be none."""
+        """Report ``error`` and wait for the next attempt. Raises it if there is to be
+        none."""
         if session.opened:
             self._ghost = Deadline(GHOST_PATIENCE)
         if self._is_final(error):
             raise error
         delay = self._retry.delay(session.lasted, error)
-        # Whoever was connected once has set everything up as it has to be.
+        # After a first success the settings are known to be right: no advice on them.
         message = error.fact if self._ever_opened else str(error)
         self._report(TunnelLost(error.code, message, delay))
         self._retry.wait(delay, error)
@@ -287,7 +299,8 @@ def _is_about_its_name(failure: LocaltunnelError) -> bool:
 
 
 def _trust(config: ClientConfig, server: str, token: Token | None) -> Trust:
-    """Return what makes the server the right one. Raises ConfigError for a fingerprint that is none, or of no use."""
+    """Return how the server is verified. Raises ConfigError for a fingerprint that is
+    invalid, or of no use."""
     if config.insecure and config.fingerprint is not None:
         raise ConfigError("--insecure leaves no key to compare with --fingerprint; leave one of the two out.")
     pinned = None if config.fingerprint is None else parse_fingerprint(config.fingerprint)

@@ -1,7 +1,8 @@
-"""The client's settings: one typed, immutable object, made by ``cli.settings.config`` from flags, environment and file.
+"""The client's settings: one typed, immutable object, made by ``cli.settings.config``
+from flags, environment and file.
 
-Every duration is in seconds. ``conf/client.toml`` shows every key with its default and the reason for it; a test
-holds the two together.
+Every duration is in seconds. ``conf/client.toml`` shows every key with its default and
+the reason for it; a test holds the two together.
 """
 
 from typing import Annotated, Literal
@@ -28,9 +29,10 @@ class Timeouts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
 
 class ClientConfig(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """What ``lt-client`` runs with. ``target`` is what the user named; ``backend`` None means: discover it.
+    """The settings of ``lt-client``. ``backend`` None means that it is discovered.
 
-    From ``protect`` to ``server_timing`` they are the tunnel's options (``client.options``), which the server holds to.
+    ``protect`` to ``server_timing`` are options of the tunnel (``client.options``),
+    which the server enforces.
     """
 
     target: int | str = ""

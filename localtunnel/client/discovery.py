@@ -1,7 +1,9 @@
-"""Asking the server's frontend where its backend is, and which version it runs (PROTOCOL.md, "Discovery").
+"""Asking the server's frontend where its backend is, and which version it runs
+(PROTOCOL.md, "Discovery").
 
-Over HTTPS the frontend is a proxy's, and has to be verified by the authorities that this machine knows, or by those in
-``SSL_CERT_FILE``. Its certificate has no bearing on the backend's, which is on another port and in other hands.
+An HTTPS frontend is behind a proxy, and is verified by this machine's authorities, or
+those in ``SSL_CERT_FILE``. That certificate has nothing to do with the backend's, which
+is another program's on another port.
 """
 
 import httptools
@@ -24,16 +26,19 @@ from localtunnel.net.tls.context import client_context
 from localtunnel.protocol.limits import MAX_PORT
 
 MAX_ANSWER = 64 * 1024
-"""Bytes taken of an answer that should have one line: enough to read any page that somebody else's server sends."""
+"""Bytes of an answer to read. It should have one line; the page of another kind of
+server has more."""
 
 _BACKEND = b"the backend of a localtunnel server"
-"""What a backend says to a browser, and to a client that was given its port for the frontend's."""
+"""Words in a backend's answer to HTTP, which a client sees that has its port as the
+frontend's."""
 
 _READ_SIZE = 16 * 1024
 
 
 def discover_backend(server: ServerAddress, deadline: Deadline) -> HostPort:
-    """Return where the backend of ``server`` listens, blocking the greenlet. Raises a NetworkError or a TrustError."""
+    """Return where the backend of ``server`` listens, blocking the greenlet. Raises a
+    NetworkError or a TrustError."""
     try:
         text = fetch(server, "/meta/backend", deadline)
     except ConnectionRefused as error:
@@ -49,7 +54,8 @@ def discover_backend(server: ServerAddress, deadline: Deadline) -> HostPort:
 
 
 def server_version(server: str, timeout: float) -> str | None:
-    """Return the version that ``server`` says it runs, or None when it cannot be asked within ``timeout`` seconds."""
+    """Return the version that ``server`` runs, or None if it does not tell within
+    ``timeout`` seconds."""
     try:
         version = fetch(parse_server(server), "/meta/version", Deadline(timeout))
     except LocaltunnelError:
@@ -60,7 +66,8 @@ def server_version(server: str, timeout: float) -> str | None:
 def fetch(server: ServerAddress, path: str, deadline: Deadline) -> str:
     """Return the body of a GET for ``path``, stripped.
 
-    Raises Unreachable for any status but 200, or a NetworkError, or a TrustError where HTTPS shows another server.
+    Raises Unreachable for any status but 200, or a NetworkError, or a TrustError where
+    HTTPS shows another server.
     """
     sock = _connect(server, deadline)
     try:
@@ -91,7 +98,7 @@ def _exchange(sock: Socket, server: ServerAddress, path: str, deadline: Deadline
     request = f"GET {path} HTTP/1.1\r\nHost: {server.authority}\r\nAccept: text/plain\r\nConnection: close\r\n\r\n"
     try:
         sock.send(request.encode("ascii"))
-        # The head counts as well: it may be without end, or one interim response after the other.
+        # The head counts as well: it may be endless, or a series of interim responses.
         while not answer.complete and received < MAX_ANSWER:
             wait_readable(sock, deadline)
             try:
@@ -122,7 +129,7 @@ def _exchange(sock: Socket, server: ServerAddress, path: str, deadline: Deadline
 
 
 def _refused(server: ServerAddress, path: str, status: int, answer: "_Answer") -> Unreachable:
-    """Return what to tell the user about an answer that is not the one that was asked for."""
+    """Return the error for an answer with another status than 200."""
     if server.scheme == "http" and answer.location.lower().startswith(f"https://{server.host}"):
         return Unreachable(
             f"{server} sends its visitors to HTTPS.",
@@ -140,7 +147,7 @@ def _refused(server: ServerAddress, path: str, status: int, answer: "_Answer") -
 
 
 class _Answer:
-    """What httptools tells of a response."""
+    """Collects a response from httptools' callbacks."""
 
     def __init__(self) -> None:
         self.body = bytearray()

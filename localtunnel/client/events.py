@@ -1,14 +1,15 @@
-"""What happens to a client, as values: ``client.app.Client`` passes each to its ``report`` callable.
+"""Events, as values: ``client.app.Client`` passes each to its ``report`` callable.
 
-A ``report`` is called in the hub or in a greenlet, so it must not block, and must not raise.
-``docs/events.md`` tells users of ``--json`` about each.
+``report`` is called in the hub or in a greenlet, so it must not block or raise.
+``docs/events.md`` describes each event for users of ``--json``.
 """
 
 from msgspec import Struct
 
 
 class TunnelOpened(Struct, frozen=True):
-    """The server accepted the name; visitors can come. ``resumed`` is true after a reconnect, ``also`` further URLs."""
+    """The server accepted the name. ``resumed`` is true after a reconnect; ``also`` has
+    further URLs."""
 
     url: str
     name: str
@@ -19,7 +20,8 @@ class TunnelOpened(Struct, frozen=True):
 
 
 class ServerPinned(Struct, frozen=True):
-    """The server is known by this key from now on, and that is written down in ``file``: any other is refused."""
+    """The server's key is recorded in ``file``; from now on any other key is
+    refused."""
 
     server: str
     fingerprint: str
@@ -27,19 +29,20 @@ class ServerPinned(Struct, frozen=True):
 
 
 class ServerNotice(Struct, frozen=True):
-    """The server, or this client about the server, has something to say to the user."""
+    """A message of the server to the user, or of this client about the server."""
 
     text: str
 
 
 class RoundTripMeasured(Struct, frozen=True):
-    """How long a message to the server and its answer take: the first time, and when it has changed a lot."""
+    """The round trip to the server: the first measurement, and large changes."""
 
     seconds: float
 
 
 class TunnelLost(Struct, frozen=True):
-    """The control connection ended. ``retry_in`` is in seconds; None when the client gives up."""
+    """The control connection ended. ``retry_in`` is in seconds, None if the client
+    gives up."""
 
     code: str
     message: str
@@ -47,10 +50,11 @@ class TunnelLost(Struct, frozen=True):
 
 
 class RequestStarted(Struct, frozen=True):
-    """A request lasts: a WebSocket or a stream of events has begun, or a second has passed.
+    """A long request: a WebSocket or a stream of events has begun, or a second has
+    passed.
 
-    ``number`` is that of the ``RequestFinished`` to come; the other fields are as there.
-    ``status`` is None while the target has not answered.
+    ``number`` is that of the ``RequestFinished`` to come; the other fields are as
+    there. ``status`` is None while the target has not answered.
     """
 
     number: int
@@ -62,15 +66,15 @@ class RequestStarted(Struct, frozen=True):
 
 
 class RequestFinished(Struct, frozen=True, gc=False):
-    """A request is over: its answer has passed as a whole, or never will.
+    """A request is over: its answer has passed in full, or never will.
 
-    Several requests may come on one ``connection``, of one visitor after the other.
-    ``visitor`` is an address, None where the server does not tell it. ``path`` is the whole
-    target of the request, query included. ``status`` is None where the target has not
-    answered. ``seconds`` are from the request's head to the answer's end. ``received`` and
-    ``sent`` are bytes of content from and to the visitor: bodies without chunk sizes, and what
-    passes on a WebSocket. ``error`` is the code of what went wrong: one of
-    ``errors.UpstreamError``, ``visitor_gone`` or ``stopped``.
+    Several requests may come on one ``connection``, even of several visitors in turn.
+    ``visitor`` is an address, None if the server does not tell it. ``path`` is the
+    whole target of the request, query included. ``status`` is None if the target has
+    not answered. ``seconds`` are from the request's head to the answer's end.
+    ``received`` and ``sent`` are bytes of content from and to the visitor: bodies
+    without chunk sizes, and what passes on a WebSocket. ``error`` is the code of what
+    went wrong: one of ``errors.UpstreamError``, ``visitor_gone`` or ``stopped``.
     """
 
     number: int
@@ -86,14 +90,16 @@ class RequestFinished(Struct, frozen=True, gc=False):
 
 
 class VisitorJoined(Struct, frozen=True):
-    """A visitor of a TCP tunnel was connected to the target, or one who does not speak HTTP."""
+    """A visitor of a TCP tunnel, or one that does not speak HTTP, was connected to the
+    target."""
 
     number: int
     peer: str | None
 
 
 class VisitorLeft(Struct, frozen=True):
-    """A connection that was reported as joined has ended. ``received`` and ``sent`` are the bytes from and to it."""
+    """The connection of a ``VisitorJoined`` has ended, after so many bytes from and to
+    the visitor."""
 
     number: int
     received: int
@@ -103,7 +109,8 @@ class VisitorLeft(Struct, frozen=True):
 
 
 class UpstreamFailed(Struct, frozen=True):
-    """The target did not accept a connection; the visitor is answered 502 or 504, or closed if it speaks no HTTP."""
+    """The target refused a connection. The visitor gets 502 or 504, or a close if it
+    does not speak HTTP."""
 
     number: int
     target: str

@@ -1,9 +1,10 @@
-"""Falling back to LTP/0.2, which servers of 2013 speak and nothing else (PROTOCOL.md, section 4).
+"""Falling back to LTP/0.2, the only version of servers of 2013 (PROTOCOL.md, section
+4).
 
-LTP/0.2 has no encryption, no sessions and no guards. So it is spoken where the user asked for
-that, or where nothing was to be encrypted in the first place; never to a server that has spoken
-LTP/0.3 before, and never where anything that the user asked for would be lost: whoever can cut a
-connection could otherwise take all that away.
+LTP/0.2 has no encryption, no sessions and no guards. So it is spoken only where the
+user asked for it, or wants no encryption anyway; never to a server that has spoken
+LTP/0.3 before, and never where a setting of the user would be lost. Otherwise an
+attacker who can cut a connection could take all that away.
 """
 
 import logging
@@ -32,7 +33,7 @@ NO_HYPHENS = (
 
 
 class Fallback:
-    """Says in which ``version`` the next attempt is to be made, and what a failure means for that."""
+    """Decides the ``version`` of the next attempt, by the failure of the last one."""
 
     def __init__(self, config: ClientConfig, options: Options, link: Link, report: Callable[[Event], None]) -> None:
         self.version = LTP_0_3
@@ -43,13 +44,14 @@ class Fallback:
         self._told = False
 
     def reset(self) -> None:
-        """Begin with the newest version again: a fallback holds for one control connection."""
+        """Return to the newest version: a fallback holds for one control connection."""
         self.version = LTP_0_3
 
     def explain(self, session: Session, backend: HostPort, error: LocaltunnelError) -> LocaltunnelError | None:
-        """Return what ``error``, which ended ``session``, means; None if LTP/0.2 is to be tried now.
+        """Return the error to report for ``error``, which ended ``session``; None to
+        try LTP/0.2 now.
 
-        Blocks the greenlet where the server has to be asked.
+        Blocks the greenlet if it has to ask the server.
         """
         unanswered = isinstance(error, ConnectionClosed) and session.connected and not session.answered
         if session.version is LTP_0_2:
@@ -93,7 +95,8 @@ class Fallback:
         return error
 
     def _advice(self) -> str:
-        """Return what to do about a server that gives no answer, for somebody who has not met it."""
+        """Return the advice on a server that does not answer, to a user who has not met
+        it before."""
         if self._needs:
             return f"It may have no room now; or it is one of 2013, and {self._needs_more()}"
         return (
@@ -107,9 +110,10 @@ class Fallback:
         return f"{subject} LTP/0.3. Ask the server's operator for a newer version, or do without."
 
     def _speaks_0_2(self, backend: HostPort) -> bool:
-        """Ask the server something harmless in LTP/0.2, and say whether it answers.
+        """Ask the server a harmless question in LTP/0.2, and return whether it answers.
 
-        So a server that is being restarted, or a port that is forwarded to nothing, is not taken for an old one.
+        A server that is restarting, or a forwarded port with nothing behind it, is thus
+        not taken for an old one.
         """
         timeouts = self._config.timeouts
         try:
@@ -119,7 +123,8 @@ class Fallback:
             return False
         channel = client_channel(sock, LTP_0_2, f"the server at {backend}")
         try:
-            # Nobody has a tunnel of that name, so that a server that understands it says so.
+            # No tunnel has that name, so a server that understands the request refuses
+            # it.
             channel.send(ProxyRequest(secrets.token_hex(8), secrets.token_hex(8)), header=LTP_0_2.header)
             channel.receive(Deadline(timeouts.reply))
         except LocaltunnelError as error:
@@ -131,7 +136,7 @@ class Fallback:
 
 
 def _needs(config: ClientConfig, options: Options) -> list[str]:
-    """Return what LTP/0.2 does not have, or would ignore without a word, as the user has asked for it."""
+    """Return the settings of the user that LTP/0.2 lacks, or would silently ignore."""
     needs = [f"--{name.replace('_', '-')}" for name in options.names]
     if config.domain is not None:
         needs.append("--domain")

@@ -7,7 +7,8 @@ from localtunnel.protocol.options import Options
 
 
 def from_config(config: ClientConfig) -> Options:
-    """Return what to ask the server for. ``rewrite`` becomes the target's own address, which only this side knows."""
+    """Return the options to ask for. ``rewrite`` becomes the target's address, which
+    only the client knows."""
     host: str | None = config.host_header
     if host == PRESERVE:
         host = None

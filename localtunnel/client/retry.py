@@ -1,4 +1,5 @@
-"""When a client tries again: after a delay that grows, and at once when the network has come back."""
+"""When a client tries again: after a delay that grows, and at once when the network has
+come back."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -12,25 +13,29 @@ from localtunnel.net.sockets import source_towards
 from localtunnel.protocol import limits
 
 HEALTHY = limits.HEARTBEAT_INTERVAL
-"""A session that lasted this many seconds was healthy: the next attempt comes at once."""
+"""A session that lasted this many seconds was healthy: the next attempt comes at
+once."""
 
 FLOODED_SPREAD = 1.5
-"""Within how many times the pause after a flood clients come back: those of one server that failed,
+"""The clients of a server that was flooded come back within so many times the pause,
 not all at once."""
 
 LOOK_INTERVAL = 1.0
-"""Seconds between two looks at the network while the client waits: a person who has just plugged the
-cable in does not notice more, and a look costs four system calls for each address."""
+"""Seconds between two checks of the network while the client waits. A person who plugs
+in the cable does not notice the delay, and a check costs four system calls for each
+address."""
 
 SOMEWHERE = tuple(literals("192.0.2.1", 9) + literals("2001:db8::1", 9))
-"""Addresses that nobody has (RFC 5737, RFC 3849): from where they would be reached tells whether
-there is a network, while the server's own address is not known for want of one. Nothing is sent."""
+"""Reserved addresses (RFC 5737, RFC 3849). While there is no network, the server's
+address cannot be resolved; a route to these tells that there is one again. Nothing is
+sent."""
 
 Routes = Sequence[str | None]
 
 
 def routes_to(addresses: Sequence[Address]) -> Routes:
-    """Return the address of this machine from which each would be reached, None where there is no route."""
+    """Return the address of this machine from which each would be reached, None without
+    a route."""
     return [source_towards(address.family, address.sockaddr) for address in addresses]
 
 
@@ -45,18 +50,20 @@ class Retry:
         self._routes: Routes = ()
 
     def begin(self, towards: Sequence[Address]) -> None:
-        """An attempt begins to reach the server, at ``towards`` as far as that is known: remember the network as it is.
+        """Note the state of the network before an attempt. ``towards`` is the server,
+        as far as it is known.
 
-        What happens to it while the attempt fails counts as well.
+        Changes while the attempt fails count as well.
         """
         self._towards = (*towards, *SOMEWHERE)
         self._routes = self._look(self._towards)
 
     def delay(self, lasted: float, error: LocaltunnelError) -> float:
-        """Return how many seconds to wait after a session that ``lasted`` so long and ended with ``error``.
+        """Return the seconds to wait after a session that ``lasted`` so long and ended
+        with ``error``.
 
-        The delay is drawn between half of a limit and the limit, which doubles with each failure: the clients of one
-        server spread, and none comes back at once time and again.
+        The delay is random, between half of a limit and the limit, so that the clients
+        of one server spread. The limit doubles with each failure.
         """
         if isinstance(error, Flooded):
             return limits.FLOODED_PAUSE * random.uniform(1, FLOODED_SPREAD)
@@ -69,9 +76,10 @@ class Retry:
         return random.uniform(limit / 2, limit)
 
     def wait(self, seconds: float, error: LocaltunnelError) -> None:
-        """Block the greenlet for so long, or until the network has come back or is another one.
+        """Block the greenlet for ``seconds``, or until the network is back or has
+        changed; then delays begin anew.
 
-        Then the delays begin anew. After a flood the whole pause is waited for, whatever the network does.
+        After a flood it waits for the whole pause.
         """
         if isinstance(error, Flooded):
             gevent.sleep(seconds)
@@ -85,6 +93,6 @@ class Retry:
         self._failures = 0
 
     def _network_is_back(self) -> bool:
-        """Say whether there is a way now that was not there at the last look, and take this for the last look."""
+        """Return whether there is a route that was not there at the last check."""
         before, self._routes = self._routes, self._look(self._towards)
         return any(now is not None and now != then for now, then in zip(self._routes, before, strict=False))

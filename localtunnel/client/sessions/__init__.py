@@ -1,11 +1,12 @@
-"""One session: a control connection, the pool that belongs to it, and the watch over both.
+"""One session: a control connection, the pool that belongs to it, and the watch over
+both.
 
 session     the control connection once its tunnel is open
 opening     asking for the tunnel, and logging in
 proxies     the pool of proxy connections
 stall       noticing that this machine has stood still
 path        noticing that the way to the server has changed
-round_trip  how far the server is
+round_trip  the time to the server and back
 
-When to begin the next session is decided in ``app``, and no upstream is dialled here.
+``app`` decides when the next session begins. No upstream is dialled here.
 """

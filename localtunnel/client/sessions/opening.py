@@ -1,4 +1,5 @@
-"""Opening a tunnel on a new control connection: the request, the login, and what the server has to answer."""
+"""Opening a tunnel on a new control connection: the request, the login, and the
+server's reply."""
 
 import logging
 import secrets
@@ -48,7 +49,8 @@ log = logging.getLogger("localtunnel.client")
 
 
 class Opening:
-    """Asks for one tunnel, in ``version``. ``timeout`` is how many seconds each answer of the server may take."""
+    """Asks for one tunnel, in ``version``. Each answer of the server may take
+    ``timeout`` seconds."""
 
     def __init__(self, version: Version, request: ControlRequest, token: Token | None, timeout: float) -> None:
         self._version = version
@@ -56,18 +58,20 @@ class Opening:
         self._token = token
         self._timeout = timeout
         self.answered = False
-        """Whether the server has answered in any way, be it with a TLS handshake."""
+        """Whether the server has answered at all, if only with a TLS handshake."""
 
     def run(self, channel: Channel[FromServer]) -> ControlReply:
-        """Ask for the tunnel, log in where there is a token, and return the reply; blocks the greenlet.
+        """Ask for the tunnel, log in where there is a token, and return the reply;
+        blocks the greenlet.
 
-        Raises a NetworkError, a ProtocolError or a RefusedError; the caller closes the channel.
+        Raises a NetworkError, a ProtocolError or a RefusedError; the caller closes the
+        channel.
         """
         self.answered = is_tls(channel.sock)
         login = self._login(channel)
         request = self._request if login is None else msgspec.structs.replace(self._request, auth=login.first)
         if request.owner is not None and channel_binding(channel.sock) is None:
-            # Whoever reads along would own what this key owns.
+            # An eavesdropper would own the names of this key.
             request = msgspec.structs.replace(request, owner=None)
         channel.send(request, header=self._version.header)
         message = self._answer(channel)
@@ -84,7 +88,7 @@ class Opening:
         return message
 
     def _login(self, channel: Channel[FromServer]) -> ClientLogin | None:
-        """Begin a login that holds for this connection only, where there is a token."""
+        """Return a login for this connection, None without a token."""
         if self._token is None:
             return None
         binding = channel_binding(channel.sock)
@@ -93,7 +97,8 @@ class Opening:
         return ClientLogin(self._token.id, self._token.secret, secrets.token_urlsafe(NONCE_SIZE), binding)
 
     def _answer(self, channel: Channel[FromServer]) -> FromServer:
-        """Return what the server answers to a request or a proof. Raises the error that it answers instead."""
+        """Return the server's answer to a request or a proof. Raises an error that it
+        answers."""
         try:
             message = channel.receive(Deadline(self._timeout))
         except ConnectionClosed:
@@ -105,7 +110,8 @@ class Opening:
         return message
 
     def _check_options(self, channel: Channel[FromServer], reply: ControlReply) -> None:
-        """A server that does not know an option ignores it: rather no tunnel than one without its guard."""
+        """Refuse a tunnel whose server has ignored options, rather than open it
+        unprotected."""
         missing = options.missing(options.of_request(self._request), reply)
         if missing:
             say_goodbye(channel)
@@ -140,11 +146,11 @@ _REFUSALS: dict[str, Any] = {
         RequestInvalid,
     )
 }
-"""The errors that a server may answer with, by their codes on the wire."""
+"""The errors of a server, by their codes on the wire."""
 
 
 def refusal(reply: ErrorReply) -> RefusedError | VersionError | Flooded:
-    """Return the error that a server's error message stands for."""
+    """Return the error that an error message of the server means."""
     text = reply.message or f"The server answered {reply.error!r}."
     if reply.error == messages.VERSION:
         return VersionError(text)

@@ -1,7 +1,9 @@
-"""Noticing that the way to the server has changed: another network, another interface, another address of our own.
+"""Noticing that the path to the server has changed: the network, the interface, or this
+machine's address.
 
-Connections that were made before may be dead in silence then, and a parked one may not be tried out: the server takes
-one that says something for dead. Asking the kernel for its route costs four system calls and sends nothing.
+Earlier connections may then be silently dead. A parked one cannot be tested: the server
+treats one that sends bytes as dead. Asking the kernel for its route costs four system
+calls and sends nothing.
 """
 
 from enum import Enum
@@ -11,17 +13,19 @@ from localtunnel.net.sockets import Socket, is_of_this_machine, source_towards
 
 
 class Change(Enum):
-    """What has become of the way."""
+    """How the path has changed."""
 
     MOVED = "moved"
-    """New connections are made from another address than those of before."""
+    """New connections come from another address than earlier ones."""
 
     GONE = "gone"
-    """This machine has lost the address of its control connection, which nothing can reach any more."""
+    """This machine has lost the address of its control connection, which is dead
+    therefore."""
 
 
 class Path:
-    """The way that the control connection ``control`` to ``backend`` goes; ``look`` is to be called on every tick."""
+    """The path of the control connection ``control`` to ``backend``. The owner calls
+    ``look`` on every tick."""
 
     def __init__(self, control: Socket, backend: Address) -> None:
         self._backend = backend
@@ -30,11 +34,12 @@ class Path:
         self._last = self._source
 
     def look(self) -> Change | None:
-        """Return what has changed since the last look, if anything has.
+        """Return the change since the last look, None for none.
 
-        A way has moved when two looks agree: an interface that comes up may change its mind, and two that take turns
-        are no reason to park anew every second. While there is no route nothing has changed: a network that comes back
-        with the same address finds every connection as it was.
+        A path has moved when two looks agree: an interface that comes up may change its
+        route again, and two that take turns are not a reason to renew the pool every
+        second. No route is not a change: after a network comes back with the same
+        address, every connection still works.
         """
         source = source_towards(self._backend.family, self._backend.sockaddr)
         if source is None:

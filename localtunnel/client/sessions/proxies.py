@@ -1,4 +1,5 @@
-"""The pool of proxy connections of one session: as many parked as the server asked for, another for each one joined.
+"""The pool of proxy connections of one session: as many parked as the server asked for,
+another for each one joined.
 
 A parked connection is a socket and a watcher, no greenlet.
 """
@@ -25,25 +26,28 @@ log = logging.getLogger("localtunnel.client")
 
 RETRY_FIRST = 0.1
 RETRY_LONGEST = 5.0
-"""Seconds between attempts to refill the pool, doubled for each failure in a row: the control connection is alive, so
-that the server is there, and visitors may wait."""
+"""Seconds between attempts to refill the pool, doubled for each failure in a row. They
+are short: the control connection lives, so the server is there, and visitors may be
+waiting."""
 
 REFILL_DELAY = 0.003
-"""Seconds from an assignment until the pool is refilled, unless it is empty: a burst's visitors come first, and
-dialling takes CPU."""
+"""Seconds from an assignment until the pool is refilled, unless it is empty: dialling
+takes CPU time, and the visitors of a burst come first."""
 
 SETTLED = 5.0
-"""A connection that was parked for this many seconds counts as a success when it ends."""
+"""A connection that was parked for this many seconds counts as a success when it
+ends."""
 
 Taken = Callable[[Socket, Assignment | None, bytes], None]
 
 
 class Proxies:
-    """Keeps ``size`` proxy connections parked at ``backend``, in the session's ``version`` of the protocol.
+    """Keeps ``size`` proxy connections parked at ``backend``, in the session's
+    ``version`` of the protocol.
 
-    ``secure`` dials them where they are more than TCP. ``taken(sock, assignment, first)`` takes
-    ownership of each one that the server assigned to a visitor; ``refused(reply)`` is told when the
-    server answers an error instead.
+    ``secure`` dials them where they are more than TCP. ``taken(sock, assignment,
+    first)`` takes ownership of each one that the server assigned to a visitor;
+    ``refused(reply)`` is told when the server answers an error instead.
     """
 
     def __init__(
@@ -75,7 +79,7 @@ class Proxies:
         return len(self._open)
 
     def fill(self) -> None:
-        """Open what is missing."""
+        """Open the missing connections."""
         self._stop_timer()
         while not self._closed and self._timer is None and len(self._open) < self._size:
             proxy = _Proxy(self)
@@ -83,9 +87,11 @@ class Proxies:
             proxy.start()
 
     def resize(self, size: int) -> None:
-        """Keep ``size`` from here on: open what is missing, close the oldest of what is too much.
+        """Keep ``size`` connections from now on: open missing ones, close the oldest of
+        too many.
 
-        A server that takes the whole pool for dead asks for none, and then for as many as before.
+        A server that suspects the whole pool asks for none, and then for as many as
+        before.
         """
         self._size = _bounded(size)
         for proxy in list(self._open)[: max(0, len(self._open) - self._size)]:
@@ -94,28 +100,28 @@ class Proxies:
         self.fill()
 
     def renew(self) -> None:
-        """Replace everything that is parked: it may be dead in silence."""
+        """Replace all connections: they may be silently dead."""
         if not self._closed:
             size = self._size
             self.resize(0)
             self.resize(size)
 
     def drain(self) -> None:
-        """Open no more: the server stops."""
+        """Open no more connections: the server stops."""
         self._closed = True
 
     def close(self) -> None:
-        """Close everything that is parked or on its way. May be called twice."""
+        """Close all connections, those being opened included. Idempotent."""
         self._closed = True
         self._stop_timer()
         for proxy in list(self._open):
             proxy.close()
         self._open.clear()
-        # They hold what holds this, and would wait for the cyclic collector.
+        # A cycle: the session holds this object, and these hold the session.
         self._taken = self._refused = _nobody
 
     def taken(self, proxy: "_Proxy", sock: Socket, assignment: Assignment | None, first: bytes) -> None:
-        """``proxy`` was assigned: hand it on, and open another."""
+        """Hand ``proxy`` on, which was assigned, and open another."""
         self._open.pop(proxy, None)
         self._failures = 0
         self._taken(sock, assignment, first)
@@ -128,7 +134,8 @@ class Proxies:
             self._timer.start(self.fill)
 
     def lost(self, proxy: "_Proxy", error: LocaltunnelError) -> None:
-        """``proxy`` has ended unassigned: open another, the later the more often that happens."""
+        """Replace ``proxy``, which has ended unassigned, after a delay that grows with
+        each failure."""
         self._open.pop(proxy, None)
         log.debug("proxy connection lost", extra={"error": error.code, "detail": str(error)})
         if proxy.parked_for() >= SETTLED:
@@ -142,7 +149,7 @@ class Proxies:
         self._timer.start(self.fill)
 
     def refused(self, proxy: "_Proxy", reply: ErrorReply) -> None:
-        """The server answered an error for ``proxy``."""
+        """Replace ``proxy``, which the server has refused."""
         self.lost(proxy, LocaltunnelError(f"The server refused a proxy connection: {reply.message or reply.error}"))
         self._refused(reply)
 
@@ -154,7 +161,7 @@ class Proxies:
 
 
 def _nobody(*_: object) -> None:
-    """Nobody has to be told: the session is over."""
+    """Ignore the call: the session is over."""
 
 
 def _bounded(size: int) -> int:
@@ -162,7 +169,8 @@ def _bounded(size: int) -> int:
 
 
 class _Proxy:
-    """One proxy connection until its assignment: a greenlet where it has to be waited for, then a watcher."""
+    """One proxy connection until its assignment: a greenlet while it waits for the
+    backend, then a watcher."""
 
     __slots__ = ("_channel", "_dialling", "_parked_at", "_proxies", "_watcher")
 

@@ -1,24 +1,26 @@
-"""How long a message to the server and its answer take, and when that is worth another word."""
+"""The round trip to the server, and when a change of it is worth a message."""
 
 import time
 from collections.abc import Callable
 
 WEIGHT = 1 / 8
-"""The part of each new measurement in the smoothed value, as TCP has it (RFC 6298 2.3): one slow
-answer is no news."""
+"""The weight of each new measurement in the smoothed value, as in TCP (RFC 6298 2.3):
+one slow answer does not count for much."""
 
 NOTABLE_CHANGE = 2.0
-"""It is worth another word when it is this many times longer or shorter than what was told last …"""
+"""A change is worth a message if the value is so many times longer or shorter than the
+last one told …"""
 
 NOTABLE_SECONDS = 0.02
-"""… and differs by so many seconds: nobody notices the rest …"""
+"""… and differs by so many seconds, since less is not noticed …"""
 
 TOLD_INTERVAL = 60.0
-"""… and nothing was told for so many seconds: a bad network changes all the time."""
+"""… and the last message was so many seconds ago: a bad network changes all the
+time."""
 
 
 class RoundTrip:
-    """What is known of it in one run of the client, across its sessions."""
+    """The measurements of one run of the client, across its sessions."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -27,7 +29,7 @@ class RoundTrip:
         self._told_at = 0.0
 
     def measured(self, seconds: float) -> float | None:
-        """Take a measurement in; returns what to tell the user, if that is worth a word now."""
+        """Add a measurement; return the seconds to tell the user, or None."""
         now = self._clock()
         if self._smoothed is None:
             self._smoothed = seconds

@@ -1,4 +1,4 @@
-"""One control connection: keeping the tunnel up once it is open, and the pool that lives as long as it does."""
+"""One control connection: opening the tunnel, keeping it up, and its pool."""
 
 import logging
 import time
@@ -50,14 +50,14 @@ from localtunnel.protocol.version import Version
 log = logging.getLogger("localtunnel.client")
 
 LAST_WORDS = 1.0
-"""Seconds for which the control connection is listened to once a proxy connection has heard that
-there is no such tunnel. Two TCP connections keep no order: why the tunnel has ended (``kicked``,
-``replaced``, a revoked token) may arrive after that, and must not be answered by opening it again.
-As long as a server holds an error's close back."""
+"""Seconds to go on reading the control connection after a proxy connection was told
+that there is no such tunnel. Two TCP connections keep no order: the reason (``kicked``,
+``replaced``, a revoked token) may arrive later, and then the tunnel must not be opened
+again. A server holds the close after an error back for as long."""
 
 
 class Session:
-    """One control connection, from dialling to its end; the visitors that came through it outlive it."""
+    """One control connection, from dialling to its end. Its visitors outlive it."""
 
     def __init__(
         self,
@@ -82,18 +82,19 @@ class Session:
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._stall = Stall()
         self._expired: ErrorReply | None = None
-        """What a proxy connection has heard of the tunnel's end."""
+        """The error by which a proxy connection has learnt that the tunnel has
+        ended."""
         self.connected = False
         """Whether the backend was reached."""
 
     @property
     def name(self) -> str:
-        """The name that was asked for."""
+        """The requested name."""
         return self._request.name
 
     @property
     def answered(self) -> bool:
-        """Whether the server has answered in any way, be it with a TLS handshake."""
+        """Whether the server has answered at all, if only with a TLS handshake."""
         return self._opening.answered
 
     @property
@@ -107,10 +108,12 @@ class Session:
         return 0.0 if self._opened_at is None else time.monotonic() - self._opened_at
 
     def run(self, backend: HostPort, opened: Callable[[ControlReply], None]) -> NoReturn:
-        """Open the tunnel, call ``opened(reply)``, and keep it up; blocks the greenlet until it ends.
+        """Open the tunnel, call ``opened(reply)``, and keep it up; blocks the greenlet
+        until it ends.
 
-        Raises the reason for the end: a NetworkError, a ProtocolError, a RefusedError or a TrustError. Visitors go on.
-        Killed, it tells the server that the name is free.
+        Raises the reason for the end: a NetworkError, a ProtocolError, a RefusedError
+        or a TrustError. Visitors go on. When the greenlet is killed, it tells the
+        server that the name is free.
         """
         deadline = Deadline(self._config.timeouts.connect)
         try:
@@ -159,9 +162,10 @@ class Session:
     def _proxies(
         self, channel: Channel[FromServer], address: Address, reply: ControlReply, expired: Callable[[], None]
     ) -> Proxies:
-        """The pool dials the very address that the control connection has: that is where the server knows us.
+        """Return the pool, which dials the address of the control connection: other
+        servers do not know the tunnel.
 
-        ``expired`` is called, once, when the server knows no such tunnel any more.
+        ``expired`` is called once, when the server has no such tunnel any more.
         """
 
         def refused(error: ErrorReply) -> None:
@@ -191,7 +195,8 @@ class Session:
         *,
         real_ip: bool,
     ) -> None:
-        """Begin a visit, unless it is stale: from before a stall of ours, given up by the server, or seen before."""
+        """Begin a visit, unless the assignment is stale: older than a stall, given up
+        by the server, or seen before."""
         if self._stood_still(channel):
             closing.reset(sock)
         elif assignment is None:
@@ -207,9 +212,11 @@ class Session:
             self._visits.begin(sock, assignment, first, real_ip=real_ip)
 
     def _tick(self, channel: Channel[FromServer], proxies: Proxies, path: Path) -> None:
-        """Look whether connections may be dead in silence: after a stall, or because the way to the server changed.
+        """Check whether connections may be silently dead: after a stall, or because the
+        path to the server changed.
 
-        Whether the control connection still works, where its address is still there, is for its heartbeats to find out.
+        While the control connection has its address, heartbeats find out whether it
+        still works.
         """
         if self._stood_still(channel):
             return
@@ -223,7 +230,8 @@ class Session:
             proxies.renew()
 
     def _stood_still(self, channel: Channel[FromServer]) -> bool:
-        """End the session when this machine has stood still: what is pending is stale, and connections may be dead."""
+        """End the session if this machine has stood still: assignments are stale, and
+        connections may be dead."""
         seconds = self._stall.seconds()
         if seconds:
             log.warning("this machine stood still, reconnecting", extra={"seconds": round(seconds, 1)})
@@ -239,7 +247,7 @@ class Session:
         keep_alive(channel, interval, lambda message: self._handle(message, proxies), self._measured)
 
     def _answer_pings(self, channel: Channel[FromServer]) -> NoReturn:
-        """LTP/0.2: the server pings, we answer."""
+        """LTP/0.2: answer the server's pings."""
         while True:
             message = channel.receive(Deadline(self._config.timeouts.heartbeat))
             if isinstance(message, Ping):
@@ -248,7 +256,7 @@ class Session:
                 raise refusal(message)
 
     def _handle(self, message: FromServer, proxies: Proxies) -> None:
-        """LTP/0.3: what the server says besides heartbeats."""
+        """LTP/0.3: handle a message other than a heartbeat."""
         match message:
             case Concurrency(size):
                 proxies.resize(size)

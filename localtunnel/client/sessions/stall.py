@@ -1,8 +1,10 @@
-"""Noticing that this machine, or this process, has stood still: a laptop that slept, a SIGSTOP.
+"""Noticing that this machine, or this process, has stood still: a laptop that slept, a
+SIGSTOP.
 
-What was pending before may be long stale at the server, and the connections may be dead in silence: the client drops
-them and reconnects. The monotonic clock stops while a laptop sleeps and the boot-time clock goes on (clock_gettime(2)):
-a jump between the two is a sleep, and a monotonic gap between two ticks is a process that was stopped.
+Assignments from before may be stale, and connections may be silently dead: the client
+drops them and reconnects. While a laptop sleeps, the monotonic clock stops and the
+boot-time clock goes on (clock_gettime(2)). So a jump between the two is a sleep, and a
+gap in the monotonic time between two ticks is a stopped process.
 """
 
 import time
@@ -12,17 +14,19 @@ TICK = 1.0
 """Seconds between two ticks."""
 
 STALLED = 5.0
-"""Seconds of standing still that count: longer than any hiccup, shorter than what the server waits for a visitor."""
+"""Seconds that count as a stall: longer than any hiccup, shorter than the server lets a
+visitor wait."""
 
 
 def boot_time() -> float:
-    """Return seconds since boot including sleep, or the monotonic clock where there is no other."""
+    """Return seconds since boot including sleep, or the monotonic clock where there is
+    no other."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 class Stall:
-    """Told of every tick, it says whether the time since the last one is too long to trust what came before."""
+    """Measures the time between ticks, which shows a stall."""
 
     def __init__(
         self, monotonic: Callable[[], float] = time.monotonic, boottime: Callable[[], float] = boot_time
@@ -32,12 +36,13 @@ class Stall:
         self.tick()
 
     def tick(self) -> None:
-        """Note that the process runs."""
+        """Note that the process runs. Called every TICK seconds."""
         self._last = self._monotonic()
         self._asleep = self._boottime() - self._last
 
     def seconds(self) -> float:
-        """Return how long the machine slept or the process stood since the last tick, 0 for less than STALLED."""
+        """Return how long the machine slept or the process stood still since the last
+        tick, 0 for less than STALLED."""
         now = self._monotonic()
         slept = self._boottime() - now - self._asleep
         stood = now - self._last - TICK

@@ -1,10 +1,10 @@
-"""Which server is the right one, and who this client is to it.
+"""The identity of the server, and that of this client.
 
 trust          fingerprints, roots and pins, in that order
 known_servers  the file of servers that were met
 credentials    the file of tokens
 identity       who this client is
-link           reaching the backend, and looking at it before anything is said
+link           reaching the backend, and verifying it before anything is sent
 
-Secrets are read and kept here and nowhere else on the client's side.
+The client reads and keeps secrets here only.
 """

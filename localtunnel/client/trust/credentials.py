@@ -1,6 +1,8 @@
-"""The tokens that ``lt-client login`` has stored, one for each server, in a file that only its owner may read.
+"""The tokens that ``lt-client login`` has stored, one for each server, in a file that
+only its owner may read.
 
-The order of the file is that of the logins: the last one says where a client goes that is not told where to go.
+The file is in the order of the logins: a client without a server uses that of the last
+one.
 """
 
 from pathlib import Path
@@ -19,7 +21,8 @@ _decoder = msgspec.json.Decoder(dict[str, str])
 
 
 class Credentials:
-    """The stored tokens in ``directory``. A server is what the user typed, its port included. Raises ConfigError."""
+    """The stored tokens in ``directory``, by server as the user typed it, with its
+    port. Raises ConfigError."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -31,16 +34,18 @@ class Credentials:
         return None if text is None else token.parse(text)
 
     def latest(self) -> str | None:
-        """Return the server of the last login that was not taken back, or None."""
+        """Return the server of the last login that is still stored, or None."""
         return next(reversed(self._read()), None)
 
     def others_on(self, host: str) -> list[tuple[ServerAddress, Token]]:
-        """Return the servers on ``host`` for which a token is stored, whatever their port, and the tokens."""
+        """Return the servers on ``host`` for which a token is stored, whatever their
+        port, and the tokens."""
         stored = [(parse_server(server), text) for server, text in self._read().items()]
         return [(server, token.parse(text)) for server, text in stored if server.host == host]
 
     def store(self, server: str, new: Token) -> None:
-        """Keep ``new`` for ``server``, instead of the one that was there, as the last login."""
+        """Store ``new`` for ``server`` as the last login, in place of an older
+        token."""
         files.make_directory(self._directory)
         with files.locked(self.path):
             kept = self._read()
@@ -48,7 +53,7 @@ class Credentials:
             self._write({**kept, _key(server): new.text()})
 
     def forget(self, server: str) -> bool:
-        """Remove the token for ``server``, and say whether there was one."""
+        """Remove the token for ``server``; return whether there was one."""
         if not self._read():
             return False
         with files.locked(self.path):

@@ -1,4 +1,5 @@
-"""Who this client is: for the server's log, for telling two clients of one laptop apart, and as the owner of names."""
+"""The identity of this client: for the server's log, to tell two clients of one laptop
+apart, and to own names."""
 
 import getpass
 import hashlib
@@ -16,7 +17,8 @@ from localtunnel.protocol.limits import MAX_CLIENT_ID
 KEY_FILE = "owner.key"
 
 KEY_BYTES = 32
-"""Bytes of the key in that file: 256 random bits, as many as the digests that are made of it."""
+"""Bytes of the key in that file: 256 random bits, as many as the digests that are made
+of it."""
 
 _KEY = re.compile(rb"[0-9a-f]{%d}\n?" % (2 * KEY_BYTES))
 
@@ -32,19 +34,20 @@ def user_at_host() -> str:
 
 
 def new_instance() -> str:
-    """Return a name for this run of the client, such as nobody else has."""
+    """Return a unique name for this run of the client."""
     return secrets.token_hex(8)
 
 
 def owner_key(directory: Path, server: str) -> str:
-    """Return the key by which names on ``server``, as the user typed it, belong to whoever has ``directory``.
+    """Return the key that owns this user's names on ``server``, which is named as the
+    user typed it.
 
-    It is an HMAC of the server's name under a key that never leaves this machine and is made when there is none. So a
-    server gets a key that is of no use anywhere else, and that tells nothing about what another server got. Raises
-    ConfigError.
+    It is an HMAC of the server's name under the key in ``directory``, which never
+    leaves this machine and is made when there is none. So each server gets a key that
+    is of no use with another server. Raises ConfigError.
     """
     path = directory / KEY_FILE
-    # A key that is there needs no lock, which a file system mounted read-only could not hold.
+    # An existing key needs no lock, which a read-only file system could not hold.
     data = files.read(path) or _make_key(path)
     if not _KEY.fullmatch(data):
         raise ConfigError(
@@ -55,7 +58,8 @@ def owner_key(directory: Path, server: str) -> str:
 
 
 def _make_key(path: Path) -> bytes:
-    """Return the content of ``path``, which is made unless another process was faster."""
+    """Make the file ``path``, unless another process was faster, and return its
+    content."""
     files.make_directory(path.parent)
     with files.locked(path):
         data = files.read(path)

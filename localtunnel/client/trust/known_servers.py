@@ -1,8 +1,9 @@
-"""The servers that this user's clients have met, and by what each is known again: a file that people can edit.
+"""The servers that this user's clients have met, and how each is recognised: a file
+that people can edit.
 
-One line for each: the server as it was named, how it was verified (``pin``, ``roots``, or
-``clear`` for one that was met without encryption), the fingerprint of a pinned key (``-``
-without one), and the oldest version of LTP that is spoken to it from then on.
+Each has a line: its name as the user typed it, how it was verified (``pin``, ``roots``,
+or ``clear`` for one met without encryption), the fingerprint of a pinned key (else
+``-``), and the oldest version of LTP to speak to it.
 """
 
 from pathlib import Path
@@ -15,7 +16,8 @@ from localtunnel.net.tls.keys import parse_fingerprint
 FILE = "known-servers"
 
 OLDEST_VERSION = "0.3"
-"""What a server that has spoken it once is never spoken to below: LTP/0.2 has neither sessions nor encryption."""
+"""A server that has spoken LTP/0.3 is never asked in LTP/0.2, which has neither
+sessions nor encryption."""
 
 NO_FINGERPRINT = "-"
 
@@ -28,7 +30,7 @@ Mode = Literal["pin", "roots", "clear"]
 
 
 class Known(NamedTuple):
-    """What is known of a server. ``line`` is where in the file, counted from 1."""
+    """An entry of the file. ``line`` is its number, from 1."""
 
     mode: Mode
     fingerprint: str | None
@@ -36,13 +38,15 @@ class Known(NamedTuple):
 
 
 class KnownServers:
-    """The file of that name in the client's data directory. It is read anew each time: other clients write it too."""
+    """The file ``known-servers`` in the client's data directory. It is read each time,
+    since other clients write it too."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE
 
     def find(self, server: str) -> Known | None:
-        """Return what is known of ``server``. Raises ConfigError when the file cannot be read or understood."""
+        """Return the entry of ``server``, or None. Raises ConfigError when the file
+        cannot be read or understood."""
         for number, line in enumerate(self._lines(), 1):
             if line.strip() and not line.startswith("#"):
                 name, known = self._parse(line, number)
@@ -51,7 +55,8 @@ class KnownServers:
         return None
 
     def remember(self, server: str, mode: Mode, fingerprint: str | None) -> None:
-        """Write down by what ``server`` is known from now on, instead of what was known of it. Raises ConfigError."""
+        """Write an entry for ``server``, in place of an older one. Raises
+        ConfigError."""
         files.make_directory(self.path.parent)
         with files.locked(self.path):
             lines = self._lines() or _HEADING.decode().splitlines()
@@ -60,7 +65,8 @@ class KnownServers:
             files.replace(self.path, "".join(f"{line}\n" for line in kept).encode())
 
     def _lines(self) -> list[str]:
-        # Names and fingerprints are no secret; whoever can write them chooses which servers are trusted.
+        # Names and fingerprints are not secret, but their writer chooses which servers
+        # are trusted.
         data = files.read(self.path, secret=False)
         try:
             return files.text_of(data or b"").splitlines()

@@ -1,4 +1,5 @@
-"""How this client reaches its server's backend: over TLS, with a server that it trusts, or in the clear."""
+"""Reaching the server's backend: over TLS, with a server that is trusted, or without
+encryption."""
 
 import time
 from collections.abc import Sequence
@@ -16,37 +17,41 @@ from localtunnel.net.tls.context import Context, Ticket, certificate_of, client_
 from localtunnel.protocol.version import LTP_0_2, Version
 
 TICKET_AGE = 600.0
-"""Seconds after which a fresh ticket is kept instead of the last one: a server forgets its keys when it is restarted,
-and lets a ticket live for two hours. Keeping one costs more than a handshake gains, so not every one is."""
+"""Seconds after which a fresh ticket replaces the last one. A server forgets its
+tickets when it restarts, and after two hours. Keeping one costs more than it saves on
+one handshake, so not every ticket is kept."""
 
 
 class Link:
-    """Connects to one server. Its control connection comes first, and decides how the others are made."""
+    """Connects to one server. Its control connection comes first, and decides how the
+    others are made."""
 
     def __init__(self, trust: Trust) -> None:
         self.trust = trust
         self._contexts: dict[bool, Context] = {}
         self._by_roots = True
         self.addresses: Sequence[Address] = ()
-        """Where the backend was looked for last."""
+        """The addresses of the backend, as last resolved."""
         self._host = ""
         self._session: Ticket | None = None
         self._session_since = 0.0
 
     @property
     def server(self) -> str:
-        """The server as the user named it."""
+        """The server as the user typed it."""
         return self.trust.server
 
     @property
     def known_servers(self) -> Path:
-        """Where it is written down by what servers are known."""
+        """The file of known servers."""
         return self.trust.path
 
     def connect(self, backend: HostPort, deadline: Deadline, *, encrypted: bool) -> tuple[Socket, Address]:
-        """Block the greenlet until the backend is connected, and is the right one; the caller closes the socket.
+        """Block the greenlet until the backend is connected and verified; the caller
+        closes the socket.
 
-        Raises a NetworkError, a TrustError, or ConfigError for a file of known servers that cannot be read.
+        Raises a NetworkError, a TrustError, or ConfigError for a file of known servers
+        that cannot be read.
         """
         self.trust.look_up()
         addresses = self.addresses = resolve([backend.host], backend.port, deadline)
@@ -63,15 +68,17 @@ class Link:
         return self.dial(addresses, deadline)
 
     def dialler(self, control: Socket) -> Dialler | None:
-        """Return what dials further connections as ``control`` was made: None where plain TCP is enough."""
+        """Return what dials further connections as ``control`` was made: None where
+        plain TCP is enough."""
         return self.dial if is_tls(control) else None
 
     def dial(self, addresses: Sequence[Address], deadline: Deadline) -> tuple[Socket, Address]:
-        """Connect as ``connect`` did last: to the right server, to which nothing was sent yet.
+        """Connect as ``connect`` did last, and verify the server before anything is
+        sent.
 
-        Raises a NetworkError or a TrustError, and the connection is closed then.
+        Raises a NetworkError or a TrustError; the connection is closed then.
         """
-        # Another attempt may change the way of verifying while this one waits.
+        # Another attempt may change it while this one waits.
         by_roots = self._by_roots
         sock, address = connect(addresses, deadline, self._context(by_roots=by_roots), self._host, self._session)
         try:
@@ -82,9 +89,9 @@ class Link:
         return sock, address
 
     def accepted(self, control: Socket, version: Version) -> str | None:
-        """The server has opened the tunnel in ``version``. Remember it, and that it speaks LTP/0.3.
+        """Remember the server, which has opened the tunnel in ``version``.
 
-        Returns its fingerprint if it is known by that from now on.
+        Returns its fingerprint if that was pinned now.
         """
         if not is_tls(control):
             if version is not LTP_0_2:
@@ -94,7 +101,8 @@ class Link:
         return self.trust.remember(certificate_of(control), by_roots=self._by_roots)
 
     def keep_session(self, sock: Socket) -> None:
-        """Keep what resumes ``sock``, which has received something, unless a fresh enough ticket is there."""
+        """Keep the ticket of ``sock``, which has received bytes, unless the last one is
+        fresh enough."""
         now = time.monotonic()
         if self._session is None or now - self._session_since > TICKET_AGE:
             session = session_of(sock)
@@ -102,7 +110,8 @@ class Link:
                 self._session, self._session_since = session, now
 
     def _use(self, *, by_roots: bool) -> None:
-        """Go on in one of the two ways; a session of the other one is of no use there."""
+        """Verify by roots or by key from now on; a session of the other way cannot be
+        resumed."""
         if by_roots != self._by_roots:
             self._by_roots = by_roots
             self._session = None

@@ -1,8 +1,10 @@
-"""Whether the server is the one that the user named: by this machine's authorities, or by a key that is pinned.
+"""Whether the server is the one that the user named: verified by this machine's
+authorities, or by a pinned key.
 
-The first time it is verified by the authorities or, where none has signed its certificate, taken as it is, as ssh does;
-how is written down under the name that the user typed. From then on it has to be verified in that way: a server that
-was once verified by the authorities never gets away with a key, nor a pinned one with another key.
+At the first contact it is verified by the authorities or, if none has signed its
+certificate, trusted as ssh trusts a new host. The way is recorded under the name that
+the user typed, and holds from then on: a server once verified by the authorities is
+never accepted by a key, nor a pinned one with another key.
 """
 
 import logging
@@ -15,10 +17,11 @@ log = logging.getLogger("localtunnel.client")
 
 
 class Trust:
-    """What makes ``server`` the right one.
+    """Decides whether ``server`` is the right one.
 
-    ``pinned`` is a fingerprint that the user named: it counts before anything that is written down. ``introduced`` is
-    one that came with a token: it counts for the first contact with a server that no authority has verified.
+    ``pinned`` is a fingerprint that the user gave; it overrides the file of known
+    servers. ``introduced`` is one that came with a token; it counts at the first
+    contact with a server that no authority has verified.
     """
 
     def __init__(
@@ -31,16 +34,18 @@ class Trust:
         self._introduced = introduced
         self._known: Known | None = None
         self._met: Known | None = None
-        """Known without encryption: enough to hold it to its version, and nothing to verify it by."""
+        """Known without encryption: that holds it to its version, and does not verify
+        it."""
         self._checked = b""
         self._looked_up = False
         self._complaint = ""
 
     def look_up(self) -> None:
-        """Read again what is written down, before a connection is made.
+        """Read the file of known servers again, before a connection is made.
 
-        Raises ConfigError the first time. Later on a file that cannot be relied on ends no tunnel: what was read
-        before is known, and the user is warned, once for each reason.
+        Raises ConfigError the first time. Later a damaged file does not end the tunnel:
+        the entry that was read before holds, and the user is warned, once for each
+        reason.
         """
         self._checked = b""
         try:
@@ -59,9 +64,10 @@ class Trust:
             self._known = found or self._known
 
     def introduce(self, fingerprint: str) -> bool:
-        """Let the fingerprint of a token that was found later count as one that came with it.
+        """Accept the fingerprint of a token that was found later.
 
-        False where the server is known by another key: then the token is another server's. Raises ConfigError.
+        Returns False if the server has another key, since the token is then for another
+        server. Raises ConfigError.
         """
         self.look_up()
         known = self._pinned or (None if self._known is None else self._known.fingerprint)
@@ -72,27 +78,29 @@ class Trust:
 
     @property
     def is_bound(self) -> bool:
-        """Whether the server can be told from another one, so that it is never to be used without encryption."""
+        """Whether the server's identity is known, so that it must not be used without
+        encryption."""
         return not (self._known is None and self._pinned is None and self._introduced is None)
 
     @property
     def was_met(self) -> bool:
-        """Whether the server has ever opened a tunnel in LTP/0.3 for a client of this user, encrypted or not."""
+        """Whether the server ever opened a tunnel in LTP/0.3 for this user, encrypted
+        or not."""
         return self._met is not None or self._known is not None
 
     @property
     def line(self) -> str:
-        """Where it is written down that the server was met."""
+        """The line of the file of known servers, for messages."""
         known = self._known or self._met
         return f"its line in {self.path}" if known is None else self._where(known)
 
     @property
     def by_roots(self) -> bool:
-        """Whether the server is to be verified by the authorities that this machine knows."""
+        """Whether to verify the server by this machine's authorities."""
         return self._pinned is None and (self._known is None or self._known.mode == "roots")
 
     def check_plain(self) -> None:
-        """Raise DowngradeRefused where the server is not to be used without encryption."""
+        """Raise DowngradeRefused if the server must not be used without encryption."""
         if self._known is not None:
             raise DowngradeRefused(
                 f"The server {self.server} has been used with encryption before, so it is not used without. "
@@ -100,7 +108,8 @@ class Trust:
             )
 
     def fall_back(self, error: CertificateUntrusted, *, unknown_authority: bool) -> None:
-        """Decide whether a server that the authorities do not verify may be known by its key. Raises TrustError."""
+        """Raise TrustError unless a server that the authorities do not verify may be
+        pinned by its key."""
         if self._known is not None:
             raise KeyChanged(
                 f"The server {self.server} was verified by a certificate authority before, and cannot be now. "
@@ -114,7 +123,8 @@ class Trust:
             ) from error
 
     def check(self, certificate: bytes, *, by_roots: bool) -> None:
-        """Look at what the server shows, a DER certificate that is verified if ``by_roots``. Raises TrustError."""
+        """Check the server's DER certificate, which is verified already if
+        ``by_roots``. Raises TrustError."""
         if by_roots or certificate == self._checked:
             return
         found = fingerprint(certificate)
@@ -127,7 +137,8 @@ class Trust:
         self._checked = certificate
 
     def _expected(self) -> tuple[str | None, str, str]:
-        """Return the fingerprint that the server has to have, if any, who says so, and what the user can do."""
+        """Return the expected fingerprint, if any, its source, and advice for the
+        user."""
         ask = "Ask its operator (lt-server fingerprint prints it)"
         if self._pinned is not None:
             return self._pinned, "the one that you gave", f"{ask}."
@@ -137,9 +148,11 @@ class Trust:
         return self._introduced, "the one of your token", f"{ask}, and for a new token if the key was replaced."
 
     def remember(self, certificate: bytes, *, by_roots: bool) -> str | None:
-        """The server has proved to be one. Write down by what it is known, and return the fingerprint if that is new.
+        """Record how the server was verified, once it has opened a tunnel; return the
+        fingerprint if it was pinned now.
 
-        Where that cannot be written down, the next run will meet the server as if for the first time: a warning.
+        If that cannot be written, the user is warned, and the next run meets the server
+        as if for the first time.
         """
         if self._known is not None and self._known.mode == "roots":
             return None
@@ -152,7 +165,8 @@ class Trust:
         return key
 
     def remember_plain(self) -> None:
-        """The server has opened a tunnel in LTP/0.3 without encryption: it is never spoken to below that again."""
+        """Record that the server speaks LTP/0.3, though without encryption: it is not
+        asked in LTP/0.2 any more."""
         if not self.was_met:
             self._met = Known("clear", None, 0)
             self._write_down("clear", None)

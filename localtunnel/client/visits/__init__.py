@@ -1,9 +1,9 @@
-"""Visitors that have been assigned, from the assignment to the last byte of the upstream.
+"""Assigned visitors, from the assignment to the last byte of the upstream.
 
 visits    all of them
 visit     one of them
 upstream  the local server: where it is, and dialling it
 requests  the requests on a connection, to be shown
 
-A visit dials what its user has named, whatever the server says.
+A visit dials only the target that the user named.
 """

@@ -1,7 +1,7 @@
-"""The requests on joined connections, for the client's user to see; nothing depends on them.
+"""The requests on joined connections, to be shown to the user; nothing depends on them.
 
-Each connection has a tap beside its byte path (``net.flow.relay``) that reads where messages begin
-and end. What else wants to look at requests, such as an inspector, is one more subclass of
+Each connection has a tap beside its byte path (``net.flow.relay``) that finds where
+messages begin and end. Another observer, such as an inspector, is one more subclass of
 ``http.observer.Observer``.
 """
 
@@ -18,24 +18,24 @@ from localtunnel.http.observer import Exchange, Observer
 from localtunnel.net.deadline import Expiry
 
 LASTING = 1.0
-"""Seconds after which a request that is not over is reported as started: one that lasts must
-not be invisible for as long as it does, and most are over long before."""
+"""Seconds after which a request is reported as started: a long one must not be
+invisible, and most are over long before."""
 
 MAX_PATH = 8 * 1024
-"""Characters of a path that are reported: more than servers accept, and a thousand lines of
-output may wait to be written."""
+"""Characters of a path to report: more than servers accept, but bounded, since a
+thousand lines of output may wait to be written."""
 
 MAX_HELD_HEAD = 4 * 1024
-"""Bytes of a head that is held as it is until the exchange is over, which those of browsers are
-below. A larger one takes twice its size, and a visitor may wait for its answer for hours."""
+"""Bytes of a head that is held whole until the exchange is over; browsers send fewer. A
+larger one takes twice its size, and a visitor may wait for its answer for hours."""
 
 VISITOR_GONE = "visitor_gone"
 STOPPED = "stopped"
-"""What ``RequestFinished.error`` may be, besides the codes of ``errors.UpstreamError``."""
+"""Values of ``RequestFinished.error`` besides the codes of ``errors.UpstreamError``."""
 
 
 class Shown(Exchange, eq=False, gc=False, kw_only=True):
-    """An exchange as it is reported. ``visitor`` is an address without a port."""
+    """An exchange to report. ``visitor`` is an address without a port."""
 
     number: int
     started: float
@@ -46,7 +46,8 @@ class Shown(Exchange, eq=False, gc=False, kw_only=True):
 
 
 class RequestLog:
-    """Numbers the requests of all connections, and reports them. The owner closes it."""
+    """Numbers the requests of all connections, and reports them. The owner closes
+    it."""
 
     def __init__(self, report: Callable[[Event], None]) -> None:
         self.report = report
@@ -54,7 +55,7 @@ class RequestLog:
         self.lasting: Expiry[Shown] = Expiry(LASTING, self.announce)
 
     def announce(self, shown: Shown) -> None:
-        """Report that a request has started, unless that was done."""
+        """Report that a request has started. Idempotent."""
         if not shown.announced:
             shown.announced = True
             status = None if shown.response is None else shown.response.status
@@ -81,15 +82,17 @@ class RequestLog:
         )
 
     def close(self) -> None:
-        """Announce nothing any more."""
+        """Report no more starts."""
         self.lasting.close()
 
 
 class RequestTap(Observer[Shown]):
-    """The tap on one connection, the visit ``number``, whose first visitor has the address ``peer``.
+    """The tap on one connection, the visit ``number``, whose first visitor has the
+    address ``peer``.
 
-    ``real_ip``: every request has the X-Real-IP that the server wrote. Without it, the
-    connection is taken to be one visitor's. What is not HTTP is reported as a connection.
+    With ``real_ip`` every request has an X-Real-IP of the server. Without it, all
+    requests count as one visitor's. A connection that is not HTTP is reported as a
+    connection.
     """
 
     __slots__ = ("_first_visitor", "_last", "_log", "_number", "_path", "_peer", "_real_ip", "_visitor")
@@ -115,7 +118,8 @@ class RequestTap(Observer[Shown]):
             self.feed_answer(data)
 
     def unseen(self, *, from_a: bool) -> int:
-        """Return how many of the next bytes hold nothing to look at: those of a body."""
+        """Return how many of the next bytes hold nothing to look at: those of a
+        body."""
         return self.unseen_of_request() if from_a else self.unseen_of_answer()
 
     def passed(self, size: int, *, from_a: bool) -> None:
@@ -126,7 +130,8 @@ class RequestTap(Observer[Shown]):
             self.skip_answer(size)
 
     def ended(self, *, from_a: bool) -> None:
-        """Note the end of the upstream's direction, which ends some answers and cuts others."""
+        """Note the end of the upstream's direction, which ends some answers and cuts
+        others."""
         if not from_a:
             self.end_answers()
 
@@ -170,7 +175,8 @@ class RequestTap(Observer[Shown]):
         self._log.report(VisitorJoined(self._number, peer))
 
     def visit_ended(self, reason: str, *, has_moved: bool) -> None:
-        """The connection has ended for ``reason``. ``has_moved`` says whether any byte has passed on it."""
+        """The connection has ended for ``reason``. ``has_moved`` says whether any byte
+        has passed on it."""
         self.close(None if reason == "closed" else error_of(reason))
         if has_moved and self._last is None and not self.is_lost:
             self.is_lost = True
@@ -186,7 +192,8 @@ class RequestTap(Observer[Shown]):
 
 
 def error_of(reason: str) -> str:
-    """Return the code for the ``reason`` for which a connection has ended: which side it was that ended it."""
+    """Return the code for the ``reason`` for which a connection has ended: which side
+    it was that ended it."""
     if reason.startswith("upstream"):
         return UpstreamClosed.code
     return VISITOR_GONE if reason.startswith("server") else STOPPED
@@ -195,8 +202,8 @@ def error_of(reason: str) -> str:
 def path_of(request: RequestHead) -> str:
     """Return the target as it is reported: a byte beyond ASCII in percent-encoding.
 
-    Whoever shows it drops what a terminal would take for a control sequence, and a visitor
-    could hide the rest of its path in one.
+    Whoever shows it drops what a terminal would take for a control sequence, and a
+    visitor could hide the rest of its path in one.
     """
     return quote(request.raw_target[:MAX_PATH], safe=string.punctuation)[:MAX_PATH]
 

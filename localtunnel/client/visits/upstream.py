@@ -1,4 +1,4 @@
-"""The local server that visitors are connected to: where it is, and dialling it."""
+"""The upstream: its addresses, and dialling it."""
 
 import gevent
 
@@ -10,7 +10,7 @@ from localtunnel.net.sockets import Socket
 
 
 class Upstream:
-    """Dials the target; the address that answered last is tried first the next time."""
+    """Dials the target, and tries the address first that answered last."""
 
     def __init__(self, target: Target, timeout: float) -> None:
         self._target = target
@@ -22,15 +22,18 @@ class Upstream:
         return self._target.text
 
     def resolve(self) -> None:
-        """Resolve the target's name, blocking the greenlet. Raises a NetworkError; ``dial`` then fails in its turn."""
+        """Resolve the target's name, blocking the greenlet. Raises a NetworkError;
+        ``dial`` then fails in its turn."""
         self._addresses = resolve(self._target.hosts, self._target.port, Deadline(self._timeout))
 
     def dial_at_once(self) -> Socket | None:
-        """Return a connection to the target where none has to be waited for; None says that ``dial`` has to."""
+        """Return a connection to the target if that takes no wait, or None: the caller
+        uses ``dial`` then."""
         return dial_at_once(self._addresses[0]) if self._addresses else None
 
     def dial(self) -> Socket:
-        """Block the greenlet until the target is connected; the caller closes the socket. Raises a NetworkError."""
+        """Block the greenlet until the target is connected; the caller closes the
+        socket. Raises a NetworkError."""
         try:
             sock, address = dial(self._addresses, Deadline(self._timeout))
         except NetworkError:
@@ -43,7 +46,8 @@ class Upstream:
         return sock
 
     def _resolve_again(self) -> None:
-        """A name may have moved: look it up anew after a failure, for the visitors to come."""
+        """Look the name up again after a failure, for later visitors: it may have
+        moved."""
         try:
             self.resolve()
         except NetworkError:

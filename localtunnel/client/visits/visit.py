@@ -1,4 +1,5 @@
-"""One visitor on its way to the upstream: dialled on the assignment, not before, then bytes only."""
+"""One visitor: the upstream is dialled on its assignment, not before, and then its
+bytes are relayed."""
 
 import time
 from typing import Protocol
@@ -34,29 +35,34 @@ from localtunnel.protocol.wire.stream import Unchunker
 
 
 class Watcher(Protocol):
-    """Who is told of a visit. ``visit_ended`` comes exactly once, last or alone."""
+    """The owner of visits, which is told of each. ``visit_ended`` comes exactly once,
+    last."""
 
     lingering: Lingering
-    """Where the connection of a visitor goes that has been told of a failure."""
+    """It closes the connections of visitors that were told of a failure."""
 
     half_closed: HalfClosed
-    """What looks after visits one side of which has ended."""
+    """It checks the visits of which one side has ended."""
 
     def visit_joined(self, visit: "Visit") -> RequestTap | None:
-        """The upstream is connected; return who is to be shown what passes."""
+        """Handle that the upstream is connected; return the tap of the bytes, if
+        any."""
 
     def visit_failed(self, visit: "Visit", error: NetworkError) -> None:
-        """The upstream could not be reached; the visitor has been answered, or will be by the server."""
+        """Handle that the upstream could not be reached; the visitor is answered
+        without this."""
 
     def visit_ended(self, visit: "Visit") -> None:
-        """Nothing of the visit is left."""
+        """Handle the end of the visit."""
 
 
 class Visit:
-    """Owns the proxy connection ``sock`` from its making on; ``first`` are the visitor's bytes that came along.
+    """Owns the proxy connection ``sock``; ``first`` are bytes of the visitor that came
+    with the assignment.
 
-    ``assignment`` is None in LTP/0.2, where the client itself answers a visitor whose upstream is down; in LTP/0.3 it
-    tells the server ``got``, ``ready`` or ``failed``. ``real_ip`` is for ``watcher``.
+    ``assignment`` is None in LTP/0.2, where the client itself answers a visitor whose
+    upstream is down. In LTP/0.3 it tells the server ``got``, ``ready`` or ``failed``.
+    ``real_ip`` is for ``watcher``.
     """
 
     def __init__(
@@ -73,7 +79,7 @@ class Visit:
         self.number = number
         self.assignment = assignment
         self.first = first
-        """What came along with the assignment, until the upstream has it."""
+        """The bytes that came with the assignment, until the upstream has them."""
         self.real_ip = real_ip
         self.tap: RequestTap | None = None
         self.has_failed = False
@@ -99,12 +105,12 @@ class Visit:
 
     @property
     def peer(self) -> str | None:
-        """The visitor's address, where the server tells it."""
+        """The visitor's address, if the server tells it."""
         return None if self.assignment is None else self.assignment.peer
 
     @property
     def is_http(self) -> bool:
-        """Whether the visitor speaks HTTP, as far as is known: LTP/0.2 has nothing else."""
+        """Whether the visitor should speak HTTP. In LTP/0.2 all do."""
         return self.assignment is None or self.assignment.kind == "http"
 
     @property
@@ -113,17 +119,17 @@ class Visit:
         return self._relay is not None
 
     def head(self) -> RequestHead | None:
-        """Return the request that came along, if it came whole."""
+        """Return the request that came with the assignment, if it was whole."""
         try:
             return HeadReader(observer.MAX_HEAD, observer.MAX_FIELDS).feed(self.first)
         except VisitorError:
             return None
 
     def start(self) -> None:
-        """Dial the upstream and relay; whatever happens, the watcher is told.
+        """Dial the upstream and relay; the watcher is told of the end in any case.
 
-        ``got`` goes out at once, in one piece with ``ready`` where the upstream is connected at
-        once, as nearly all are. Only one that is not costs a greenlet.
+        ``got`` goes out at once, in one piece with ``ready`` if the upstream is
+        connected at once, as nearly all are. Only a wait costs a greenlet.
         """
         try:
             self._stream, self.first = begin_stream(self._sock, self.first)
@@ -169,7 +175,8 @@ class Visit:
             return
         server = stream_end(SocketEnd(self._sock, "server"), self._stream)
         self.tap = self._watcher.visit_joined(self)
-        # Many servers send the head of an answer by itself, and the body waits until that is acknowledged.
+        # Prompt: many servers send the head of an answer by itself, and the body only
+        # once that is acknowledged.
         relay = self._relay = Relay(
             server,
             SocketEnd(upstream, "upstream"),
@@ -182,7 +189,8 @@ class Visit:
         relay.start(to_b=first)
 
     def _fail(self, error: NetworkError) -> None:
-        """Let the visitor know that the upstream is down; the exact error is for the client's user only."""
+        """Tell the visitor that the upstream is down. The exact error is for the
+        client's user only."""
         if self.assignment is None:
             self._send(pages.error_answer(failure_of(error), self.head()))
         else:
@@ -193,7 +201,8 @@ class Visit:
         self._ended("upstream failed")
 
     def _send(self, data: bytes) -> bool:
-        """Send ``data`` behind what is still to be said; few bytes on an idle connection, which never wait."""
+        """Send the pending answer and ``data``: few bytes on an idle connection, which
+        never wait."""
         data, self._answer = self._answer + data, b""
         try:
             return not data or self._sock.send(data) == len(data)
@@ -210,7 +219,7 @@ class Visit:
 
 
 def failure_of(error: NetworkError) -> UpstreamError:
-    """Return what the visitor may know of the reason why the upstream could not be connected."""
+    """Return what a visitor may know about a failure to connect the upstream."""
     if isinstance(error, DeadlineExceeded):
         return UpstreamTimeout()
     if isinstance(error, ConnectionRefused):

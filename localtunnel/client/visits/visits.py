@@ -1,4 +1,4 @@
-"""The visitors that are being served: they outlive the session in which they came."""
+"""All visitors being served, who outlive the session that brought them."""
 
 import itertools
 import time
@@ -18,12 +18,14 @@ from localtunnel.protocol.wire.codec import encode
 
 
 class Visits:
-    """Begins every visit and reports what becomes of it: its requests, or where it has none, itself."""
+    """Begins every visit, and reports its requests, or the visit itself if it has
+    none."""
 
     def __init__(
         self, upstream: Upstream, report: Callable[[Event], None], patience: float = limits.HALF_CLOSED
     ) -> None:
-        """``patience``: for how many seconds a connection one side of which has ended may be silent."""
+        """A connection may be silent for ``patience`` seconds after one side has
+        ended."""
         self._upstream = upstream
         self._report = report
         self.half_closed = HalfClosed(patience)
@@ -42,7 +44,8 @@ class Visits:
         visit.start()
 
     def refuse_seen(self, sock: Socket, assignment: Assignment) -> None:
-        """Tell the server that an assignment was taken before, and close ``sock``: nobody is delivered twice."""
+        """Tell the server that the assignment was taken before, and close ``sock``: no
+        visitor is delivered twice."""
         self.lingering.linger(sock, encode(Failed(assignment.id, messages.SEEN)))
 
     def end(self, reason: str) -> None:
@@ -54,20 +57,21 @@ class Visits:
         self._requests.close()
 
     def visit_joined(self, visit: Visit) -> RequestTap | None:
-        """Report a visitor that reached the upstream, or return what reports its requests."""
+        """Report a visitor that reached the upstream, or return what reports its
+        requests."""
         if visit.is_http:
             return RequestTap(self._requests, visit.number, visit.peer, real_ip=visit.real_ip)
         self._report(VisitorJoined(visit.number, visit.peer))
         return None
 
     def visit_failed(self, visit: Visit, error: NetworkError) -> None:
-        """Report a visitor that did not."""
+        """Report a visitor that did not reach the upstream."""
         self._report(UpstreamFailed(visit.number, str(self._upstream), error.code, str(error)))
         failure = failure_of(error)
         self._report_undelivered(visit, failure.status, failure.code)
 
     def visit_ended(self, visit: Visit) -> None:
-        """Forget a visitor that has gone, and report what has not been."""
+        """Forget a visitor that has gone, and report what was not reported."""
         self._visits.discard(visit)
         reason = visit.reason or "closed"
         tap = visit.tap

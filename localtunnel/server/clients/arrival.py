@@ -1,7 +1,9 @@
-"""A client's connection from its first byte to its first message: TLS or not, and within which time.
+"""A client's connection from its first byte to its first message: TLS or not, and
+within which time.
 
-It owns no greenlet, however long the peer takes: a watcher, and a timer for each of the two
-totals, that of the handshake and that of the message. Strangers hold thousands of them.
+It owns no greenlet, however long the peer takes: a watcher, and a timer for each of the
+two totals, that of the handshake and that of the message. Strangers hold thousands of
+them.
 """
 
 from collections.abc import Callable
@@ -21,9 +23,11 @@ Arrived = Callable[["Arrival", FromClient | None, LocaltunnelError | None], None
 
 
 class Arrival:
-    """Owns ``sock`` until ``done(arrival, message, None)`` or ``done(arrival, None, error)``, which comes once.
+    """Owns ``sock`` until ``done(arrival, message, None)`` or ``done(arrival, None,
+    error)``, which comes once.
 
-    The connection is then the receiver's, as ``channel``. ``context`` None refuses TLS, as a server of 2013 does.
+    The connection is then the receiver's, as ``channel``. ``context`` None refuses TLS,
+    as a server of 2013 does.
     """
 
     __slots__ = ("_context", "_done", "_handshake", "_timeouts", "_timer", "_watcher", "channel", "host")
@@ -69,7 +73,8 @@ class Arrival:
             try:
                 self._handshake = Handshake(self.channel.sock, self._context, self._timeouts.handshake, self._shaken)
             except LocaltunnelError as error:
-                # A peer that has reset the connection since its first byte was looked at.
+                # A peer that has reset the connection since its first byte was looked
+                # at.
                 self._finish(None, error)
                 return
             self._handshake.start()
@@ -96,7 +101,8 @@ class Arrival:
             self._finish(message, None)
 
     def _wait(self, callback: Callable[[], None]) -> None:
-        """Call back when more has come; the time for the whole message counts from the first wait."""
+        """Call back when more has come; the time for the whole message counts from the
+        first wait."""
         loop = gevent.get_hub().loop
         if self._watcher is None:
             self._watcher = loop.io(self.channel.sock.fileno(), READ)
