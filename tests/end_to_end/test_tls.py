@@ -66,6 +66,8 @@ def test_nothing_can_be_read_on_the_way(upstream, tmp_path):
         settings = {"name": "secretname", "backend": link.port, "data_dir": str(tmp_path)}
         with running_client(frontend(server), upstream, **settings) as client:
             assert fetch(frontend(server), request("secretname.localhost", "/secretpath")).body == b"hello"
+            # The pool is filled up again meanwhile: a new connection has said nothing at first.
+            wait_until(lambda: all(line.from_client for line in link.lines), what="every connection begins")
             wire = b"".join(bytes(line.from_client + line.from_server) for line in link.lines)
             assert len(wire) > 2000
             for word in (b"secretname", b"secretpath", b"hello", b"LTP/", b"control"):
