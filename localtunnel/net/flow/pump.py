@@ -14,24 +14,9 @@ from typing import Any, Protocol
 import gevent
 
 from localtunnel.net.flow import splice
+from localtunnel.net.flow.buffer import FIRST_PIECE, LEAST_PIECE, PIECE, buffer, view
 from localtunnel.net.flow.ends import End
 from localtunnel.net.sockets import READ, WRITE
-
-BUFFER_SIZE = 128 * 1024
-"""The most bytes of one readiness event, and so of a flow that waits for a slow reader.
-With twice as much, 250 such flows over TLS cost 65 MB instead of 45, and bulk over TLS
-gained 4 %; with half as much it lost a tenth."""
-
-PIECE = 64 * 1024
-"""The most bytes to read for a side that was short of room lately: bytes that do not
-fit are held, for each flow."""
-
-FIRST_PIECE = 16 * 1024
-LEAST_PIECE = 2 * 1024
-"""The first and the least size of a read where the owner looks at the bytes. Many small
-parts make that slow: a chunk of one byte costs as much as one of a megabyte, and 64 KiB
-of those held the hub for 15 ms. A piece of the least size costs less than a
-millisecond, and then other connections have their turn."""
 
 SLOW = 0.001
 SLOW_BYTE = 50e-9
@@ -43,10 +28,6 @@ FLOWING = 8 * 1024 * 1024
 the kernel buffers for a connection (tcp_wmem), so a reader that never reads does not
 get that far."""
 
-buffer = bytearray(BUFFER_SIZE)
-"""The buffer of every read in the hub; a callback is done with it before it returns."""
-
-view = memoryview(buffer)
 _sizes = [LEAST_PIECE << n for n in range((PIECE // LEAST_PIECE).bit_length())]
 _larger = {size: view[: min(2 * size, PIECE)] for size in _sizes}
 _piece, _first_piece, _least_piece = view[:PIECE], view[:FIRST_PIECE], view[:LEAST_PIECE]

@@ -10,8 +10,9 @@ from localtunnel.errors import RequestTimeout, VisitorError
 from localtunnel.http.forwarding.forward import Forwarding
 from localtunnel.http.message.request import HeadReader, RequestHead, read_head
 from localtunnel.net.deadline import Deadline
+from localtunnel.net.flow.buffer import FIRST_PIECE, buffer, view
 from localtunnel.net.flow.ends import SocketEnd
-from localtunnel.net.flow.pump import FIRST_PIECE, Side, buffer, view
+from localtunnel.net.flow.pump import Side
 from localtunnel.net.sockets import Socket, keep_asking
 from localtunnel.server.tunnels.kept import KeptConnection, KeptConnections
 from localtunnel.server.visitors.admission import VisitorPlace

@@ -11,7 +11,8 @@ import time
 from localtunnel.errors import BadRequest, RequestTimeout, UpstreamInvalid, UpstreamTimeout
 from localtunnel.http.forwarding import forward
 from localtunnel.http.lending import CLOSED, PINNED
-from localtunnel.net.flow.pump import Side, buffer, view
+from localtunnel.net.flow.buffer import buffer, view
+from localtunnel.net.flow.pump import Side
 from localtunnel.net.flow.relay import Relay
 from localtunnel.server.tunnels.kept import KeptConnection
 from localtunnel.server.visitors.delivery import Delivery

@@ -10,7 +10,7 @@ from harness.messages import single_bytes
 
 from localtunnel.errors import UpstreamInvalid
 from localtunnel.http.message.answer import MAX_INTERIM, Answer
-from localtunnel.net.flow import pump
+from localtunnel.net.flow import buffer as hub
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
@@ -18,8 +18,8 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0
 
 def received(data: bytes) -> memoryview:
     """Return ``data`` as the pump shows it: at the beginning of the buffer that all connections share."""
-    pump.buffer[: len(data)] = data
-    return pump.view[: len(data)]
+    hub.buffer[: len(data)] = data
+    return hub.view[: len(data)]
 
 
 def read(answer: Answer, pieces: Iterable[bytes | memoryview]) -> tuple[list[int], bytes]:
@@ -29,7 +29,7 @@ def read(answer: Answer, pieces: Iterable[bytes | memoryview]) -> tuple[list[int
         if answer.body is not None:
             passed += answer.scan(answer.body, piece)
             continue
-        found = answer.next_head(piece, pump.buffer)
+        found = answer.next_head(piece, hub.buffer)
         while found is not None:
             head, rest = found
             statuses.append(head.status)
@@ -124,7 +124,7 @@ def test_a_connection_that_may_not_carry_another(data: bytes) -> None:
 def test_it_has_begun_with_its_first_byte(cut, data: bytes) -> None:
     answer = Answer()
     assert not answer.has_begun
-    answer.next_head(cut(data)[0], pump.buffer)
+    answer.next_head(cut(data)[0], hub.buffer)
     assert answer.has_begun
 
 
@@ -135,7 +135,7 @@ def test_interim_responses_have_a_limit(cut) -> None:
     answer, shown = Answer(), []
     with pytest.raises(UpstreamInvalid, match="More than 16 interim responses"):
         for piece in cut(HINTS * 1000):
-            found = answer.next_head(piece, pump.buffer)
+            found = answer.next_head(piece, hub.buffer)
             while found is not None:
                 head, rest = found
                 shown.append(head.status)

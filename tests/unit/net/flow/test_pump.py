@@ -7,8 +7,9 @@ import gevent
 import pytest
 from harness import at_most, pair, read_exactly, wait_until
 
+from localtunnel.net.flow.buffer import BUFFER_SIZE, FIRST_PIECE, LEAST_PIECE
 from localtunnel.net.flow.ends import SocketEnd
-from localtunnel.net.flow.pump import BUFFER_SIZE, FIRST_PIECE, LEAST_PIECE, Side
+from localtunnel.net.flow.pump import Side
 from localtunnel.net.flow.splice import PIPE_SIZE, Pipe
 from localtunnel.net.sockets import READ, WRITE
 

@@ -14,8 +14,8 @@ from harness.relays import BULK, DIGEST, MB, Bound, Recorder, both_ways, digest_
 
 from localtunnel.net import closing, sockets
 from localtunnel.net.flow import relay
+from localtunnel.net.flow.buffer import BUFFER_SIZE
 from localtunnel.net.flow.ends import SocketEnd
-from localtunnel.net.flow.pump import BUFFER_SIZE
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -13,7 +13,7 @@ from harness.messages import Message, messages, parameters
 from harness.v3 import failed, got, ready
 from harness.web import Response
 
-from localtunnel.net.flow.pump import FIRST_PIECE
+from localtunnel.net.flow.buffer import FIRST_PIECE
 from localtunnel.server.limits import turns
 from localtunnel.server.visitors import connections
 
