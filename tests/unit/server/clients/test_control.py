@@ -13,6 +13,7 @@ from harness import (
     fetch,
     frame,
     frontend,
+    read_head,
     read_message,
     read_to_end,
     request,
@@ -21,7 +22,7 @@ from harness import (
     wait_until,
 )
 from harness.tls import tls_connect
-from harness.v3 import HEADER_0_3, Peer, ask, control_request, park, parked
+from harness.v3 import HEADER_0_3, Peer, ask, control_request, got, park, parked, ready
 
 from localtunnel.protocol.limits import MESSAGE_BURST, MESSAGE_RATE
 
@@ -126,7 +127,10 @@ def test_a_domain_leads_to_the_tunnel_too(server):
             (proxy,) = park(server, peer)
             with connect(frontend(server)) as visitor:
                 visitor.sendall(request(host))
-                assert read_message(proxy)["proxy"]["id"]
+                number = read_message(proxy)["proxy"]["id"]
+                # Answered, since a request that still waits would take the next connection.
+                proxy.sendall(got(number) + ready(number) + b"HTTP/1.1 204 No Content\r\n\r\n")
+                assert read_head(visitor).startswith(b"HTTP/1.1 204 ")
 
 
 def test_a_visitor_that_is_turned_away_is_told_to_the_client_but_not_each_time():
