@@ -115,8 +115,9 @@ def test_a_thousand_reconnects():
         for _ in range(2):
             with strangers(server, names) as answers:
                 gevent.joinall([gevent.spawn(damage, link, chance) for link in links], raise_error=True)
-            assert set(answers) == {"unavailable"}
-            assert answers.total() > RECONNECTS
+            # On a busy machine a request may not be read within the preamble's 0.5 s, and its sender is to try again.
+            assert set(answers) <= {"unavailable", "exception"}, answers
+            assert answers["unavailable"] > RECONNECTS
             for client in clients:
                 client.events.clear()
             counts.append(settled(links))
