@@ -57,6 +57,12 @@ def test_make_test_installs_no_package():
     assert not re.search(r"tools/deps|apt-get|sudo", done.stdout)
 
 
+def test_the_programs_of_make_test_have_a_home_that_goes_with_them():
+    script = (ROOT / "tools/test").read_text()
+    home = script.index("HOME=$TMPDIR/home\nexport TMPDIR HOME\n")
+    assert home < script.index("-m pytest")
+
+
 def test_the_integration_runs_each_part():
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     assert [line for line in lines if line.startswith("make ")] == [
