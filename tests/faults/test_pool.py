@@ -160,12 +160,13 @@ def test_all_dead_is_503_after_one_deadline():
 
 @pytest.fixture
 def pool_of_ten(monkeypatch):
-    """Let an LTP/0.3 pool begin with ten connections, which it keeps, and renews at every miss.
+    """Let an LTP/0.3 pool begin with ten connections, which it keeps, and renews once a second.
 
+    No shorter heartbeat: three intervals without the processor would be the tunnel's end.
     ``pool_wait`` is the default: what is asked is who is answered, not how soon.
     """
     monkeypatch.setattr("localtunnel.server.tunnels.demand.FIRST_CONCURRENCY", POOL)
-    return {"limits": {"tunnel_concurrency": POOL}, "timeouts": {"heartbeat": 0.2}}
+    return {"limits": {"tunnel_concurrency": POOL}, "timeouts": {"heartbeat": 1.0}}
 
 
 @pytest.mark.usefixtures("no_leaks")
