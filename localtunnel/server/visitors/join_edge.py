@@ -63,7 +63,7 @@ class PlainEdge:
                 self._answer(visitor, error, None)
             else:
                 closing.reset(sock)
-        except ConnectionError:
+        except OSError:
             visitor.close()
         else:
             if head is None:

@@ -1,5 +1,6 @@
 """localtunnel.server.visitors.join_edge: join mode, in which the first request decides and the rest is bytes only."""
 
+import socket
 from collections.abc import Iterator
 
 import gevent
@@ -101,6 +102,15 @@ def test_a_visitor_that_leaves_before_its_head_is_complete_leaves_nothing(site: 
     wait_until(lambda: site.server.stats().visitors == 1)
     end(visitor.sock, how)
     wait_until(lambda: site.server.stats().visitors == 0)
+
+
+def test_a_connection_that_fails_at_once_leaves_nothing(site: Site) -> None:
+    # Reading a socket without a peer fails as reading from a peer does that the network
+    # has lost: with an OSError that is no ConnectionError.
+    sock = socket.socket()
+    site.edge.accept(sock, "203.0.113.7", 1024)
+    assert sock.fileno() == -1
+    assert site.server.stats().visitors == 0
 
 
 def test_a_head_that_has_come_whole_takes_no_greenlet(site: Site) -> None:
