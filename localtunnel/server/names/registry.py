@@ -286,8 +286,9 @@ class Registry:
             self.release(claim)
 
     def _oldest_lease(self, owner: Owner) -> Claim:
-        kept = [claim for claim in self._claims.values() if claim.owner.id == owner.id and claim.tunnel is None]
-        return min((claim for claim in kept if claim.place is not None), key=lambda claim: claim.since)
+        # A claim that is still being written has no tunnel either, and is no lease.
+        leases = (claim for claim in self._claims.values() if claim.owner.id == owner.id and claim.timer is not None)
+        return min(leases, key=lambda claim: claim.since)
 
     def _is_reserved_for(self, claim: Claim) -> bool:
         return claim.owner.id == self._owner_of_reserved(claim.name)

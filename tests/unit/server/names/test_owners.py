@@ -248,6 +248,26 @@ def test_the_oldest_lease_of_an_owner_yields(tmp_path):
         assert sorted(claim.name for claim in run.restored) == ["strangers", "three", "two"]
 
 
+def test_a_name_that_is_being_written_does_not_yield_to_a_lease(tmp_path, monkeypatch):
+    with Run(tmp_path, leases={"per_owner": 1}) as run:
+        older, newer = run.open("older"), run.open("newer")
+        written = threading.Event()
+        commit = Store._commit
+
+        def slow(self, statements):
+            written.wait(CAP)
+            commit(self, statements)
+
+        monkeypatch.setattr(Store, "_commit", slow)
+        opening = gevent.spawn(run.open)
+        gevent.sleep(0)
+        run.lose(older)
+        run.lose(newer)
+        written.set()
+        assert opening.get().tunnel is not None
+        assert [claim.name for claim in run.registry.claims()] == ["demo", "newer"]
+
+
 @pytest.mark.parametrize("limits", [{"per_address": 1}, {"total": 1}])
 def test_a_name_is_not_kept_where_there_is_no_room_and_nobody_else_s_goes_for_it(tmp_path, limits):
     with Run(tmp_path, leases=limits) as run:
