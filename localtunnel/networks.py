@@ -94,19 +94,10 @@ def plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 def parse_network(text: str) -> Network:
     """Return the address or the network (``203.0.113.0/24``) that ``text`` names. Raises AddressError."""
     try:
-        return ip_network(text, strict=False)
+        return _plain_network(ip_network(text, strict=False))
     except ValueError:
         forms = "Write one such as 203.0.113.7, 203.0.113.0/24 or 2001:db8::/64."
         raise AddressError(f"{text!r} is not an IP address or network. {forms}") from None
-
-
-def includes(networks: Iterable[Network], host: str) -> bool:
-    """Say whether one of ``networks`` has the numeric address ``host``."""
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return any(address in network for network in networks)
 
 
 @lru_cache(maxsize=MAX_REMEMBERED)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 
-from localtunnel.networks import Network, includes, parse_network
+from localtunnel.networks import Network, Networks, parse_address, parse_network
 from localtunnel.server.limits.rates import Bucket, Rate
 from localtunnel.server.store import Statement, Store
 
@@ -21,17 +21,19 @@ class Bans:
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._clock = clock
-        self._networks: dict[Network, float] = {}
+        self._since: dict[Network, float] = {}
+        self._banned = Networks()
         self._told: dict[Network, Bucket] = {}
 
     def __iter__(self) -> Iterator[tuple[Network, float]]:
         """Yield each banned network with the wall clock time of its ban."""
-        return iter(sorted(self._networks.items(), key=lambda item: item[1]))
+        return iter(sorted(self._since.items(), key=lambda item: item[1]))
 
     def load(self) -> None:
         """Read the table. Blocks the greenlet."""
         rows = self._store.read(Statement("SELECT network, since FROM bans"))
-        self._networks = {parse_network(network): since for network, since in rows}
+        self._since = {parse_network(network): since for network, since in rows}
+        self._banned = Networks(self._since)
 
     def add(self, network: Network) -> None:
         """Ban ``network``; blocks the greenlet until that is on the disk.
@@ -40,7 +42,8 @@ class Bans:
         """
         since = time.time()
         self._store.write(Statement("INSERT OR IGNORE INTO bans VALUES (?, ?)", (str(network), since)))
-        self._networks.setdefault(network, since)
+        self._since.setdefault(network, since)
+        self._banned = Networks(self._since)
 
     def remove(self, network: Network) -> bool:
         """End the ban of ``network``, and say whether there was one.
@@ -49,20 +52,18 @@ class Bans:
         """
         self._store.write(Statement("DELETE FROM bans WHERE network = ?", (str(network),)))
         self._told.pop(network, None)
-        return self._networks.pop(network, None) is not None
+        was_banned = self._since.pop(network, None) is not None
+        self._banned = Networks(self._since)
+        return was_banned
 
     def hold(self, host: str) -> bool:
         """Say whether ``host``, a numeric address, is banned."""
-        return self._network_of(host) is not None
+        return host in self._banned
 
     def may_be_told(self, host: str) -> bool:
         """Say whether a client from the banned ``host`` may be told so, and count it."""
-        network = self._network_of(host)
+        address = parse_address(host)
+        network = next((network for network in self._since if address in network), None)
         if network is None:
             return False
         return self._told.setdefault(network, Bucket(WORDS)).take(self._clock()) == 0.0
-
-    def _network_of(self, host: str) -> Network | None:
-        if not self._networks:
-            return None
-        return next((network for network in self._networks if includes((network,), host)), None)

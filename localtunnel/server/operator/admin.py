@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from localtunnel.errors import LocaltunnelError
 from localtunnel.net.local import LineServer
-from localtunnel.networks import Network, includes, parse_network
+from localtunnel.networks import Network, Networks, parse_network
 from localtunnel.server.access.bans import Bans
 from localtunnel.server.names.claims import NOBODY, Claim
 from localtunnel.server.names.registry import Registry
@@ -107,8 +107,11 @@ class Admin:
         return {"ok": True}
 
     def _end_all_of(self, network: Network) -> int:
-        """End all tunnels and leases of clients from ``network``; return their number."""
-        ended = [claim for claim in self._registry.claims() if includes((network,), claim.address)]
+        """End all tunnels and leases of clients from ``network``; return their
+        number.
+        """
+        addresses = Networks((network,))
+        ended = [claim for claim in self._registry.claims() if claim.address in addresses]
         return sum(self._registry.bar(claim.name, KICK_PAUSE) for claim in ended)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from localtunnel.errors import AddressError
-from localtunnel.networks import includes, parse_network
+from localtunnel.networks import Networks, parse_network
 from localtunnel.server.access import bans
 from localtunnel.server.access.bans import Bans
 from localtunnel.server.store import Store
@@ -44,6 +44,17 @@ def test_a_ban_outlives_a_restart_and_its_end_does_too(opened):
     assert made.hold("2001:db8::7")
 
 
+def test_both_forms_of_an_ipv4_network_are_one_ban(opened):
+    made = opened()
+    made.add(parse_network("::ffff:192.0.2.0/120"))
+    assert made.hold("192.0.2.7")
+    assert made.may_be_told("192.0.2.7")
+    made = opened()
+    assert made.hold("192.0.2.7")
+    assert made.remove(parse_network("192.0.2.0/24"))
+    assert not made.hold("192.0.2.7")
+
+
 def test_a_few_clients_of_each_banned_network_may_be_told(tmp_path):
     now = [100.0]
     store = Store(tmp_path, (bans.SCHEMA,))
@@ -74,10 +85,14 @@ def test_a_few_clients_of_each_banned_network_may_be_told(tmp_path):
         ("0.0.0.0/0", "::1", False),
         ("fe80::/10", "fe80::1%eth0", True),
         ("0.0.0.0/0", "", False),
+        # Visitors and clients of IPv4 come with their IPv4 addresses.
+        ("::ffff:192.0.2.0/120", "192.0.2.7", True),
+        ("::ffff:192.0.2.0/120", "192.0.3.7", False),
+        ("::ffff:192.0.2.7", "::ffff:192.0.2.7", True),
     ],
 )
 def test_which_addresses_a_ban_includes(text, host, banned):
-    assert includes([parse_network(text)], host) is banned
+    assert (host in Networks([parse_network(text)])) is banned
 
 
 @pytest.mark.parametrize("text", ["", "example.com", "203.0.113", "203.0.113.7/33", "203.0.113.7:80", "203.0.113.7 "])
