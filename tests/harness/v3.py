@@ -7,7 +7,7 @@ from typing import Any
 from gevent import socket
 
 from harness.peers import ClientByHand, ServerByHand, frame, read_message
-from harness.sockets import Address, connect
+from harness.sockets import Address, connect, read_exactly
 from harness.waiting import wait_until
 from localtunnel import Server
 
@@ -90,6 +90,12 @@ class RawBackend(ServerByHand):
     """A backend of LTP/0.3 by hand."""
 
     header = HEADER_0_3
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Return the next connection, which must open with the header of LTP/0.3, and its request."""
+        sock = self.accept_silently()
+        assert read_exactly(sock, len(self.header)) == self.header
+        return sock, read_message(sock)
 
     def open_tunnel(self, size: int = 1, heartbeat: float = 5.0) -> socket.socket:
         """Accept a control connection, open its tunnel, and return it."""
