@@ -149,6 +149,4 @@ def test_those_that_start_at_once_have_one_key(tmp_path):
 def test_the_channel_binding_of_a_server_is_that_of_the_certificate_it_shows(tmp_path):
     path = write_certificate(trustme.CA(), tmp_path, "localhost")
     with running_server(tls_certificate=str(path)) as server, tls_connect(backend(server)) as sock:
-        shown = Certificate(ServerConfig(tls_certificate=str(path)))
-        shown.load()
-        assert shown.context.binding == keys.end_point(sock.getpeercert(True))
+        assert server._certificate.context.binding == keys.end_point(sock.getpeercert(True))

@@ -232,7 +232,7 @@ def test_a_visitor_that_leaves_between_two_requests_leaves_nothing(site: Site, h
     answer(upstream)
     visitor.message()
     end(visitor.sock, how)
-    wait_until(lambda: site.server.stats().visitors == 0)
+    wait_until(lambda: site.server.stats().visitors == 0 and not site.edge.connections)
 
 
 def test_stopping_closes_who_is_idle_at_once_and_lets_an_exchange_finish(site: Site) -> None:

@@ -207,16 +207,18 @@ def test_a_visitor_that_leaves_before_its_head_is_complete_leaves_nothing(server
     visitor.sendall(start)
     gevent.idle()
     end(visitor)
-    wait_until(lambda: not server.stats().visitors)
+    wait_until(lambda: not server.stats().visitors and not server._frontend._edge.connections)
 
 
 def test_stopping_drops_visitors_whose_head_has_not_come():
     with running_server(timeouts={"head": 60}) as server:
         visitor = connect(frontend(server))
         visitor.sendall(b"GET /")
-        wait_until(lambda: server.stats().visitors == 1)
+        connections = server._frontend._edge.connections
+        wait_until(lambda: server.stats().visitors == len(connections) == 1)
         with at_most(3):
             server.stop(0)
+    assert not connections
     assert ended(visitor)
     visitor.close()
 

@@ -101,7 +101,7 @@ def test_a_visitor_that_leaves_before_its_head_is_complete_leaves_nothing(site: 
     visitor = site.visit(begun)
     wait_until(lambda: site.server.stats().visitors == 1)
     end(visitor.sock, how)
-    wait_until(lambda: site.server.stats().visitors == 0)
+    wait_until(lambda: site.server.stats().visitors == 0 and not site.edge._greenlets)
 
 
 def test_a_connection_that_fails_at_once_leaves_nothing(site: Site) -> None:
@@ -131,6 +131,7 @@ def test_stopping_drops_who_has_not_said_what_it_wants(site: Site) -> None:
     with at_most(3.0):
         site.server.stop(0.0)
     assert visitor.was_reset() or visitor.waiting() == b""
+    assert not site.edge._greenlets
 
 
 def test_a_visitors_place_is_kept_until_it_has_gone(site: Site) -> None:
