@@ -178,8 +178,9 @@ def test_the_hub_goes_on_while_the_disk_is_slow(tmp_path, monkeypatch):
     with opened(tmp_path) as store:
         monkeypatch.setattr(Store, "_commit", lambda self, statements: written.wait(CAP))
         writer = gevent.spawn(store.write, Statement(PUT, ("one", 1)))
-        for _ in range(20):
-            gevent.sleep(0.001)
+        with at_most(1.0, "the hub's turns"):
+            for _ in range(20):
+                gevent.sleep(0.001)
         assert not writer.dead
         written.set()
         with at_most(CAP):
