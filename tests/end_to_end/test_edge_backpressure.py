@@ -24,7 +24,7 @@ from harness import (
     wait_until,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 MEGABYTE = 1 << 20
 PIECE = bytes(64 * 1024)

@@ -23,6 +23,9 @@ from localtunnel.errors import LocaltunnelError
 from localtunnel.protocol import limits
 from localtunnel.server.config import Timeouts as ServerTimeouts
 
+# They say what comes when, within tenths of a second.
+pytestmark = pytest.mark.alone
+
 SLACK = 3.0
 """Seconds that any step may take on a busy machine, besides the limit that it names."""
 
