@@ -14,7 +14,7 @@ from localtunnel.http.forwarding.forward import Forwarding
 from localtunnel.http.lending import Fate
 from localtunnel.http.message.answer import Answer
 from localtunnel.http.message.request import RequestHead
-from localtunnel.http.message.response import ResponseHead
+from localtunnel.http.message.response import FINAL, SWITCHING_PROTOCOLS, ResponseHead
 from localtunnel.http.options.rules import Rules
 
 REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -29,9 +29,6 @@ is not repeated."""
 SLIM_HEAD = 1024
 """Bytes of a head that is cheaper to hold than to make smaller, once it has gone out
 for good."""
-
-_SWITCHING_PROTOCOLS = 101
-_OK = 200
 
 
 class Conversation:
@@ -112,9 +109,9 @@ class Conversation:
         found = answer.next_head(data, buffer)
         while found is not None:
             head, rest = found
-            if head.status >= _OK:
+            if head.status >= FINAL:
                 return out + self._final(head, rest, timing)
-            if head.status == _SWITCHING_PROTOCOLS:
+            if head.status == SWITCHING_PROTOCOLS:
                 out += self._rewritten(head, timing, close=False)
                 self.switched = bytes(rest)
                 return out

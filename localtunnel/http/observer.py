@@ -12,10 +12,17 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 
 from localtunnel.errors import UpstreamClosed, UpstreamInvalid, VisitorError
+from localtunnel.http.message.answer import MAX_INTERIM
 from localtunnel.http.message.body import UNTIL_CLOSE, Body, Chunked, Counted
 from localtunnel.http.message.collecting import MAX_REPEATED, Repeated
 from localtunnel.http.message.request import HeadReader, RequestHead, parse_head, read_head
-from localtunnel.http.message.response import ResponseHead, ResponseReader, read_response
+from localtunnel.http.message.response import (
+    FINAL,
+    SWITCHING_PROTOCOLS,
+    ResponseHead,
+    ResponseReader,
+    read_response,
+)
 from localtunnel.protocol import limits
 
 MAX_HEAD = 2 * limits.MAX_HEAD_BYTES
@@ -28,13 +35,6 @@ fields as the server takes would be lost, with all that follow it on the connect
 MAX_WAITING = 64
 """Requests that may be ahead of their answers. The server has one at a time, and
 browsers do not pipeline; a flood of more would have them all remembered."""
-
-MAX_INTERIM = 16
-"""Interim responses to one request: real servers send one or two, and 25 bytes of a
-flood cost as much as a head."""
-
-_SWITCHING_PROTOCOLS = 101
-_FINAL = 200
 
 _repeated = Repeated(partial(parse_head, max_fields=MAX_FIELDS))
 _recall = _repeated.recall
@@ -60,7 +60,7 @@ class Exchange(Struct, eq=False, gc=False):
     @property
     def switched(self) -> bool:
         """Whether the connection has changed to another protocol."""
-        return self.response is not None and self.response.status == _SWITCHING_PROTOCOLS
+        return self.response is not None and self.response.status == SWITCHING_PROTOCOLS
 
 
 Seen = TypeVar("Seen", bound=Exchange)
@@ -269,14 +269,14 @@ class Observer(Generic[Seen]):
     def _answer(self, head: ResponseHead, data: bytes | memoryview, position: int) -> int:
         """Take a response's head; return how many bytes of its body have come."""
         exchange = self._waiting[0]
-        if head.status < _FINAL and head.status != _SWITCHING_PROTOCOLS:
+        if head.status < FINAL and head.status != SWITCHING_PROTOCOLS:
             exchange.interim += 1
             if exchange.interim > MAX_INTERIM:
                 raise UpstreamInvalid("The upstream answers with interim responses only.")
             return 0
         exchange.response = head
         self._answering = exchange
-        if head.status == _SWITCHING_PROTOCOLS:
+        if head.status == SWITCHING_PROTOCOLS:
             self._request_reader = None
             self._request_body = self._answer_body = UNTIL_CLOSE
             self._requesting = exchange

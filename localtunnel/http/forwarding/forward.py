@@ -7,19 +7,17 @@ included. Via is passed on, and none is added: several servers do not compress f
 request with it.
 """
 
-import re
 from typing import Final
 
 from localtunnel.errors import UpstreamInvalid
 from localtunnel.http.forwarding import mapping
 from localtunnel.http.message import spoofable
-from localtunnel.http.message.fields import plain_name
+from localtunnel.http.message.fields import FRAMING, HOP_BY_HOP, OWN_PREFIX, PROXY_ORDERS, plain_name
 from localtunnel.http.message.framing import NO_OPTIONS
 from localtunnel.http.message.request import RequestHead
-from localtunnel.http.message.response import ResponseHead
+from localtunnel.http.message.response import FINAL, SWITCHING_PROTOCOLS, ResponseHead
 from localtunnel.http.options.cookies import fit_clearing, fit_domain
 from localtunnel.http.options.rules import Rules
-from localtunnel.http.options.values import FRAMING, HOP_BY_HOP, OWN_PREFIX, PROXY_ORDERS
 
 CLOSE: Final = b"Connection: close\r\n"
 KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
@@ -65,11 +63,6 @@ section 10.1.1)."""
 
 _CHUNKED = frozenset({b"transfer-encoding", b"trailer"})
 """Dropped from a chunked response to HTTP/1.0, with the chunks and the trailer."""
-
-_SWITCHING_PROTOCOLS = 101
-_FINAL = 200
-
-_ABSOLUTE = re.compile(rb"(https?:)?//([^/?#]*)", re.IGNORECASE)
 
 
 class Forwarding:
@@ -152,7 +145,7 @@ def response_head(
     caller takes them out. Raises UpstreamInvalid for a 101 that was not asked for (RFC
     9110, section 15.2.2).
     """
-    if head.status == _SWITCHING_PROTOCOLS and not (head.upgrade and request.upgrade):
+    if head.status == SWITCHING_PROTOCOLS and not (head.upgrade and request.upgrade):
         raise UpstreamInvalid("The response changes to a protocol that the visitor has not asked for.")
     drop = _named(head.options)
     if head.chunked and request.version == (1, 0):
@@ -167,9 +160,9 @@ def response_head(
                 lines.append(line)
         elif plain_name(name) not in drop:
             lines.append(_response_line(name, value, line, request, forwarding, rules))
-    if head.status == _SWITCHING_PROTOCOLS:
+    if head.status == SWITCHING_PROTOCOLS:
         lines.append(UPGRADE)
-    elif head.status >= _FINAL:
+    elif head.status >= FINAL:
         lines.append(CLOSE if close else KEEP_ALIVE if request.version == (1, 0) else b"")
         lines.append(extra)
         if rules is not None:
@@ -191,7 +184,7 @@ def _request_line(head: RequestHead) -> bytes:
         return line
     # RFC 9112, section 3.2.1: only a proxy is sent the absolute form, and the Host
     # field says the same.
-    path = _ABSOLUTE.sub(b"", head.raw_target, count=1)
+    path = mapping.ORIGIN.sub(b"", head.raw_target, count=1)
     if not path.startswith(b"/"):
         path = b"*" if head.method == "OPTIONS" and not path else b"/" + path
     return line.replace(head.raw_target, path, 1)

@@ -15,7 +15,9 @@ OF_REQUESTS = frozenset({b"origin", b"referer"})
 OF_RESPONSES = frozenset({b"access-control-allow-origin", b"content-location", b"location", b"refresh"})
 """Fields of a response that may name the upstream's origin."""
 
-_ORIGIN = re.compile(rb"(https?:)?//([^/?#]*)", re.IGNORECASE)
+ORIGIN = re.compile(rb"(https?:)?//([^/?#]*)", re.IGNORECASE)
+"""What a URL begins with unless it is a path: the scheme if any, and the host."""
+
 _REFRESH = re.compile(rb"[0-9.]*[ \t]*[;,][ \t]*(?:url[ \t]*=[ \t]*)?[\"']?", re.IGNORECASE)
 """What stands before the URL in a Refresh field (HTML, "shared declarative refresh
 steps")."""
@@ -30,7 +32,7 @@ def to_upstream(value: bytes, own: bytes, upstream: bytes) -> bytes:
     ``own`` is the tunnel's, as the visitor addressed it: only the same scheme, host and
     port are the same origin.
     """
-    found, ours = _ORIGIN.match(value), _ORIGIN.match(own)
+    found, ours = ORIGIN.match(value), ORIGIN.match(own)
     if found is None or ours is None or not found[1] or found[1].lower() != ours[1]:
         return value
     if _host_of(found) != _host_of(ours):
@@ -49,7 +51,7 @@ def to_visitor(name: bytes, value: bytes, host: bytes, own: bytes) -> bytes:
     if name == b"refresh":
         before = _REFRESH.match(value)
         start = before.end() if before is not None else 0
-    found = _ORIGIN.match(value, start)
+    found = ORIGIN.match(value, start)
     if found is None:
         return value
     port = _DEFAULT_PORTS.get((found[1] or b"http:").lower(), b"")

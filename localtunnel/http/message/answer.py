@@ -3,14 +3,12 @@
 from localtunnel.errors import UpstreamClosed, UpstreamError
 from localtunnel.http.message.body import Body, Chunked
 from localtunnel.http.message.refusal import RESPONSE
-from localtunnel.http.message.response import ResponseHead, ResponseReader, read_response
+from localtunnel.http.message.response import FINAL, ResponseHead, ResponseReader, read_response
 
 MAX_INTERIM = 16
 """Interim responses before the final one. Real servers send one or two. Each costs as
 much as an answer: without a limit, one connection that sent nothing else took a whole
 core."""
-
-_OK = 200
 
 
 class Answer:
@@ -79,7 +77,7 @@ class Answer:
 
     def _note(self, head: ResponseHead) -> None:
         self._keeps_alive = self._keeps_alive and head.keep_alive
-        if head.status < _OK:
+        if head.status < FINAL:
             self.interim += 1
             if self.interim > MAX_INTERIM:
                 RESPONSE.refuse(

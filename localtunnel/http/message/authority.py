@@ -4,6 +4,7 @@ import ipaddress
 import re
 
 from localtunnel import errors
+from localtunnel.http.message.refusal import shown
 from localtunnel.protocol.limits import MAX_PORT
 
 _AUTHORITY = re.compile(
@@ -14,15 +15,6 @@ _AUTHORITY = re.compile(
     """,
     re.VERBOSE,
 )
-_SHOWN = 80
-"""How many of a visitor's bytes an error message repeats: enough to recognise them, few
-enough for one line."""
-
-
-def shown(data: bytes) -> str:
-    """Return ``data`` as printable ASCII in double quotes, shortened for messages."""
-    text = data[:_SHOWN].decode("latin-1").encode("unicode_escape").decode("ascii")
-    return f'"{text}…"' if len(data) > _SHOWN else f'"{text}"'
 
 
 def parse_authority(text: bytes, where: str) -> tuple[str, int | None]:

@@ -12,9 +12,8 @@ import re
 from typing import NoReturn
 
 from localtunnel.http.message import refusal
-from localtunnel.http.message.authority import shown
 from localtunnel.http.message.fields import parse_fields, plain_name
-from localtunnel.http.message.refusal import REQUEST, RESPONSE, Kind
+from localtunnel.http.message.refusal import REQUEST, RESPONSE, Kind, shown
 from localtunnel.http.message.spoofable import is_claim
 
 MAX_CHUNK_EXTENSION = 256

@@ -17,6 +17,48 @@ Field = tuple[bytes, bytes, bytes]
 """Name in lower case, value without white space around it, and the whole line as it
 came, CRLF included."""
 
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"http2-settings",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"upgrade",
+    }
+)
+"""Fields about one connection only (RFC 9110, sections 7.6.1 and 11.7), by the standard
+or in practice."""
+
+FRAMING = frozenset({b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding"})
+"""Fields that say where a message ends, or where it goes."""
+
+OWN_PREFIX = b"x-localtunnel-"
+"""Prefix of the server's own fields in a response, which no upstream and no option may
+set."""
+
+PROXY_ORDERS = frozenset(
+    {
+        b"x-accel-redirect",
+        b"x-lighttpd-send-file",
+        b"x-lighttpd-send-tempfile",
+        b"x-litespeed-location",
+        b"x-reproxy-file",
+        b"x-reproxy-service",
+        b"x-reproxy-url",
+        b"x-sendfile",
+        b"x-sendfile-temporary",
+        b"x-sendfile2",
+    }
+)
+"""Fields of a response that tell the proxy in front of an application to answer with a
+file or a page of its own instead. nginx obeys unless it is told not to. Here the proxy
+is the operator's, and the owner of a tunnel must not read its files: no upstream and no
+option may set them."""
+
 _TOKEN = re.compile(TOKEN)
 _NOT_CONTROL = b"\t" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)
 _PLAIN = bytes(ord(chr(byte).lower()) if byte < 0x80 and chr(byte).isalnum() else ord("-") for byte in range(0x100))

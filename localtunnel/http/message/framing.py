@@ -4,11 +4,10 @@ The rules are the same for requests and responses. A message whose end two reade
 see in two places is refused, and never repaired (RFC 9112, sections 6.1 to 6.3).
 """
 
-from localtunnel.http.message.authority import shown
-from localtunnel.http.message.refusal import Kind
+from localtunnel.http.message.refusal import Kind, shown
 from localtunnel.protocol import limits
 
-FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
+WATCHED_FIELDS = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
 """The fields that the functions here look at."""
 
 NO_OPTIONS: frozenset[bytes] = frozenset()

@@ -11,7 +11,6 @@ from msgspec import Struct
 
 from localtunnel import errors
 from localtunnel.http.grammar import TOKEN
-from localtunnel.http.message.authority import shown
 from localtunnel.protocol import limits
 
 
@@ -37,6 +36,10 @@ _OTHER_PROTOCOLS = {
 _MAX_FIRST_LINE = 256
 """Bytes of a head that are searched for its first line, to show that."""
 
+_SHOWN = 80
+"""How many of a visitor's bytes an error message repeats: enough to recognise them, few
+enough for one line."""
+
 LONGEST_PREFIX = max(map(len, _OTHER_PROTOCOLS))
 """Bytes after which a connection cannot speak any protocol that is recognised here."""
 
@@ -44,6 +47,12 @@ _TOKEN = re.compile(TOKEN)
 _VERSION = re.compile(rb"HTTP/[0-9.]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _BARE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+
+
+def shown(data: bytes) -> str:
+    """Return ``data`` as printable ASCII in double quotes, shortened for messages."""
+    text = data[:_SHOWN].decode("latin-1").encode("unicode_escape").decode("ascii")
+    return f'"{text}…"' if len(data) > _SHOWN else f'"{text}"'
 
 
 def refuse_other_protocols(received: bytes | bytearray) -> None:

@@ -15,19 +15,19 @@ from msgspec import Struct, structs
 from localtunnel import errors
 from localtunnel.http.grammar import TOKEN
 from localtunnel.http.message import refusal
-from localtunnel.http.message.authority import parse_authority, shown
+from localtunnel.http.message.authority import parse_authority
 from localtunnel.http.message.body import NO_BODY, Body, Chunked, Counted
 from localtunnel.http.message.collecting import Collector, Repeated
 from localtunnel.http.message.fields import Field, parse_fields, values_of
 from localtunnel.http.message.framing import (
-    FRAMING,
     NO_OPTIONS,
+    WATCHED_FIELDS,
     keeps_alive,
     offers_websocket,
     read_length,
     read_options,
 )
-from localtunnel.http.message.refusal import REQUEST
+from localtunnel.http.message.refusal import REQUEST, shown
 from localtunnel.http.message.sharing import LOGIN_FIELDS, has_intermediary, logs_in
 from localtunnel.protocol import limits
 
@@ -37,7 +37,7 @@ everything that RFC 3986 says."""
 
 _ABSOLUTE_FORM = re.compile(rb"(https?)://([^/?]*)(?:[/?].*)?", re.IGNORECASE)
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
-_WATCHED = FRAMING | LOGIN_FIELDS | {b"expect", b"host"}
+_WATCHED = WATCHED_FIELDS | LOGIN_FIELDS | {b"expect", b"host"}
 
 _MAX_KEPT_HOST = 255
 """Bytes of a Host field whose parsed form is kept: a name has 253 at most (RFC

@@ -14,7 +14,14 @@ from localtunnel.http.message import refusal
 from localtunnel.http.message.body import NO_BODY, UNTIL_CLOSE, Body, Chunked, Counted
 from localtunnel.http.message.collecting import Collector, Repeated
 from localtunnel.http.message.fields import Field, parse_fields, values_of
-from localtunnel.http.message.framing import FRAMING, NO_OPTIONS, is_websocket, keeps_alive, read_length, read_options
+from localtunnel.http.message.framing import (
+    NO_OPTIONS,
+    WATCHED_FIELDS,
+    is_websocket,
+    keeps_alive,
+    read_length,
+    read_options,
+)
 from localtunnel.http.message.refusal import RESPONSE
 from localtunnel.http.message.sharing import CHALLENGE_FIELDS, logs_in
 from localtunnel.protocol import limits
@@ -28,9 +35,14 @@ _BEGINNING = b"HTTP/1."
 _LONGEST_LINE_SHOWN = 80
 """Bytes of a first line that are awaited, to show them if it is not HTTP."""
 
-_OK = 200
-_SWITCHING_PROTOCOLS = 101
-_WATCHED = FRAMING | CHALLENGE_FIELDS
+SWITCHING_PROTOCOLS = 101
+"""The one status below FINAL behind which no other head follows."""
+
+FINAL = 200
+"""The first status of a final response: those below are interim (RFC 9110, section
+15.2)."""
+
+_WATCHED = WATCHED_FIELDS | CHALLENGE_FIELDS
 _NOT_MODIFIED = 304
 _WITHOUT_BODY = frozenset({204, _NOT_MODIFIED})
 
@@ -77,7 +89,7 @@ class ResponseHead(Struct, frozen=True, gc=False):
 
         It raises UpstreamInvalid. After a 101 the other protocol follows, and no body.
         """
-        if method == "HEAD" or self.status < _OK or self.status in _WITHOUT_BODY:
+        if method == "HEAD" or self.status < FINAL or self.status in _WITHOUT_BODY:
             return NO_BODY
         if self.chunked:
             return Chunked(RESPONSE)
@@ -182,7 +194,7 @@ def parse_response(head: bytes) -> ResponseHead:
         chunked,
         options,
         keep_alive,
-        status == _SWITCHING_PROTOCOLS and is_websocket(found, options),
+        status == SWITCHING_PROTOCOLS and is_websocket(found, options),
         logs_in(found, CHALLENGE_FIELDS),
     )
 
@@ -193,7 +205,7 @@ def _misplaced(status: int, found: dict[bytes, list[bytes]]) -> frozenset[bytes]
 
     Several servers send them. A length belongs on a 304, where it is that of a 200.
     """
-    if status >= _OK and status not in _WITHOUT_BODY:
+    if status >= FINAL and status not in _WITHOUT_BODY:
         return _NOTHING
     if b"transfer-encoding" in found:
         return _LENGTH | _CODING

@@ -7,9 +7,9 @@ are added (``forwarding.forward``). Names are in the form of ``fields.plain_name
 ``X_Real_IP`` and ``X.Real.IP`` are ``X-Real-IP`` to many applications.
 """
 
-from localtunnel.http.message.fields import plain_name
+from localtunnel.http.message.fields import OWN_PREFIX, plain_name
 
-PREFIXES = (b"x-forwarded", b"x-original-", b"x-localtunnel-")
+PREFIXES = (b"x-forwarded", b"x-original-", OWN_PREFIX)
 """``X-Forwarded-For``, ``-Proto``, ``-Host``, ``-Port``, ``-Prefix``, ``-Server``,
 ``-Ssl`` and others that begin so; ``X-Original-Forwarded-For``, ``-Host``, ``-URL``;
 and this program's own names."""

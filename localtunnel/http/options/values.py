@@ -11,7 +11,7 @@ from localtunnel.errors import BadRequest
 from localtunnel.http.grammar import TOKEN
 from localtunnel.http.message import spoofable
 from localtunnel.http.message.authority import parse_authority
-from localtunnel.http.message.fields import plain_name
+from localtunnel.http.message.fields import FRAMING, HOP_BY_HOP, OWN_PREFIX, PROXY_ORDERS, plain_name
 from localtunnel.http.options.basic import Credentials
 from localtunnel.http.options.cookies import fit_clearing
 from localtunnel.networks import Networks
@@ -21,48 +21,6 @@ PRESERVE, REWRITE = "preserve", "rewrite"
 """What ``--host-header`` takes besides a value. Neither goes over the wire: the first
 is the default, and the second stands for the upstream's address, which only the client
 knows."""
-
-HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"http2-settings",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authentication-info",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"upgrade",
-    }
-)
-"""Fields about one connection only (RFC 9110, sections 7.6.1 and 11.7), by the standard
-or in practice."""
-
-FRAMING = frozenset({b"content-length", b"expect", b"host", b"trailer", b"transfer-encoding"})
-"""Fields that say where a message ends, or where it goes."""
-
-OWN_PREFIX = b"x-localtunnel-"
-"""Prefix of the server's own fields in a response, which no upstream and no option may
-set."""
-
-PROXY_ORDERS = frozenset(
-    {
-        b"x-accel-redirect",
-        b"x-lighttpd-send-file",
-        b"x-lighttpd-send-tempfile",
-        b"x-litespeed-location",
-        b"x-reproxy-file",
-        b"x-reproxy-service",
-        b"x-reproxy-url",
-        b"x-sendfile",
-        b"x-sendfile-temporary",
-        b"x-sendfile2",
-    }
-)
-"""Fields of a response that tell the proxy in front of an application to answer with a
-file or a page of its own instead. nginx obeys unless it is told not to. Here the proxy
-is the operator's, and the owner of a tunnel must not read its files: no upstream and no
-option may set them."""
 
 _TOKEN = re.compile(TOKEN.decode())
 _VALUE = re.compile(r"[\t\x20-\x7e]*")

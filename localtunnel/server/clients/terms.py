@@ -4,7 +4,7 @@ import secrets
 from fnmatch import fnmatchcase
 
 from localtunnel.errors import OptionRefused
-from localtunnel.http.message.authority import shown
+from localtunnel.http.message.refusal import shown
 from localtunnel.http.options.cookies import fit_domain
 from localtunnel.http.options.rules import Rules
 from localtunnel.protocol import options

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localtunnel.errors import BadRequest, NoHost, VisitorError
-from localtunnel.http.message.authority import shown
+from localtunnel.http.message.refusal import shown
 from localtunnel.http.message.request import HeadReader, RequestHead, parse_head, read_head
 from localtunnel.protocol import limits
 
