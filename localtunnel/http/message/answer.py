@@ -68,7 +68,7 @@ class Answer:
         if head is None:
             return None
         self._note(head)
-        self._reader = ResponseReader()
+        self._reader = None
         return head, reader.rest
 
     def cut_short(self) -> UpstreamError:
