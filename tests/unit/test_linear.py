@@ -134,7 +134,7 @@ def serve(head: RequestHead) -> None:
     identify("10.0.0.1", head.fields, TRUSTED)
     WARNING.answer("GET", head.target, head.host, "203.0.113.7", fields)
     WARNING.answer("POST", f"{PATH}?to={head.target}", head.host, "203.0.113.7", fields)
-    preflight_answer(head, close=True)
+    preflight_answer(head)
     pages.meta_not_found(head)
     pages.landing("example.com", head)
     assert head.has_intermediary in (True, False)

@@ -43,23 +43,21 @@ def is_preflight(head: RequestHead) -> bool:
     return head.method == "OPTIONS" and {b"origin", _METHOD} <= {name for name, _, _ in head.fields}
 
 
-def preflight_answer(head: RequestHead, *, close: bool) -> bytes:
-    """Return the response to a preflight, which allows everything that it asks for.
+def preflight_answer(head: RequestHead) -> bytes:
+    """Return the response to a preflight, which allows everything that it asks for;
+    close the connection after it.
 
-    ``close``: the connection is closed after it. Methods and fields are named one by
-    one, because a wildcard does not include Authorization.
+    Methods and fields are named one by one, because a wildcard does not include
+    Authorization.
     """
     asked = {name: value for name, value, _ in head.fields if name in (_METHOD, _HEADERS) and _TOKENS.fullmatch(value)}
-    lines = [
+    lines = (
         b"HTTP/1.1 204 No Content\r\n",
         ALLOW,
         b"Access-Control-Allow-Methods: " + asked.get(_METHOD, b"*") + b"\r\n",
         b"Access-Control-Allow-Headers: " + asked.get(_HEADERS, b"*") + b"\r\n",
         b"Access-Control-Max-Age: %d\r\n" % MAX_AGE,
         b"Vary: Access-Control-Request-Method, Access-Control-Request-Headers\r\n",
-    ]
-    if close:
-        lines.append(b"Connection: close\r\n")
-    elif head.version == (1, 0):
-        lines.append(b"Connection: keep-alive\r\n")
-    return b"".join(lines) + b"\r\n"
+        b"Connection: close\r\n\r\n",
+    )
+    return b"".join(lines)

@@ -107,14 +107,14 @@ class Rules:
         if self._admitted and address not in self._admitted:
             raise Forbidden(f"This tunnel does not admit the address {address}.")
 
-    def preflight_answer(self, head: RequestHead, *, close: bool) -> bytes | None:
+    def preflight_answer(self, head: RequestHead) -> bytes | None:
         """Return the server's response to ``head`` if it is a preflight and the tunnel
         has ``cors``.
 
-        Call it after ``check``. ``close``: the visitor's connection is closed
-        afterwards, as it has to be if ``head`` has a body, which is not read.
+        Call it after ``check``. The visitor's connection is closed afterwards, since
+        ``head`` may have a body, which is not read.
         """
-        return preflight_answer(head, close=close) if self.cors and is_preflight(head) else None
+        return preflight_answer(head) if self.cors and is_preflight(head) else None
 
     def _read_request_fields(self, added: Iterable[str], removed: Iterable[str]) -> None:
         lines = _read("request_header_add", added, option_values.request_lines)

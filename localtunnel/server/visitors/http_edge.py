@@ -106,7 +106,7 @@ class Edge:
         try:
             if found.rules is not None:
                 found.rules.check(head, address)
-                preflight = found.rules.preflight_answer(head, close=True)
+                preflight = found.rules.preflight_answer(head)
                 if preflight is not None:
                     connection.send_last(preflight)
                     return
@@ -140,7 +140,7 @@ class Edge:
         if head is None or not self._routes.lets_scripts_in(head.host):
             return pages.error_answer(error, head, domain=self._domain)
         if is_preflight(head) and not isinstance(error, Forbidden):
-            return preflight_answer(head, close=True)
+            return preflight_answer(head)
         return pages.error_answer(error, head, domain=self._domain, fields=ALLOW_FIELDS)
 
     def _admit(self, connection: Connection, head: RequestHead, now: float, *, counts: bool) -> str:
