@@ -26,7 +26,7 @@ from localtunnel.http.options.basic import Credentials
 from localtunnel.http.options.cookies import fit_domain
 from localtunnel.http.options.cors import preflight_answer
 from localtunnel.http.options.rules import Rules
-from localtunnel.http.pages import errors as pages
+from localtunnel.http.pages import own
 from localtunnel.http.pages.accept import choose
 from localtunnel.http.pages.document import Document, Hint
 from localtunnel.http.pages.warning import KEY_BYTES, PATH, WarningPage
@@ -135,8 +135,8 @@ def serve(head: RequestHead) -> None:
     WARNING.answer("GET", head.target, head.host, "203.0.113.7", fields)
     WARNING.answer("POST", f"{PATH}?to={head.target}", head.host, "203.0.113.7", fields)
     preflight_answer(head)
-    pages.meta_not_found(head)
-    pages.landing("example.com", head)
+    own.not_found(head)
+    own.landing("example.com", head)
     assert head.has_intermediary in (True, False)
     for rules in RULES:
         request_head(head, FORWARDING, rules)

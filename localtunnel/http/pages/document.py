@@ -12,6 +12,7 @@ from html import escape
 
 from msgspec import Struct
 
+from localtunnel.http.message.request import RequestHead
 from localtunnel.http.pages.accept import choose
 from localtunnel.http.pages.render import render
 
@@ -99,6 +100,14 @@ class Document(Struct, frozen=True):
             head.append(("X-Localtunnel-Error", self.code))
         # A lone surrogate in a message must not make the error page fail.
         return render(self.status, [*head, *fields], form().encode("utf-8", "replace"), head_only=head_only)
+
+    def answer_to(self, head: RequestHead | None, fields: tuple[tuple[str, str], ...] = ()) -> bytes:
+        """Return the response to ``head``, None for a request that could not be
+        read.
+        """
+        if head is None:
+            return self.answer("", head_only=False, fields=fields)
+        return self.answer(head.accept, head_only=head.method == "HEAD", fields=fields)
 
     def as_text(self) -> str:
         """Return the page for a terminal, with ``?`` for every control character."""

@@ -1,18 +1,16 @@
-"""Every page of localtunnel itself: errors, the landing page and ``/meta/*``.
+"""The pages about errors: the server's, and the client's if the upstream is down.
 
-The server answers visitors with them, and so does the client if the upstream is down.
-An error page never says where the upstream is: visitors must not learn that.
+None says where the upstream is: visitors must not learn that.
 """
 
 import re
-from http import HTTPStatus
 
 from msgspec import Struct
 
 from localtunnel import errors
 from localtunnel.http.message.request import RequestHead
 from localtunnel.http.pages.document import Document, Hint
-from localtunnel.http.pages.render import render
+from localtunnel.http.pages.own import of_a_proxy, with_port
 
 _VISITOR, _OWNER = "If you are visiting", "If this is your tunnel"
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -161,75 +159,14 @@ def error_answer(
     command = _open_command(head, domain) if error.code in _WITH_COMMAND else ""
     hints: tuple[Hint, ...] = (Hint(_VISITOR, words.visitor), Hint(_OWNER, words.owner, command))
     if error.code == errors.TunnelNotFound.code and head is not None and domain and not _lies_below(head.host, domain):
-        hints += (_of_a_proxy(head),)
+        hints += (of_a_proxy(head),)
     page = Document(error.status, error.code, words.title, str(error) or words.message, hints)
     retry = () if error.retry_after is None else (("Retry-After", str(error.retry_after)),)
-    return _answer(page, head, (*error.fields, *retry, *fields))
-
-
-def landing(domain: str, head: RequestHead) -> bytes:
-    """Return the page of the bare domain: what this server is, and how to connect to
-    it.
-    """
-    command = f"lt-client --server={_with_port(domain, head.port)} 8080"
-    advice = "With a web server running on port 8080 of your computer, give it a public address like this:"
-    message = f"This is a localtunnel server. Tunnels have an address of the form NAME.{_with_port(domain, head.port)}."
-    hints: tuple[Hint, ...] = (Hint("Open a tunnel", advice, command),)
-    if head.host != domain:
-        hints += (_of_a_proxy(head),)
-    return _answer(Document(HTTPStatus.OK, "", "localtunnel", message, hints), head)
-
-
-def meta_answer(body: str, content_type: str, head_only: bool) -> bytes:
-    """Return the answer of a ``/meta/`` page: ``content_type`` is the whole
-    Content-Type.
-    """
-    fields = [
-        ("Content-Type", content_type),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-    ]
-    return render(HTTPStatus.OK, fields, body.encode("utf-8"), head_only=head_only)
-
-
-def meta_not_found(head: RequestHead) -> bytes:
-    """Return the 404 for a path of the bare domain that is not served."""
-    message = f"There is no page at {head.path} here. The request was for the host {head.addressed}, which is this"
-    message += " server itself and not a tunnel."
-    hint = Hint("What there is", "This server answers /meta/version, /meta/backend and /meta/metrics.")
-    page = Document(HTTPStatus.NOT_FOUND, "not_found", "No such page", message, (hint, _of_a_proxy(head)))
-    return _answer(page, head)
-
-
-def meta_method_not_allowed(head: RequestHead) -> bytes:
-    """Return the 405 for another method than GET or HEAD on a page of the server's
-    own.
-    """
-    message = f"The method {head.method} is not allowed here; use GET or HEAD."
-    page = Document(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", message)
-    return _answer(page, head, (("Allow", "GET, HEAD"),))
-
-
-def _of_a_proxy(head: RequestHead) -> Hint:
-    """Return what to do about a proxy that replaces the visitor's Host field, as nginx
-    does.
-    """
-    advice = (
-        f"The Host field of the request names {head.addressed}, and a tunnel is found by nothing else. A reverse proxy"
-        " in front of this server has to pass on the field that the visitor sent. Caddy and haproxy do so anyway;"
-        " Apache does with ProxyPreserveHost On, and nginx with:"
-    )
-    return Hint("If you came by the address of a tunnel", advice, "proxy_set_header Host $host;")
+    return page.answer_to(head, (*error.fields, *retry, *fields))
 
 
 def _lies_below(host: str, domain: str) -> bool:
     return host.endswith(f".{domain}")
-
-
-def _answer(page: Document, head: RequestHead | None, fields: tuple[tuple[str, str], ...] = ()) -> bytes:
-    if head is None:
-        return page.answer("", head_only=False, fields=fields)
-    return page.answer(head.accept, head_only=head.method == "HEAD", fields=fields)
 
 
 def _open_command(head: RequestHead | None, domain: str) -> str:
@@ -237,8 +174,4 @@ def _open_command(head: RequestHead | None, domain: str) -> str:
     name = head.host.removesuffix(f".{domain}") if head is not None and domain else ""
     if head is None or not _LABEL.fullmatch(name):
         return "lt-client --name=NAME PORT"
-    return f"lt-client --server={_with_port(domain, head.port)} --name={name} PORT"
-
-
-def _with_port(domain: str, port: int | None) -> str:
-    return domain if port is None else f"{domain}:{port}"
+    return f"lt-client --server={with_port(domain, head.port)} --name={name} PORT"

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from localtunnel import __version__
 from localtunnel.errors import ClientOffline, TunnelNotFound, VisitorError
 from localtunnel.http.message.request import RequestHead
-from localtunnel.http.pages import errors as pages
+from localtunnel.http.pages import own
 from localtunnel.http.pages.warning import KEY_BYTES, WarningPage
 from localtunnel.server.names.registry import Registry
 from localtunnel.server.stats import Stats
@@ -44,21 +44,16 @@ class Meta:
 
     def answer(self, head: RequestHead) -> bytes:
         """Return the whole response to a request for the server itself."""
-        if head.path == "/":
-            if head.method not in ("GET", "HEAD"):
-                return pages.meta_method_not_allowed(head)
-            return pages.landing(self._domain, head)
-        pages_of_ours = {"/meta/version": self._version, "/meta/backend": self._backend, "/meta/metrics": self._metrics}
-        body = pages_of_ours.get(head.path)
-        if body is None:
-            return pages.meta_not_found(head)
-        return self._answer_with(body, head)
-
-    def _answer_with(self, body: Callable[[], tuple[str, str]], head: RequestHead) -> bytes:
+        pages = {"/meta/version": self._version, "/meta/backend": self._backend, "/meta/metrics": self._metrics}
+        page = pages.get(head.path)
+        if page is None and head.path != "/":
+            return own.not_found(head)
         if head.method not in ("GET", "HEAD"):
-            return pages.meta_method_not_allowed(head)
-        text, content_type = body()
-        return pages.meta_answer(text, content_type, head.method == "HEAD")
+            return own.method_not_allowed(head)
+        if page is None:
+            return own.landing(self._domain, head)
+        text, content_type = page()
+        return own.answer(text, content_type, head.method == "HEAD")
 
     def _version(self) -> tuple[str, str]:
         # Without a line feed, as in 2013, and so is the next one: clients of that time

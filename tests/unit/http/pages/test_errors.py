@@ -2,20 +2,17 @@
 
 import base64
 import hashlib
-import html
-import io
 import json
 from html.parser import HTMLParser
-from http.client import HTTPResponse
 
 import pytest
+from harness.pages import HTML, JSON, TEXT, every_form, read, request
 
 from localtunnel import errors
-from localtunnel.http.message.request import RequestHead
 from localtunnel.http.pages import errors as pages
+from localtunnel.http.pages import own
 from localtunnel.http.pages.document import Document, Hint
 
-TEXT, JSON, HTML = "*/*", "application/json", "text/html"
 HOSTILE = "<script>alert('1')</script>&\"\x1b[2J\r\nSet-Cookie: a=b"
 
 
@@ -27,41 +24,6 @@ def kinds(parent: type[errors.VisitorError]) -> list[type[errors.VisitorError]]:
 ERRORS = kinds(errors.VisitorError)
 
 every_error = pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.code)
-every_form = pytest.mark.parametrize("accept", [TEXT, JSON, HTML], ids=["text", "json", "html"])
-
-
-def request(
-    accept: str = TEXT,
-    method: str = "GET",
-    host: str = "demo.localhost",
-    port: int | None = 8000,
-    target: str = "/",
-) -> RequestHead:
-    fields = [(b"accept", accept.encode(), b"")]
-    return RequestHead(method, target.encode(), (1, 1), host, port, 0, fields=fields)
-
-
-class _Wire:
-    """What HTTPResponse needs of a socket."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def makefile(self, _mode: str) -> io.BytesIO:
-        return io.BytesIO(self._data)
-
-
-def read(data: bytes, method: str = "GET") -> tuple[HTTPResponse, str]:
-    """Read a response with the standard library; check that it ends where it says and closes."""
-    response = HTTPResponse(_Wire(data), method=method)
-    response.begin()
-    body = response.read()
-    head, _, rest = data.partition(b"\r\n\r\n")
-    assert rest == body
-    assert response.getheader("Connection") == "close"
-    assert response.getheader("Transfer-Encoding") is None
-    assert head.count(b"Content-Length") == 1
-    return response, body.decode("utf-8")
 
 
 class _Page(HTMLParser):
@@ -153,9 +115,9 @@ def html_pages() -> list[bytes]:
     hostile = request(HTML, "<b>", HOSTILE)
     return [
         *(pages.error_answer(kind(HOSTILE), hostile, domain="localhost") for kind in ERRORS),
-        pages.landing(HOSTILE, hostile),
-        pages.meta_not_found(request(HTML, target=f"/{HOSTILE}")),
-        pages.meta_method_not_allowed(hostile),
+        own.landing(HOSTILE, hostile),
+        own.not_found(request(HTML, target=f"/{HOSTILE}")),
+        own.method_not_allowed(hostile),
     ]
 
 
@@ -224,42 +186,6 @@ def test_only_a_tunnel_that_is_to_be_opened_shows_a_command() -> None:
         assert ("lt-client --" in body) == (kind in (errors.TunnelNotFound, errors.ClientOffline))
 
 
-@every_form
-def test_landing(accept: str) -> None:
-    response, body = read(pages.landing("example.com", request(accept, host="example.com", port=8000)))
-    assert response.status == 200
-    assert response.getheader("X-Localtunnel-Error") is None
-    assert "lt-client --server=example.com:8000 8080" in body
-    assert "NAME.example.com:8000" in body
-
-
-def test_landing_on_the_default_port_names_none() -> None:
-    _, body = read(pages.landing("example.com", request(host="example.com", port=None)))
-    assert "lt-client --server=example.com 8080" in body
-
-
-def test_landing_in_json() -> None:
-    _, body = read(pages.landing("localhost", request(JSON)))
-    assert json.loads(body)["command"] == "lt-client --server=localhost:8000 8080"
-
-
-def test_meta_answer() -> None:
-    response, body = read(pages.meta_answer("8001\n", "text/plain; charset=utf-8", False))
-    assert (response.status, body) == (200, "8001\n")
-    assert response.getheader("Content-Type") == "text/plain; charset=utf-8"
-    assert response.getheader("Cache-Control") == "no-store"
-    assert read(pages.meta_answer("8001\n", "text/plain", True), "HEAD")[1] == ""
-
-
-@every_form
-def test_meta_not_found(accept: str) -> None:
-    response, body = read(pages.meta_not_found(request(accept, target="/meta/nothing?x")))
-    assert response.status == 404
-    assert response.getheader("X-Localtunnel-Error") == "not_found"
-    assert "no page at /meta/nothing here" in body
-    assert "localhost:8000" in body
-
-
 @pytest.mark.parametrize("accept", [TEXT, HTML])
 @pytest.mark.parametrize(
     ("host", "named"),
@@ -268,8 +194,8 @@ def test_meta_not_found(accept: str) -> None:
 def test_where_a_proxy_has_lost_the_host_the_page_says_so(host: str, named: str, accept: str) -> None:
     asked = request(accept, host=host, port=8000)
     for answer in (
-        pages.meta_not_found(asked),
-        pages.landing("example.com", asked),
+        own.not_found(asked),
+        own.landing("example.com", asked),
         pages.error_answer(errors.TunnelNotFound("None."), asked, domain="example.com"),
     ):
         _, body = read(answer)
@@ -280,26 +206,11 @@ def test_where_a_proxy_has_lost_the_host_the_page_says_so(host: str, named: str,
 
 def test_and_nothing_of_it_where_the_host_is_one_of_ours() -> None:
     for answer in (
-        pages.landing("example.com", request(TEXT, host="example.com")),
+        own.landing("example.com", request(TEXT, host="example.com")),
         pages.error_answer(errors.TunnelNotFound("None."), request(TEXT, host="a.example.com"), domain="example.com"),
         pages.error_answer(errors.ClientOffline("None."), request(TEXT, host="a.example.org"), domain="example.com"),
     ):
         assert "proxy" not in read(answer)[1]
-
-
-def test_the_host_that_came_is_escaped() -> None:
-    host = "<script>&'\""
-    _, body = read(pages.meta_not_found(request(HTML, host=host, port=None)))
-    assert html.escape(host) in body
-    assert "<script>" not in body
-
-
-@every_form
-def test_meta_method_not_allowed(accept: str) -> None:
-    response, body = read(pages.meta_method_not_allowed(request(accept, "POST")))
-    assert response.status == 405
-    assert response.getheader("Allow") == "GET, HEAD"
-    assert "method POST is not allowed" in body
 
 
 def test_a_document_needs_no_hint() -> None:
