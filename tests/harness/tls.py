@@ -15,6 +15,10 @@ from gevent.server import StreamServer
 
 from harness.sockets import Address, connect, listening
 from harness.waiting import CAP
+from localtunnel.net.tls import keys
+
+_VERSION_3, _VERSION_6 = b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"
+"""The field of a certificate that says which version of X.509 it is of (RFC 5280 4.1)."""
 
 
 def careless_context() -> gevent.ssl.SSLContext:
@@ -35,6 +39,20 @@ def write_certificate(authority: trustme.CA, directory: Path, *names: str) -> Pa
     """Have ``authority`` sign a certificate for ``names``; return the PEM file with its key and its chain."""
     path = directory / "certificate.pem"
     authority.issue_cert(*names).private_key_and_cert_chain_pem.write_to_path(str(path))
+    return path
+
+
+def write_unreadable_certificate(directory: Path) -> Path:
+    """Write a PEM file with a key and a certificate of an X.509 version that does not exist, and return its path.
+
+    OpenSSL serves it and shakes hands with it; cryptography refuses to parse it.
+    """
+    pem = keys.make_self_signed("localhost").decode()
+    start = pem.index("-----BEGIN CERTIFICATE-----")
+    good = ssl.PEM_cert_to_DER_cert(pem[start:])
+    assert good.count(_VERSION_3) == 1
+    path = directory / "unreadable.pem"
+    path.write_text(pem[:start] + ssl.DER_cert_to_PEM_cert(good.replace(_VERSION_3, _VERSION_6)), encoding="ascii")
     return path
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from localtunnel.client.trust.trust import Trust
-from localtunnel.errors import CertificateUnknown, CertificateUntrusted, LocaltunnelError
+from localtunnel.errors import CertificateUnknown, CertificateUntrusted
 from localtunnel.net import closing
 from localtunnel.net.address import HostPort
 from localtunnel.net.deadline import Deadline
@@ -83,7 +83,7 @@ class Link:
         sock, address = connect(addresses, deadline, self._context(by_roots=by_roots), self._host, self._session)
         try:
             self.trust.check(certificate_of(sock), by_roots=by_roots)
-        except LocaltunnelError:
+        except BaseException:
             closing.close(sock)
             raise
         return sock, address

@@ -90,14 +90,14 @@ def server_context(certificate: Path, key: Path) -> ServerContext:
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
         leaf = ssl.PEM_cert_to_DER_cert(_first_certificate(certificate.read_text(encoding="ascii")))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        context.fingerprint = keys.fingerprint(leaf)
+        context.binding = keys.end_point(leaf)
+    except (OSError, ValueError, TlsError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error).rstrip(".")
         raise ConfigError(
             f"The certificate {certificate} and the key {key} cannot be used: {reason}. Both have to be readable PEM "
             "files, the key without a password, and the key has to be that of the first certificate."
         ) from error
-    context.fingerprint = keys.fingerprint(leaf)
-    context.binding = keys.end_point(leaf)
     return context
 
 

@@ -3,8 +3,10 @@
 import base64
 import datetime
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from localtunnel.errors import ConfigError
+from localtunnel.errors import ConfigError, TlsError
 
 FINGERPRINT_PREFIX = "SHA256:"
 _FINGERPRINT_LENGTH = len(FINGERPRINT_PREFIX) + 43
@@ -50,13 +52,15 @@ def fingerprint(certificate: bytes) -> str:
     base64 as ssh shows it.
 
     The key (SubjectPublicKeyInfo, as in RFC 7469 2.4) outlives the certificate: a
-    renewal may keep it.
+    renewal may keep it. Raises TlsError for a certificate that cannot be read.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    key = x509.load_der_x509_certificate(certificate).public_key()
-    digest = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    with _reading():
+        key = x509.load_der_x509_certificate(certificate).public_key()
+        public = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    digest = hashlib.sha256(public).digest()
     return FINGERPRINT_PREFIX + base64.b64encode(digest).decode().rstrip("=")
 
 
@@ -65,13 +69,27 @@ def end_point(certificate: bytes) -> bytes:
     5929 4.1).
 
     The digest is that of the certificate's signature; SHA-256 instead of MD5, SHA-1 or
-    none.
+    none. Raises TlsError for a certificate that cannot be read.
     """
     from cryptography import x509
 
-    algorithm = x509.load_der_x509_certificate(certificate).signature_hash_algorithm
-    name = "sha256" if algorithm is None or algorithm.name in ("md5", "sha1") else algorithm.name
-    return hashlib.new(name.replace("-", "_"), certificate).digest()
+    with _reading():
+        algorithm = x509.load_der_x509_certificate(certificate).signature_hash_algorithm
+        name = "sha256" if algorithm is None or algorithm.name in ("md5", "sha1") else algorithm.name
+        return hashlib.new(name.replace("-", "_"), certificate).digest()
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Turn what a peer's certificate can raise into TlsError: OpenSSL shakes hands with
+    some that cryptography does not take."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.x509 import InvalidVersion
+
+    try:
+        yield
+    except (ValueError, UnsupportedAlgorithm, InvalidVersion) as error:
+        raise TlsError(f"The certificate cannot be read: {error}.") from error
 
 
 def parse_fingerprint(text: str) -> str:

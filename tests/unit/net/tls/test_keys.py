@@ -11,9 +11,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from harness.installed import installed
+from harness.tls import write_unreadable_certificate
 
-from localtunnel.errors import ConfigError
+from localtunnel.errors import ConfigError, TlsError
 from localtunnel.net.tls import keys
+from localtunnel.net.tls.context import server_context
 
 GOOD = "SHA256:" + base64.b64encode(bytes(range(32))).decode().rstrip("=")
 
@@ -67,6 +69,20 @@ def test_two_keys_differ_and_two_certificates_of_one_key_do_not():
 def test_the_end_point_has_the_digest_of_the_signature(algorithm, key, digest):
     certificate = signed(algorithm, key)
     assert keys.end_point(certificate) == digest(certificate).digest()
+
+
+@pytest.mark.parametrize("identify", [keys.fingerprint, keys.end_point])
+@pytest.mark.parametrize("what", ["no certificate", "another version"])
+def test_what_cannot_be_read_is_an_error_of_tls(identify, what, tmp_path):
+    certificate = b"x" if what == "no certificate" else der_of(write_unreadable_certificate(tmp_path).read_bytes())
+    with pytest.raises(TlsError, match="cannot be read"):
+        identify(certificate)
+
+
+def test_a_server_does_not_start_with_a_certificate_that_cannot_be_read(tmp_path):
+    path = write_unreadable_certificate(tmp_path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        server_context(path, path)
 
 
 @pytest.mark.parametrize("text", [GOOD, GOOD + "="])
