@@ -15,6 +15,7 @@ exit_codes.py  the exit codes
 log.py         the log on stderr
 output.py      what the client prints about its tunnel
 writer.py      lines to stdout and stderr that never make the tunnel wait
+amounts.py     sizes, durations, moments and rates, shown and parsed
 clean.py       texts from elsewhere, made safe for a terminal
 =============  ======================================================================================
 

@@ -162,8 +162,8 @@ def _tunnel(settings: "ClientConfig", token: "Token | None", *, as_json: bool, q
     import logging
 
     from localtunnel.cli import log
+    from localtunnel.cli.amounts import how_many
     from localtunnel.cli.commands.login import find_shared_token
-    from localtunnel.cli.settings.amounts import how_many
     from localtunnel.cli.writer import LineWriter, Stream
     from localtunnel.client.app import Client
     from localtunnel.net.descriptors import raise_limit

@@ -23,8 +23,8 @@ from functools import lru_cache
 
 import msgspec
 
+from localtunnel.cli.amounts import how_many, rfc3339, show_duration, show_size
 from localtunnel.cli.clean import MAX_ERROR, MAX_SHOWN, clean, cleaned
-from localtunnel.cli.settings.amounts import how_many, rfc3339, show_duration, show_size
 from localtunnel.client.events import (
     Event,
     RequestFinished,

@@ -34,7 +34,7 @@ TUNNELS = {"access", *GUARDS}
 DOORS = {"names", "tunnels", *TUNNELS}
 
 TOLD = {"config", "events"}
-BASICS = {"usage", "program", "writer", "clean", "exit_codes"}
+BASICS = {"usage", "program", "writer", "amounts", "clean", "exit_codes"}
 
 INSIDE = {
     "server": {
@@ -79,13 +79,14 @@ INSIDE = {
         "client": {"commands", "settings", "output", "log", *BASICS},
         "server": {"commands", "settings", "log", *BASICS},
         "commands": {"settings", *BASICS},
-        "output": {"settings", "clean"},
+        "output": {"amounts", "clean"},
         "settings": {"usage"},
         "usage": {"migrants"},
         "program": {"clean", "exit_codes", "writer"},
         "log": set(),
         "migrants": set(),
         "writer": set(),
+        "amounts": set(),
         "clean": set(),
         "exit_codes": set(),
     },

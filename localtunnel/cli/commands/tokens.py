@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from localtunnel.cli import exit_codes, program, usage
+from localtunnel.cli.amounts import how_many, parse_moment, parse_rate, rfc3339, show_moment
 from localtunnel.cli.commands.table import table
-from localtunnel.cli.settings.amounts import how_many, parse_moment, parse_rate, rfc3339, show_moment
 from localtunnel.errors import ConfigError, LocaltunnelError, UsageError
 from localtunnel.files import data_directory
 from localtunnel.protocol import names

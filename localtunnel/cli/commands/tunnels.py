@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from localtunnel.cli import exit_codes, program, usage
+from localtunnel.cli.amounts import rfc3339
 from localtunnel.cli.commands.table import table
-from localtunnel.cli.settings.amounts import rfc3339
 from localtunnel.errors import AddressError, RemoteFailure, Unreachable, UsageError
 
 USAGE = """\

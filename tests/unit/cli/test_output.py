@@ -13,8 +13,8 @@ import pytest
 from harness import CAP
 
 from localtunnel.cli import writer as writer_module
+from localtunnel.cli.amounts import show_duration, show_size
 from localtunnel.cli.output import MAX_BANNER_LINES, Json, Piped, Quiet, Terminal, renewing
-from localtunnel.cli.settings.amounts import show_duration, show_size
 from localtunnel.cli.writer import MAX_LINES, LineWriter, Stream
 from localtunnel.client.events import (
     RequestFinished,

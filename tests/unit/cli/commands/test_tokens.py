@@ -7,7 +7,7 @@ import time
 import pytest
 
 from localtunnel.cli import exit_codes, server
-from localtunnel.cli.settings.amounts import parse_moment, parse_rate, show_moment
+from localtunnel.cli.amounts import parse_moment, parse_rate, show_moment
 from localtunnel.errors import ConfigError
 from localtunnel.files import data_directory
 from localtunnel.protocol.login.token import parse
