@@ -28,6 +28,8 @@ _HEADING = b"""\
 
 Mode = Literal["pin", "roots", "clear"]
 
+_MODES: dict[str, Mode] = {mode: mode for mode in get_args(Mode)}
+
 
 class Known(NamedTuple):
     """An entry of the file. ``line`` is its number, from 1."""
@@ -75,9 +77,9 @@ class KnownServers:
 
     def _parse(self, line: str, number: int) -> tuple[str, Known]:
         words = line.split()
-        if len(words) != 4 or words[1] not in get_args(Mode) or words[3] != OLDEST_VERSION:
+        mode = _MODES.get(words[1]) if len(words) == 4 else None
+        if mode is None or words[3] != OLDEST_VERSION:
             raise ConfigError(f"{self.path}, line {number}: expected NAME MODE FINGERPRINT {OLDEST_VERSION}.")
-        mode: Mode = words[1]  # type: ignore[assignment]
         if mode != "pin":
             return words[0], Known(mode, None, number)
         try:

@@ -38,6 +38,10 @@ class TlsSocket(ssl.SSLSocket):
     """A TLS connection that raises BlockingIOError when it has to wait, as other
     sockets do."""
 
+    _fill: Any = ssl.SSLSocket.read
+    """``read`` as it is with a buffer: it returns a number, which typeshed does not
+    know."""
+
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         """Return the next bytes, of one record at most; none at the end. Raises
         BlockingIOError."""
@@ -57,9 +61,10 @@ class TlsSocket(ssl.SSLSocket):
     def read_record(self, buffer: memoryview) -> int:
         """Do what ``recv_into`` does, in two calls less: every byte passes here."""
         try:
-            return self.read(len(buffer), buffer)  # type: ignore[return-value]  # it is a number with a buffer
+            size: int = self._fill(len(buffer), buffer)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise BlockingIOError from None
+        return size
 
     def send(self, data: Any, flags: int = 0) -> int:
         """Send ``data``, whole if it fits into a record. After BlockingIOError the same
