@@ -15,30 +15,30 @@ class Version:
     header: bytes
     """The first bytes of a connection that speaks it."""
 
-    acknowledges: bool
+    acknowledges: bool = True
     """Whether a client answers an assignment, so that a connection that ends after that
     was not a dead one."""
 
-    has_sessions: bool
+    has_sessions: bool = True
     """Whether a session proves that a connection belongs to a tunnel; else client
     string and address have to."""
 
-    has_tokens: bool
+    has_tokens: bool = True
     """Whether a client can log in by token."""
 
-    has_final_codes: bool
+    has_final_codes: bool = True
     """Whether errors have codes for what another try cannot mend; any other code makes
     a client try again."""
 
-    leases: bool
+    leases: bool = True
     """Whether a name is kept for a while after its client has gone, unless the client
     gives it up."""
 
-    speaks_freely: bool
+    speaks_freely: bool = True
     """Whether both sides say on an open control connection what they like and when;
     else it has pings and pongs."""
 
-    speaks_tls: bool
+    speaks_tls: bool = True
     """Whether it may be spoken over TLS."""
 
     def __str__(self) -> str:
@@ -55,16 +55,7 @@ LTP_0_2 = Version(
     speaks_freely=False,
     speaks_tls=False,
 )
-LTP_0_3 = Version(
-    header=b"LTP/0.3",
-    acknowledges=True,
-    has_sessions=True,
-    has_tokens=True,
-    has_final_codes=True,
-    leases=True,
-    speaks_freely=True,
-    speaks_tls=True,
-)
+LTP_0_3 = Version(header=b"LTP/0.3")
 
 VERSIONS = (LTP_0_2, LTP_0_3)
 """The oldest first."""
