@@ -148,22 +148,18 @@ class Channel(Generic[Received]):
 def server_channel(sock: Socket, peer: str) -> Channel[FromClient]:
     """Return the server's end of a new connection: the client sends its header
     first."""
-    return Channel(sock, Decoder(header=True), codec.decode_from_client, peer)
+    return Channel(sock, Decoder(), codec.decode_from_client, peer)
 
 
 def client_channel(sock: Socket, version: Version, peer: str) -> Channel[FromServer]:
     """Return the client's end of a new connection in ``version``: the server sends no
     header."""
-    decoder = Decoder(header=False)
-    decoder.version = version
-    return Channel(sock, decoder, codec.decode_from_server, peer)
+    return Channel(sock, Decoder(version), codec.decode_from_server, peer)
 
 
 def assigned_channel(sock: Socket, peer: str) -> Channel[FromClient]:
     """Return the server's end of an LTP/0.3 proxy connection to which it has sent an
     assignment."""
-    decoder = Decoder(header=False, limit=limits.MAX_HEARTBEAT)
-    decoder.version = LTP_0_3
-    channel = Channel(sock, decoder, codec.decode_from_client, peer)
+    channel = Channel(sock, Decoder(LTP_0_3, limit=limits.MAX_HEARTBEAT), codec.decode_from_client, peer)
     channel.state = State.ASSIGNED
     return channel

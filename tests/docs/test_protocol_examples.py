@@ -68,7 +68,7 @@ def test_what_each_part_is_said_to_be(session: str) -> None:
 
 def decoded(session: str) -> tuple[list[Message], dict[str, bytes]]:
     """Run an example through both decoders, part by part; return the messages in order, and what was left for each."""
-    decoders = {"client": Decoder(header=True), "server": Decoder(header=False)}
+    decoders = {"client": Decoder(), "server": Decoder(LTP_0_3)}
     decode = {"client": codec.decode_from_client, "server": codec.decode_from_server}
     found: list[Message] = []
     streams = {"client": b"", "server": b""}
@@ -115,11 +115,11 @@ def test_the_proxy_connection_byte_by_byte() -> None:
 
 def test_the_unknown_version_byte_by_byte() -> None:
     (_, _, header), *answer = parts("version")
-    decoder = Decoder(header=True)
+    decoder = Decoder()
     decoder.feed(header)
     with pytest.raises(VersionError):
         decoder.next_payload()
-    decoder = Decoder(header=False)
+    decoder = Decoder(LTP_0_3)
     decoder.feed(b"".join(data for _, _, data in answer))
     payload = decoder.next_payload()
     assert payload is not None

@@ -49,9 +49,7 @@ def from_server(data: bytes) -> None:
 
 def _conversation(pieces: list[bytes], *, header: bool) -> list[object]:
     """Return everything that comes of ``pieces``: messages, the type of the error that ends them, and what is left."""
-    decoder = Decoder(header=header, limit=limits.MAX_HEARTBEAT)
-    if not header:
-        decoder.version = LTP_0_3
+    decoder = Decoder(None if header else LTP_0_3, limit=limits.MAX_HEARTBEAT)
     state = State.START if header else State.OPEN
     seen: list[object] = []
     try:

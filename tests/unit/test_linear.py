@@ -36,7 +36,7 @@ from localtunnel.protocol.login import scram, token
 from localtunnel.protocol.messages import ControlRequest
 from localtunnel.protocol.options import Options
 from localtunnel.protocol.reserved import Reserved
-from localtunnel.protocol.version import VERSIONS
+from localtunnel.protocol.version import LTP_0_3, VERSIONS
 from localtunnel.protocol.wire import codec
 from localtunnel.protocol.wire.framing import Decoder
 from localtunnel.protocol.wire.stream import Unchunker, chunked
@@ -187,7 +187,7 @@ def decode(payload: bytes) -> None:
 
 def frames(data: bytes, step: int) -> None:
     """Take frames out of ``data``, which is nothing else."""
-    decoder = Decoder(header=False)
+    decoder = Decoder(LTP_0_3)
     for start in range(0, len(data), step):
         decoder.feed(data[start : start + step])
         while decoder.next_payload() is not None:

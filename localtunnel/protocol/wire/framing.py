@@ -34,18 +34,17 @@ def encode_frame(payload: bytes) -> bytes:
 class Decoder:
     """Takes bytes in any pieces, and returns the payloads of whole frames.
 
-    ``header`` says whether a protocol header comes first; ``limit`` bounds a payload
-    and may be changed between frames. After an exception the connection is finished:
-    the decoder must not be fed again.
+    ``version`` is that of the peer; without one, a protocol header comes first and
+    tells it. ``limit`` bounds a payload and may be changed between frames. After an
+    exception the connection is finished: the decoder must not be fed again.
     """
 
-    __slots__ = ("_buffer", "_expects_header", "limit", "version")
+    __slots__ = ("_buffer", "limit", "version")
 
-    def __init__(self, *, header: bool, limit: int = MAX_MESSAGE) -> None:
+    def __init__(self, version: Version | None = None, *, limit: int = MAX_MESSAGE) -> None:
         self._buffer = bytearray()
-        self._expects_header = header
         self.limit = limit
-        self.version: Version | None = None
+        self.version = version
 
     def feed(self, data: bytes) -> None:
         """Take ``data`` as the next bytes of the stream."""
@@ -58,7 +57,7 @@ class Decoder:
         VersionError for a header of a version that is not spoken here, and FrameError
         for a length over the limit, before any of the payload is awaited.
         """
-        if self._expects_header and not self._take_header():
+        if self.version is None and not self._take_header():
             return None
         buffer = self._buffer
         if len(buffer) < LENGTH_SIZE:
@@ -99,7 +98,6 @@ class Decoder:
             raise HeaderError(f"The connection began with {start!r}, which is not the header of LTP.")
         self.version = version
         del self._buffer[:HEADER_SIZE]
-        self._expects_header = False
         return True
 
 

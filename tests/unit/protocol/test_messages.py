@@ -187,7 +187,7 @@ def test_every_message_on_the_wire(message: Message, wire: object) -> None:
 def test_every_message_cut_at_every_byte(message: Message, wire: object, trailing: bytes) -> None:
     data = encode(message) + trailing
     for place in range(len(data)):
-        decoder = Decoder(header=False)
+        decoder = Decoder(LTP_0_3)
         decoder.feed(data[:place])
         payload = decoder.next_payload()
         decoder.feed(data[place:])
@@ -199,7 +199,7 @@ def test_every_message_cut_at_every_byte(message: Message, wire: object, trailin
 
 @pytest.mark.parametrize(("message", "wire"), EVERY_MESSAGE)
 def test_every_message_byte_by_byte(message: Message, wire: object) -> None:
-    decoder = Decoder(header=False)
+    decoder = Decoder(LTP_0_3)
     data = encode(message)
     for byte in data[:-1]:
         decoder.feed(bytes([byte]))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from localtunnel.errors import FrameError, HeaderError, ProtocolError, VersionError
 from localtunnel.protocol.limits import MAX_DEPTH, MAX_HEARTBEAT, MAX_MESSAGE
-from localtunnel.protocol.version import LTP_0_2, VERSIONS
+from localtunnel.protocol.version import LTP_0_2, LTP_0_3, VERSIONS
 from localtunnel.protocol.wire.framing import HEADER_SIZE, Decoder, check_depth, encode_frame
 
 ERRORS = {"frame": FrameError, "header": HeaderError, "version": VersionError}
@@ -21,7 +21,7 @@ ERRORS = {"frame": FrameError, "header": HeaderError, "version": VersionError}
 
 def decode(pieces: Iterable[bytes], *, header: bool, frames: int = sys.maxsize) -> tuple[list[bytes], bytes]:
     """Return the payloads, ``frames`` of them at most, and what is left then."""
-    decoder = Decoder(header=header)
+    decoder = Decoder(None if header else LTP_0_3)
     payloads: list[bytes] = []
     for piece in pieces:
         decoder.feed(piece)
@@ -62,7 +62,7 @@ def test_refused_streams_are_refused_whatever_follows(case: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("trailing", [b"", b"\0", b"\0\0\0\0", b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100])
 def test_trailing_bytes_are_kept_for_the_stream(trailing: bytes) -> None:
-    decoder = Decoder(header=True)
+    decoder = Decoder()
     decoder.feed(LTP_0_2.header + frame(b"{}") + trailing)
     assert decoder.next_payload() == b"{}"
     assert decoder.take_rest() == trailing
@@ -70,7 +70,7 @@ def test_trailing_bytes_are_kept_for_the_stream(trailing: bytes) -> None:
 
 
 def test_version_is_known_once_the_header_is_whole() -> None:
-    decoder = Decoder(header=True)
+    decoder = Decoder()
     decoder.feed(LTP_0_2.header[:-1])
     assert decoder.next_payload() is None
     assert decoder.version is None
@@ -82,7 +82,7 @@ def test_version_is_known_once_the_header_is_whole() -> None:
 @pytest.mark.parametrize("size", range(1, 8))
 def test_header_is_refused_at_its_first_wrong_byte(size: int) -> None:
     wrong = LTP_0_2.header[: size - 1] + b"~"
-    decoder = Decoder(header=True)
+    decoder = Decoder()
     decoder.feed(wrong)
     # Behind "LTP/" any byte may begin a version; what it is shows once all seven have come.
     if 4 < size < 7:
@@ -94,7 +94,7 @@ def test_header_is_refused_at_its_first_wrong_byte(size: int) -> None:
 
 @pytest.mark.parametrize("version", [f"LTP/{major}.{minor}".encode() for major in range(10) for minor in range(10)])
 def test_every_version_is_spoken_or_refused_as_a_version(version: bytes) -> None:
-    decoder = Decoder(header=True)
+    decoder = Decoder()
     decoder.feed(version)
     if version in {each.header for each in VERSIONS}:
         assert decoder.next_payload() is None
@@ -104,7 +104,7 @@ def test_every_version_is_spoken_or_refused_as_a_version(version: bytes) -> None
 
 
 def test_limit_can_be_lowered_between_frames() -> None:
-    decoder = Decoder(header=False)
+    decoder = Decoder(LTP_0_3)
     largest = b"x" * (MAX_HEARTBEAT + 1)
     decoder.feed(frame(largest) + frame(largest))
     assert decoder.next_payload() == largest
