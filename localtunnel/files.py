@@ -50,21 +50,27 @@ def reason(error: OSError) -> str:
 
 
 def data_directory(configured: str, environ: Mapping[str, str]) -> Path:
-    """Return where a program keeps what it must not lose: ``configured``, or else the
-    first that there is of
+    """Return where a program keeps what it must not lose.
 
-    ``$STATE_DIRECTORY`` (which systemd makes), ``$XDG_DATA_HOME/localtunnel`` and
-    ``~/.local/share/localtunnel``. A relative ``$XDG_DATA_HOME`` is ignored, as its
-    standard says. Nothing is made here.
+    That is ``configured``, or else the first that is set of ``$STATE_DIRECTORY``, which
+    systemd makes, and ``$XDG_DATA_HOME/localtunnel``, or else
+    ``~/.local/share/localtunnel``. Nothing is made here.
     """
     if configured:
         return Path(configured).expanduser()
     if environ.get("STATE_DIRECTORY"):
         return Path(environ["STATE_DIRECTORY"].split(":")[0])
-    base = Path(environ.get("XDG_DATA_HOME") or "")
-    if not base.is_absolute():
-        base = Path(environ.get("HOME") or os.path.expanduser("~"), ".local", "share")
-    return base / "localtunnel"
+    return xdg("XDG_DATA_HOME", environ, ".local", "share") / "localtunnel"
+
+
+def xdg(variable: str, environ: Mapping[str, str], *below: str) -> Path:
+    """Return a base directory of the XDG standard: that of ``variable``, or else the
+    one ``below`` the user's home.
+
+    A relative path in the variable is ignored, as the standard says.
+    """
+    base = Path(environ.get(variable) or "")
+    return base if base.is_absolute() else Path(environ.get("HOME") or os.path.expanduser("~"), *below)
 
 
 def make_directory(path: Path) -> None:

@@ -149,12 +149,8 @@ def _refuse_http_only(layers: Sequence[_Layer]) -> None:
 
 
 def _client_file(environ: Mapping[str, str]) -> str | None:
-    """Return the user's own file if there is one. A relative ``$XDG_CONFIG_HOME`` is
-    ignored, as its standard says."""
-    base = Path(environ.get("XDG_CONFIG_HOME") or "")
-    if not base.is_absolute():
-        base = Path(environ.get("HOME") or os.path.expanduser("~"), ".config")
-    path = base / CLIENT_FILE
+    """Return the user's own file if there is one."""
+    path = files.xdg("XDG_CONFIG_HOME", environ, ".config") / CLIENT_FILE
     return str(path) if path.is_file() else None
 
 
