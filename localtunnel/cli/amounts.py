@@ -75,16 +75,19 @@ def how_many(count: int, noun: str) -> str:
 def show_duration(seconds: float) -> str:
     """Return seconds as people read them: ``0.4 ms``, ``12 ms``, ``1.5 s``, ``2m05s``,
     ``3h20m``."""
-    if seconds < 0.00995:
-        return f"{seconds * 1000:.1f} ms"
     if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
+        return show_milliseconds(seconds)
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes}m{rest:02}s"
     return f"{minutes // 60}h{minutes % 60:02}m"
+
+
+def show_milliseconds(seconds: float) -> str:
+    """Return ``0.4 ms`` or ``12 ms``: a decimal is noise in what takes longer."""
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.00995 else f"{seconds * 1000:.0f} ms"
 
 
 def show_size(size: int) -> str:

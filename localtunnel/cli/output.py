@@ -23,7 +23,7 @@ from functools import lru_cache
 
 import msgspec
 
-from localtunnel.cli.amounts import how_many, rfc3339, show_duration, show_size
+from localtunnel.cli.amounts import how_many, rfc3339, show_duration, show_milliseconds, show_size
 from localtunnel.cli.clean import MAX_ERROR, MAX_SHOWN, clean, cleaned
 from localtunnel.client.events import (
     Event,
@@ -56,10 +56,6 @@ QUOTED = "| "
 
 SHORTEST_WAIT = 0.05
 """Seconds below which a wait would be shown as 0.0."""
-
-SHORT_TRIP = 0.00995
-"""Seconds below which a round trip is shown with a decimal; longer ones vary too much
-for that."""
 
 
 def time_of_day() -> str:
@@ -178,7 +174,7 @@ class Terminal(Renderer):
     def _measured(self, seconds: float) -> None:
         """Show the first one as a property of the tunnel, and a change as an event with
         its time."""
-        shown = f"{seconds * 1000:.1f} ms" if seconds < SHORT_TRIP else f"{seconds * 1000:.0f} ms"
+        shown = show_milliseconds(seconds)
         if self._round_trip_shown:
             self._timed(f"round trip {shown}")
         else:
