@@ -24,6 +24,7 @@ from localtunnel.net.sockets import Socket, translate
 from localtunnel.net.tls.connect import connect
 from localtunnel.net.tls.context import client_context
 from localtunnel.protocol.limits import MAX_PORT
+from localtunnel.protocol.wire.stream import RECORD_SIZE
 
 MAX_ANSWER = 64 * 1024
 """Bytes of an answer to read. It should have one line; the page of another kind of
@@ -32,8 +33,6 @@ server has more."""
 _BACKEND = b"the backend of a localtunnel server"
 """Words in a backend's answer to HTTP, which a client sees that has its port as the
 frontend's."""
-
-_READ_SIZE = 16 * 1024
 
 
 def discover_backend(server: ServerAddress, deadline: Deadline) -> HostPort:
@@ -102,7 +101,7 @@ def _exchange(sock: Socket, server: ServerAddress, path: str, deadline: Deadline
         while not answer.complete and received < MAX_ANSWER:
             wait_readable(sock, deadline)
             try:
-                data = sock.recv(_READ_SIZE)
+                data = sock.recv(RECORD_SIZE)
             except BlockingIOError:
                 # TLS had something to say for itself.
                 continue

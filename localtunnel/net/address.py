@@ -23,11 +23,11 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from localtunnel.errors import AddressError, ConfigError
-from localtunnel.protocol.limits import MAX_PORT
+from localtunnel.protocol.limits import MAX_HOST, MAX_PORT
 
 LOOPBACK = ("127.0.0.1", "::1")
-"""What a bare port or ``localhost`` means as a target. IPv4 is tried first, since most
-local servers listen on it."""
+"""This machine. A bare port or ``localhost`` as a target means both addresses: IPv4 is
+tried first, since most local servers listen on it."""
 
 HTTP_PORT = 80
 """The port of ``http://HOST`` (RFC 9110 4.2.1)."""
@@ -36,9 +36,6 @@ SCHEME_PORTS = {"http": HTTP_PORT, "https": 443}
 """The default port of each scheme (RFC 9110 4.2)."""
 
 _PORT = re.compile(r"[1-9][0-9]{0,4}\Z", re.ASCII)
-
-MAX_HOST = 253
-"""The longest name that fits into the 255 octets of RFC 1035 2.3.4."""
 
 _AUTHORITY = re.compile(r"(?:\[(?P<bracketed>[^\[\]]*)\]|(?P<plain>[^\[\]:]+))?(?::(?P<port>[0-9]{1,9}))?", re.ASCII)
 # A host name has no underscores (RFC 1123 2.1), yet container networks resolve names

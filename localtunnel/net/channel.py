@@ -15,10 +15,7 @@ from localtunnel.protocol.states import State
 from localtunnel.protocol.version import LTP_0_2, LTP_0_3, Version
 from localtunnel.protocol.wire import codec
 from localtunnel.protocol.wire.framing import Decoder
-
-READ_SIZE = 16 * 1024
-"""Bytes of one read. A TLS record has no more, so that no decrypted byte is left where
-no watcher tells of it."""
+from localtunnel.protocol.wire.stream import RECORD_SIZE
 
 READS_AT_A_TIME = 16
 """Reads for one message before the hub has a turn: over TLS each brings one record,
@@ -99,7 +96,8 @@ class Channel(Generic[Received]):
                 return None
             reads += 1
             try:
-                data = self.sock.recv(READ_SIZE)
+                # No decrypted byte may be left where no watcher tells of it.
+                data = self.sock.recv(RECORD_SIZE)
             except BlockingIOError:
                 return None
             except OSError as error:

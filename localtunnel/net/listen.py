@@ -11,7 +11,7 @@ from gevent.server import StreamServer
 
 from localtunnel.errors import ListenError
 from localtunnel.net import closing
-from localtunnel.net.address import Bind
+from localtunnel.net.address import LOOPBACK, Bind
 from localtunnel.net.descriptors import Share
 from localtunnel.net.sockets import Socket, format_address, is_shortage, lowered, plain_host, prepare
 
@@ -30,8 +30,6 @@ each failure. gevent's own ``delay`` is of no use: its loop resets it whenever
 QUIET = 10.0
 """Seconds between two lines about the same shortage: it can come and go a hundred times
 a second."""
-
-LOOPBACK = ("127.0.0.1", "::1")
 
 Accept = Callable[[Socket, str, int], None]
 

@@ -172,6 +172,9 @@ rarely needs longer for an answer."""
 MAX_NAME = 63
 """A tunnel's name is one DNS label (RFC 1035 2.3.4)."""
 
+MAX_HOST = 253
+"""The longest host name that fits into the 255 octets of RFC 1035 2.3.4."""
+
 MAX_CLIENT_ID = 256
 """The ``client`` string of a request: user, host, system and instance take a fraction
 of it."""

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from localtunnel.errors import NameInvalid
-from localtunnel.protocol.limits import MAX_NAME
+from localtunnel.protocol.limits import MAX_HOST, MAX_NAME
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
 _WILD = re.compile(r"[*?]|\[!?[^\]]+\]")
 _CHARACTERS = string.ascii_lowercase + string.digits
-_MAX_HOST = 253
 _WORDS = 3
 
 
@@ -46,7 +45,7 @@ def check_host(host: str, domain: str) -> str:
     domain.
     """
     lower = host.lower().rstrip(".")
-    if len(lower) > _MAX_HOST or not _HOST.match(lower):
+    if len(lower) > MAX_HOST or not _HOST.match(lower):
         raise NameInvalid(f"{host!r} is not a host name that a tunnel could have, such as www.example.org.")
     if lower == domain or lower.endswith("." + domain):
         raise NameInvalid(f"{host!r} belongs to this server's own domain; ask for a name instead.")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from localtunnel.errors import ConfigError, TlsError
+from localtunnel.protocol.login.token import FINGERPRINT_PREFIX
 
-FINGERPRINT_PREFIX = "SHA256:"
 _FINGERPRINT_LENGTH = len(FINGERPRINT_PREFIX) + 43
 
 _NEVER = datetime.datetime(9999, 12, 31, 23, 59, 59)

@@ -25,13 +25,14 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 PREFIX = "lt_"
 
+FINGERPRINT_PREFIX = "SHA256:"
+
 _FINGERPRINT_SIZE = 32
 _SHAPE = re.compile(
-    rf"lt_(?P<id>[{ALPHABET}]{{{ID_LENGTH}}})_(?P<secret>[{ALPHABET}]{{{SECRET_LENGTH}}})"
+    rf"{PREFIX}(?P<id>[{ALPHABET}]{{{ID_LENGTH}}})_(?P<secret>[{ALPHABET}]{{{SECRET_LENGTH}}})"
     rf"_(?P<fingerprint>[{ALPHABET}]{{52}})_(?P<check>[{ALPHABET}]{{7}})",
     re.ASCII,
 )
-_FINGERPRINT_PREFIX = "SHA256:"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Token:
 
     def text(self) -> str:
         """Return the word to give to the token's holder."""
-        body = f"lt_{self.id}_{self.secret}_{base32(_digest(self.fingerprint))}"
+        body = f"{PREFIX}{self.id}_{self.secret}_{base32(_digest(self.fingerprint))}"
         return f"{body}_{_checksum(body)}"
 
 
@@ -60,20 +61,20 @@ def parse(text: str) -> Token:
     if match is None:
         if word.startswith(PREFIX):
             raise TokenInvalid("This is not a whole token: a part of it is missing or changed. Copy it once more.")
-        raise TokenInvalid("This is not a token; one begins with lt_ and is printed by lt-server token create.")
+        raise TokenInvalid(f"This is not a token; one begins with {PREFIX} and is printed by lt-server token create.")
     if match["check"] != _checksum(word[: match.start("check") - 1]):
         raise TokenInvalid("This token has a wrong letter somewhere, as its check letters show. Copy it once more.")
     digest = base64.b32decode(match["fingerprint"].upper() + "====")
-    return Token(match["id"], match["secret"], _FINGERPRINT_PREFIX + base64.b64encode(digest).decode().rstrip("="))
+    return Token(match["id"], match["secret"], FINGERPRINT_PREFIX + base64.b64encode(digest).decode().rstrip("="))
 
 
 def _digest(fingerprint: str) -> bytes:
-    encoded = fingerprint.removeprefix(_FINGERPRINT_PREFIX)
+    encoded = fingerprint.removeprefix(FINGERPRINT_PREFIX)
     try:
         digest = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except binascii.Error:
         digest = b""
-    if len(digest) != _FINGERPRINT_SIZE or not fingerprint.startswith(_FINGERPRINT_PREFIX):
+    if len(digest) != _FINGERPRINT_SIZE or not fingerprint.startswith(FINGERPRINT_PREFIX):
         raise ConfigError(f"{fingerprint!r} is not a fingerprint; one is SHA256: and 32 bytes in base64.")
     return digest
 
