@@ -106,7 +106,7 @@ class Lingering:
 
     def _add(self, entry: "_Entry") -> None:
         if len(self._entries) >= MAX_LINGERING:
-            next(iter(self._entries)).end()
+            self.end_oldest()
         self._entries[entry] = None
         entry.start()
 

@@ -67,8 +67,7 @@ def reserve(count: int = RESERVED) -> None:
     Linux then waits for an RCU grace period (expand_fdtable in fs/file.c), and the
     whole hub with it: 5 to 20 ms, in the middle of a burst.
     """
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = (count if soft == resource.RLIM_INFINITY else min(count, soft)) - 1
+    highest = min(count, limit()) - 1
     descriptor = os.open(os.devnull, os.O_RDONLY)
     try:
         os.close(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, highest))
