@@ -137,7 +137,8 @@ class Session:
             self._opened_at = time.monotonic()
             fingerprint = self._link.accepted(sock, self.version)
             if fingerprint is not None:
-                self._report(ServerPinned(self._link.server, fingerprint, str(self._link.known_servers)))
+                trust = self._link.trust
+                self._report(ServerPinned(trust.server, fingerprint, str(trust.path)))
             opened(reply)
             # Reaching the server may have taken longer than a stall.
             self._stall.tick()

@@ -3,7 +3,6 @@ encryption."""
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from localtunnel.client.trust.trust import Trust
 from localtunnel.errors import CertificateUnknown, CertificateUntrusted
@@ -35,16 +34,6 @@ class Link:
         self._host = ""
         self._session: Ticket | None = None
         self._session_since = 0.0
-
-    @property
-    def server(self) -> str:
-        """The server as the user typed it."""
-        return self.trust.server
-
-    @property
-    def known_servers(self) -> Path:
-        """The file of known servers."""
-        return self.trust.path
 
     def connect(self, backend: HostPort, deadline: Deadline, *, encrypted: bool) -> tuple[Socket, Address]:
         """Block the greenlet until the backend is connected and verified; the caller
