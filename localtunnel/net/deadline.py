@@ -1,19 +1,24 @@
 """Total deadlines, for one thing or for many of a kind, and the only way for a greenlet
-to wait for a socket."""
+to wait for sockets."""
 
 import socket
 import time
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from types import MethodType
 from typing import Any, Generic, TypeVar
 
 import gevent
+import gevent.select
 import gevent.socket
 
 from localtunnel.errors import DeadlineExceeded
 
 _AT_ONCE = 1e-9
+
+UNHEARD = "Nothing was received"
+UNANSWERED = "There was no answer"
+"""What did not happen before a deadline: the beginning of a sentence."""
 
 
 class Deadline:
@@ -31,12 +36,17 @@ class Deadline:
         """Return the seconds left, never negative, or None without a limit."""
         return None if self._at is None else max(0.0, self._at - self._clock())
 
-    def check(self) -> float | None:
-        """Return the seconds left. Raises DeadlineExceeded when there are none."""
+    def check(self, what: str = UNHEARD) -> float | None:
+        """Return the seconds left. Raises ``expired(what)`` when there are none."""
         remaining = self.remaining()
         if remaining == 0.0:
-            raise DeadlineExceeded(f"Nothing was received within {self.seconds:g} seconds.")
+            raise self.expired(what)
         return remaining
+
+    def expired(self, what: str = UNHEARD) -> DeadlineExceeded:
+        """Return the error for a deadline that has passed; ``what`` did not happen
+        before."""
+        return DeadlineExceeded(f"{what} within {self.seconds:g} seconds.")
 
 
 Item = TypeVar("Item", bound=Hashable)
@@ -136,5 +146,17 @@ def _wait(wait: Callable[..., None], sock: socket.socket, deadline: Deadline) ->
     try:
         wait(sock.fileno(), timeout=deadline.check())
     except TimeoutError:
-        deadline.check()
-        raise DeadlineExceeded(f"Nothing was received within {deadline.seconds:g} seconds.") from None
+        raise deadline.expired() from None
+
+
+def wait_any_writable(descriptors: Iterable[int], deadline: Deadline, seconds: float | None) -> list[int]:
+    """Block the greenlet until some of ``descriptors`` are connected or have failed:
+    none of them after ``seconds``.
+
+    Raises DeadlineExceeded.
+    """
+    waits = [each for each in (deadline.check(UNANSWERED), seconds) if each is not None]
+    poll = gevent.select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, gevent.select.POLLOUT)
+    return [descriptor for descriptor, _ in poll.poll(min(waits) * 1000 if waits else None)]

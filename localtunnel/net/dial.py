@@ -9,15 +9,14 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gevent
-import gevent.select
 
-from localtunnel.errors import ConnectionRefused, DeadlineExceeded, NetworkError, Unreachable
+from localtunnel.errors import ConnectionRefused, NetworkError, Unreachable
 from localtunnel.net import closing
-from localtunnel.net.deadline import Deadline
+from localtunnel.net.deadline import UNANSWERED, Deadline, wait_any_writable
 from localtunnel.net.sockets import format_address, prepare, translate
 
 NEXT_ATTEMPT = 0.25
@@ -74,9 +73,9 @@ def literals(host: str, port: int) -> list[Address]:
 
 
 def _look_up(host: str, port: int, deadline: Deadline) -> list[Address]:
-    unanswered = DeadlineExceeded(f"The name {host} was not resolved within {deadline.seconds:g} seconds.")
+    unresolved = f"The name {host} was not resolved"
     try:
-        with gevent.Timeout(deadline.check(), unanswered):
+        with gevent.Timeout(deadline.check(unresolved), deadline.expired(unresolved)):
             answers = gevent.get_hub().resolver.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -110,7 +109,7 @@ def dial(addresses: Sequence[Address], deadline: Deadline) -> tuple[socket.socke
 
     Raises the NetworkError of the first address that failed, or DeadlineExceeded.
     """
-    deadline.check()
+    deadline.check(UNANSWERED)
     left = list(addresses)
     in_flight: dict[int, tuple[socket.socket, Address]] = {}
     failures: list[NetworkError] = []
@@ -126,7 +125,7 @@ def dial(addresses: Sequence[Address], deadline: Deadline) -> tuple[socket.socke
                 if is_connected:
                     return sock, address
                 in_flight[sock.fileno()] = sock, address
-            for descriptor in _writable(in_flight, deadline, NEXT_ATTEMPT if left else None):
+            for descriptor in wait_any_writable(in_flight, deadline, NEXT_ATTEMPT if left else None):
                 sock, address = in_flight.pop(descriptor)
                 try:
                     _settle(sock, address, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
@@ -171,22 +170,6 @@ def _settle(sock: socket.socket, address: Address, code: int) -> None:
     if code not in (0, errno.EISCONN) or _is_self_connected(sock, address):
         closing.close(sock)
         raise _connect_error(address, code)
-
-
-def _writable(descriptors: Iterable[int], deadline: Deadline, seconds: float | None) -> list[int]:
-    """Block the greenlet until some of ``descriptors`` are connected or have failed:
-    none of them after ``seconds``.
-
-    Raises DeadlineExceeded.
-    """
-    remaining = deadline.remaining()
-    if remaining == 0.0:
-        raise DeadlineExceeded(f"There was no answer within {deadline.seconds:.3g} seconds.")
-    waits = [each for each in (remaining, seconds) if each is not None]
-    poll = gevent.select.poll()
-    for descriptor in descriptors:
-        poll.register(descriptor, gevent.select.POLLOUT)
-    return [descriptor for descriptor, _ in poll.poll(min(waits) * 1000 if waits else None)]
 
 
 def _is_self_connected(sock: socket.socket, address: Address) -> bool:

@@ -24,6 +24,8 @@ FIRST_BYTE = b"\x16"
 """What every TLS connection begins with: a record of the type handshake (RFC 8446 5.1).
 No header of LTP does."""
 
+_UNDONE = "The TLS handshake was not done"
+
 # X509_V_ERR_…: the codes of OpenSSL for a chain that does not end in an authority that
 # this machine knows.
 _UNKNOWN_AUTHORITY = frozenset((18, 19, 20, 21))
@@ -79,7 +81,7 @@ def shake_hands(sock: TlsSocket, deadline: Deadline) -> None:
                 wait_writable(sock, deadline)
     except DeadlineExceeded:
         closing.close(sock)
-        raise DeadlineExceeded(f"The TLS handshake was not done within {deadline.seconds:g} seconds.") from None
+        raise deadline.expired(_UNDONE) from None
     except (OSError, ValueError) as error:
         closing.close(sock)
         raise _handshake_error(error) from error
@@ -152,7 +154,7 @@ class Handshake:
             self._watcher.start(self._step)
 
     def _expire(self) -> None:
-        self._fail(DeadlineExceeded(f"The TLS handshake was not done within {self._seconds:g} seconds."))
+        self._fail(Deadline(self._seconds).expired(_UNDONE))
 
     def _fail(self, error: LocaltunnelError) -> None:
         self._sock.close()

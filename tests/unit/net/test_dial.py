@@ -108,7 +108,7 @@ def test_one_deadline_covers_all_addresses(monkeypatch):
 
 
 def test_a_deadline_that_is_over_dials_nobody():
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded, match=r"^There was no answer within 0 seconds\.$"):
         dial([v4(unused_port())], Deadline(0))
 
 
@@ -203,6 +203,11 @@ def test_a_name_that_does_not_resolve_is_unreachable(monkeypatch):
     use_resolver(monkeypatch, fail)
     with pytest.raises(Unreachable, match=r"The name nowhere\.example does not resolve"):
         resolve(["nowhere.example"], 80, Deadline(5))
+
+
+def test_a_deadline_that_is_over_asks_no_dns():
+    with pytest.raises(DeadlineExceeded, match=r"slow\.example was not resolved within 0 seconds"):
+        resolve(["slow.example"], 80, Deadline(0))
 
 
 def test_dns_that_hangs_costs_the_deadline(monkeypatch):
