@@ -137,7 +137,7 @@ class Handshake:
         except ssl.SSLWantWriteError:
             self._wait(WRITE)
         except (OSError, ValueError) as error:
-            self._fail(_handshake_error(error))
+            self._finish(None, _handshake_error(error))
         else:
             self._finish(self._sock, None)
 
@@ -154,15 +154,14 @@ class Handshake:
             self._watcher.start(self._step)
 
     def _expire(self) -> None:
-        self._fail(Deadline(self._seconds).expired(_UNDONE))
-
-    def _fail(self, error: LocaltunnelError) -> None:
-        self._sock.close()
-        self._finish(None, error)
+        self._finish(None, Deadline(self._seconds).expired(_UNDONE))
 
     def _finish(self, sock: Socket | None, error: LocaltunnelError | None) -> None:
         done, self._done = self._done, None
+        # The watcher goes before its descriptor: the number may soon be another's.
         self._clean_up()
+        if error is not None:
+            self._sock.close()
         if done is not None:
             done(sock, error)
 
