@@ -16,8 +16,8 @@ CONNECTIONS = 64
 answered."""
 
 PAUSE = 0.002
-"""Seconds between two requests of the neighbour's visitor: he is there all the time,
-and is no load himself."""
+"""Seconds between two requests of the neighbour's visitor, which is there all the time
+without being a load."""
 
 
 def neighbour(flooded: Door, calm: Door, seconds: float) -> dict[str, float]:

@@ -65,7 +65,7 @@ Each message is a whole sentence for its reader: what went wrong, then what to d
 it. Codes are public: they stand in logs, in ``X-Localtunnel-Error`` and in ``--json``
 output.
 
-Import errors from here. The modules are ``local`` (this machine), ``peers``
+Import errors from here. The modules are ``root``, ``local`` (this machine), ``peers``
 (connections and the other side of them), ``refusals`` (what a server answers a client)
 and ``visitors``.
 """

@@ -202,8 +202,8 @@ def error_of(reason: str) -> str:
 def path_of(request: RequestHead) -> str:
     """Return the target as it is reported: a byte beyond ASCII in percent-encoding.
 
-    Whoever shows it drops what a terminal would take for a control sequence, and a
-    visitor could hide the rest of its path in one.
+    A terminal's output drops what would be a control sequence, and a visitor could hide
+    the rest of its path in one.
     """
     return quote(request.raw_target[:MAX_PATH], safe=string.punctuation)[:MAX_PATH]
 

@@ -1,4 +1,4 @@
-"""All visitors being served, who outlive the session that brought them."""
+"""All visits being served, which outlive the session that brought them."""
 
 import itertools
 import time

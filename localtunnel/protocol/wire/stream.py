@@ -50,6 +50,7 @@ class Unchunker:
         Raises FrameError for bytes behind the end. It works in place, because every
         byte passes here.
         """
+        # ``is_between_chunks`` without the call, for every record.
         is_between_chunks = not (self._left or self._head or self.ended)
         if is_between_chunks and int.from_bytes(view[:LENGTH_SIZE], "big") == size - LENGTH_SIZE > 0:
             # A record with one chunk, as our own side sends them.
