@@ -1,7 +1,9 @@
-"""Localtunnel: a server on the internet's side and a client on a laptop, and a local web server gets a public address.
+"""Localtunnel: a server on the internet's side and a client on a laptop, and a local
+web server gets a public address.
 
-The public API is what ``__all__`` names. Importing this package patches nothing and loads nothing: each name is looked
-up in its module when it is first used, so that a program that needs only the client never loads the server.
+The public API is what ``__all__`` names. Importing this package patches nothing and
+loads nothing: each name is looked up in its module when it is first used, so that a
+program that needs only the client never loads the server.
 """
 
 from importlib import import_module

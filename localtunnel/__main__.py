@@ -1,4 +1,5 @@
-"""``python -m localtunnel server`` and ``… client``: the two commands, wherever their scripts are."""
+"""``python -m localtunnel server`` and ``… client``: the two commands, wherever their
+scripts are."""
 
 import sys
 

@@ -148,7 +148,8 @@ def arrange(boxes: dict[str, Box], graph: Graph, gap: float, drop: float) -> Dra
 
 
 def sort_levels(levels: list[list[str]], chains: list[list[str]]) -> None:
-    """Order each row by where its neighbours are, downwards and upwards in turn, so that few arrows cross."""
+    """Order each row by where its neighbours are, downwards and upwards in turn, so
+    that few arrows cross."""
     beside: Graph = {name: set() for level in levels for name in level}
     for upper, lower in (pair for chain in chains for pair in pairwise(chain)):
         beside[upper].add(lower)

@@ -4,9 +4,9 @@
 address     texts into addresses: where to listen, whom to dial
 listen      a StreamServer whose callback gets plain non-blocking sockets
 dial        connecting: resolve once, try every address, one deadline
-deadline    a total time over several steps, and waiting for a socket within it
+deadline    a total time over several steps, and waiting for sockets within it
 channel     LTP messages on a socket, and handing over what was not read
-closing     the ways a connection ends: closed, reset, or lingering until the peer has read the last word
+closing     the ways a connection ends: closed, reset, or lingering for the last word
 heartbeat   keeping an LTP/0.3 control connection alive
 descriptors the kernel's table of descriptors, grown before visitors come
 local       a unix socket for the operator
