@@ -39,19 +39,7 @@ GREETING = b"220 ready when you are\r\n"
 @pytest.fixture
 def ports():
     """The first of three free ports in a row."""
-    for first in range(unused_port(), 30_000):
-        if all(is_free(port) for port in range(first, first + 3)):
-            return first
-    raise AssertionError("no three ports in a row are free")
-
-
-def is_free(port):
-    with plain_socket.socket() as sock:
-        try:
-            sock.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
+    return unused_port(count=3)
 
 
 def is_refused(port):
@@ -97,7 +85,7 @@ def tunnelled(target, ports):
 def test_ssh(tmp_path, ports):
     data = os.urandom(300_000)
     (tmp_path / "data").write_bytes(data)
-    target = unused_port_beyond(ports)
+    target = unused_port()
     with tcp_programs.sshd(tmp_path, target) as options, tunnelled(target, ports) as port:
         user = pwd.getpwuid(os.geteuid()).pw_name
         command = ["ssh", *options, f"-p{port}", f"{user}@{LOOPBACK}"]
@@ -108,7 +96,7 @@ def test_ssh(tmp_path, ports):
 
 @SLOW
 def test_redis(tmp_path, ports):
-    target = unused_port_beyond(ports)
+    target = unused_port()
     with tcp_programs.redis(tmp_path, target), tunnelled(target, ports) as port:
         command = ["redis-cli", "-h", LOOPBACK, "-p", str(port)]
         assert tcp_programs.run(*command, "set", "word", "tunnel").stdout == "OK\n"
@@ -122,7 +110,7 @@ def test_redis(tmp_path, ports):
 def test_postgresql(tmp_path, ports):
     directory = tmp_path / "postgresql"
     directory.mkdir()
-    target = unused_port_beyond(ports)
+    target = unused_port()
     with tcp_programs.postgresql(directory, target), tunnelled(target, ports) as port:
         command = ["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-h", LOOPBACK, "-p", str(port), "-U", "test"]
         query = "create table t as select g, repeat('x', 1000) x from generate_series(1, 2000) g; select sum(g) from t"
@@ -130,11 +118,6 @@ def test_postgresql(tmp_path, ports):
         assert (ran.returncode, ran.stdout.strip()) == (0, "2001000"), ran.stderr
         ran = tcp_programs.run(*command, "-c", "select x from t", "postgres")
         assert ran.stdout == ("x" * 1000 + "\n") * 2000
-
-
-def unused_port_beyond(ports):
-    """Return a free port that the server does not offer."""
-    return next(port for port in range(ports + 3, 30_000) if is_free(port))
 
 
 @pytest.mark.usefixtures("no_leaks")
@@ -165,7 +148,7 @@ def test_an_upstream_that_is_down_ends_the_visitors_connection(ports, word):
 
 @pytest.mark.usefixtures("no_leaks")
 def test_the_client_reports_an_upstream_that_is_down(ports):
-    target = unused_port_beyond(ports)
+    target = unused_port()
     with running_server(**offering(ports)) as server, running_client(frontend(server), target, kind="tcp") as client:
         with connect((LOOPBACK, ports)) as visitor:
             assert is_reset(visitor)

@@ -72,16 +72,62 @@ def deafen(sock: plain_socket.socket) -> None:
         sock.setsockopt(plain_socket.IPPROTO_IP, _IP_MINTTL, 255)
 
 
-def unused_port(host: str = LOOPBACK) -> int:
-    """Return a port on which nothing listens; it is below the ephemeral range, so no dial can be given it by chance."""
-    while True:
-        port = random.randrange(10_000, 30_000)
-        with plain_socket.socket(plain_socket.AF_INET6 if ":" in host else plain_socket.AF_INET) as sock:
+_BLOCK = 100
+"""So many ports each process that runs tests has for itself."""
+
+
+class _Ports:
+    """A block of ports that belongs to this process, of several that run tests at the same time.
+
+    The claim is a socket in the kernel's own name space (unix(7), abstract), which ends with the process. All lie below
+    the ephemeral range, so no dial can be given one by chance.
+    """
+
+    def __init__(self) -> None:
+        self._claim = plain_socket.socket(plain_socket.AF_UNIX)
+        self._block = self._claim_block()
+        self._given = 0
+
+    def next(self, count: int) -> range:
+        """Return ``count`` ports in a row, those first that have not been given for the longest time."""
+        if self._given % _BLOCK + count > _BLOCK:
+            self._given += _BLOCK - self._given % _BLOCK
+        first = self._block + self._given % _BLOCK
+        self._given += count
+        return range(first, first + count)
+
+    def _claim_block(self) -> int:
+        blocks = list(range(10_000, 21_000, _BLOCK))
+        random.shuffle(blocks)
+        for block in blocks:
             try:
-                sock.bind((host, port))
+                self._claim.bind(f"\0localtunnel-test-ports-{block}")
             except OSError:
                 continue
-            return port
+            return block
+        raise AssertionError("every block of ports belongs to another process that runs tests")
+
+
+_ports = _Ports()
+
+
+def unused_port(host: str = LOOPBACK, count: int = 1) -> int:
+    """Return a port on which nothing listens, the first of ``count`` in a row, that no other process of tests uses."""
+    family = plain_socket.AF_INET6 if ":" in host else plain_socket.AF_INET
+    for _ in range(_BLOCK):
+        ports = _ports.next(count)
+        if all(_is_unused(family, host, port) for port in ports):
+            return ports[0]
+    raise AssertionError(f"no {count} ports in a row are unused")
+
+
+def _is_unused(family: int, host: str, port: int) -> bool:
+    with plain_socket.socket(family) as sock:
+        try:
+            sock.bind((host, port))
+        except OSError:
+            return False
+    return True
 
 
 def pair() -> tuple[plain_socket.socket, socket.socket]:

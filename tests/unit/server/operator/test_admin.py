@@ -209,7 +209,7 @@ def test_the_command(tmp_path):
 
 
 def test_a_tcp_tunnel_is_listed_with_its_port(tmp_path):
-    port = unused_port()
+    port = unused_port(count=2)
     settings = f'data_dir = "{tmp_path}"\ntcp_ports = "{port}-{port + 1}"\n'
     with (
         running_upstream(answer_hello) as upstream,
