@@ -177,4 +177,3 @@ def test_what_is_not_defended_says_where_it_is() -> None:
     assert len(missing) >= 13
     assert all(" Until then: " in text for text in missing.values())
     assert "--allow-ip" in missing["A password for visitors of TCP tunnels"]
-    assert "Rules per request" not in missing, "every request is read unless edge is join"

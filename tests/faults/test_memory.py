@@ -103,25 +103,29 @@ class Crowd:
             self._pour(visitor)
             if proxy is not None:
                 self._site.demo.joined(proxy)
-        for _ in range(10):
-            for visitor in self._left:
-                self._pour(visitor)
-            gevent.sleep(0.01)
         wait_until(lambda: len(self._site.server.joins) == len(self._left))
+        wait_until(lambda: not self._pour_all(), what="nothing is taken any more")
 
     def leave(self) -> None:
         """Go without a word."""
         for visitor in self._left:
             end(visitor.sock, "RST")
 
-    def _pour(self, visitor: Stream) -> None:
-        left = self._left[visitor]
+    def _pour_all(self) -> int:
+        """Let the server read all that it wants, and fill up; return how many bytes were taken."""
+        gevent.idle()
+        return sum(self._pour(visitor) for visitor in self._left)
+
+    def _pour(self, visitor: Stream) -> int:
+        """Send as much as is taken now; return how many bytes that were."""
+        before = left = self._left[visitor]
         while left:
             try:
                 left = left[visitor.sock._sock.send(left) :]
             except BlockingIOError:
                 break
         self._left[visitor] = left
+        return len(before) - len(left)
 
 
 @pytest.mark.parametrize("served", [True, False], ids=["served", "waiting"])

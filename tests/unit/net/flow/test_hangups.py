@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import gevent
 import pytest
 from harness import pair, wait_until
+from harness.sockets import wait_until_arrived
 from harness.v3 import end
 
 from localtunnel.net import sockets
@@ -50,13 +51,17 @@ def test_a_reset_is_heard(hang_ups: HangUps, gone: list[str], unread: bytes, hal
 
 def test_a_peer_that_has_ended_its_own_direction_is_still_there(hang_ups: HangUps, gone: list[str]) -> None:
     theirs, ours = pair()
-    with theirs, ours:
+    another_theirs, another_ours = pair()
+    with theirs, ours, another_theirs:
         hang_ups.listen(theirs, lambda: gone.append("gone"))
+        hang_ups.listen(another_theirs, lambda: gone.append("another"))
         ours.sendall(UNREAD)
         ours.shutdown(socket.SHUT_WR)
-        for _ in range(5):
-            gevent.sleep(0.01)
-        assert not gone
+        wait_until_arrived(ours)
+        # What happened on the first connection would be heard of before what happens on the second.
+        end(another_ours, "RST")
+        wait_until(lambda: gone)
+        assert gone == ["another"]
         hang_ups.forget(theirs)
         hang_ups.forget(theirs)
         assert len(hang_ups) == 0

@@ -180,10 +180,11 @@ def test_one_empty_line_between_requests_is_passed_over(site: Site) -> None:
 
 
 def test_an_idle_connection_is_closed_and_not_before() -> None:
-    with running_site("0.3", timeouts={"keep_alive": 0.3, "head": 0.1}) as site:
+    with running_site("0.3", timeouts={"keep_alive": 1.0, "head": 0.1}) as site:
         visitor, upstream = site.join(GET)
         answer(upstream)
         visitor.message()
+        # Longer than a head may take, and far less than it may be idle.
         gevent.sleep(0.15)
         visitor.send(POST)
         upstream = site.demo.joined(site.demo.peer.park())
