@@ -1,7 +1,6 @@
 """Tunnels of the server without a server around them."""
 
 from localtunnel.errors import RefusedError
-from localtunnel.protocol.messages import Kind
 from localtunnel.protocol.version import LTP_0_3, Version
 from localtunnel.server.tunnels.demand import Shares
 from localtunnel.server.tunnels.join import Joins
@@ -42,12 +41,11 @@ class SilentOwner(Owner):
 
 def make_tunnel(
     name: str = "demo",
-    kind: Kind = "http",
     version: Version = LTP_0_3,
     *,
     owner: Owner | None = None,
     joins: Joins | None = None,
 ) -> Tunnel:
     """Return an open tunnel with room for ten visitors who wait."""
-    terms = Terms(name, kind, version, max_waiting=10, succession=Succession())
+    terms = Terms(name, version, max_waiting=10, succession=Succession())
     return Tunnel(terms, owner or Owner(), Shares(10, 100), Joins() if joins is None else joins)

@@ -179,7 +179,6 @@ class Openings:
         host, owner = session.host, claim.owner.id
         return Terms(
             claim.name,
-            claim.kind,
             session.version,
             limits_of.waiting_visitors,
             claim.succession,
@@ -216,7 +215,7 @@ def _owner(session: ControlSession, grant: Grant) -> Owner:
     """
     request = session.request
     if grant.token is not None:
-        return owner_of_token(grant.token.id, grant.token.max_tunnels, grant.token.max_connections)
+        return owner_of_token(grant.token.id, grant.token.max_tunnels)
     if request.owner is not None and channel_binding(session.channel.sock) is not None:
         return owner_of_key(request.owner)
     return owner_of_address(request.client, session.host)

@@ -54,16 +54,16 @@ class Bucket:
         self._full_at = full_at + rate.interval
         return 0.0
 
-    def reserve(self, now: float, longest: float = LONGEST_DELAY) -> float:
+    def reserve(self, now: float) -> float:
         """Take the next token, and return the seconds until it is there.
 
-        They are at most ``longest``. Raises TooManyRequests if it would take longer; no
-        token is taken then. Reservations are served in turn.
+        They are at most LONGEST_DELAY. Raises TooManyRequests if it would take longer;
+        no token is taken then. Reservations are served in turn.
         """
         full_at = max(self._full_at, now)
         wait = max(0.0, full_at - now - self._rate.lead)
-        if wait > longest:
-            raise too_many("requests to this tunnel", wait - longest)
+        if wait > LONGEST_DELAY:
+            raise too_many("requests to this tunnel", wait - LONGEST_DELAY)
         self._full_at = full_at + self._rate.interval
         return wait
 

@@ -22,14 +22,13 @@ class Owner(NamedTuple):
 
     ``id`` is the same for all clients that prove to be this owner. A ``kept`` owner has
     proved itself by a token or a key, so its names outlive a restart of the server. Any
-    other is known only by its client string and its address. ``tunnels`` and ``joined``
-    are limits of this owner; None means that the general limits apply.
+    other is known only by its client string and its address. ``tunnels`` is a limit of
+    this owner; None means that the general limit applies.
     """
 
     id: str
     kept: bool = False
     tunnels: int | None = None
-    joined: int | None = None
 
 
 class Wish(NamedTuple):
@@ -63,9 +62,9 @@ def owner_of_key(key: str) -> Owner:
     return Owner("key:" + hashlib.sha256(key.encode()).hexdigest(), kept=True)
 
 
-def owner_of_token(token: str, tunnels: int | None = None, joined: int | None = None) -> Owner:
-    """Return the owner for a token's id, with the limits of the token."""
-    return Owner(f"token:{token}", kept=True, tunnels=tunnels, joined=joined)
+def owner_of_token(token: str, tunnels: int | None = None) -> Owner:
+    """Return the owner for a token's id, with the token's limit of tunnels."""
+    return Owner(f"token:{token}", kept=True, tunnels=tunnels)
 
 
 def owner_of_address(client: str, address: str) -> Owner:

@@ -11,7 +11,6 @@ from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.flow.metered import Allowance
 from localtunnel.net.listen import Listener
-from localtunnel.protocol.messages import Kind
 from localtunnel.protocol.version import Version
 from localtunnel.server.limits.quotas import Place
 from localtunnel.server.limits.rates import Bucket
@@ -35,7 +34,6 @@ class Terms(NamedTuple):
     """The terms of a tunnel: the client's wishes, as far as the server allows them."""
 
     name: str
-    kind: Kind
     version: Version
     max_waiting: int
     """Visitors that may wait for a proxy connection at a time."""
@@ -85,7 +83,6 @@ class Tunnel:
 
     def __init__(self, terms: Terms, owner: TunnelOwner, shares: Shares, joins: Joins) -> None:
         self.name = terms.name
-        self.kind = terms.kind
         self.version = terms.version
         self.is_encrypted = terms.is_encrypted
         self.rules = terms.rules

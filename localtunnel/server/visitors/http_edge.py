@@ -24,7 +24,6 @@ from localtunnel.net.sockets import Socket, format_address
 from localtunnel.networks import Networks
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.config import ServerConfig
-from localtunnel.server.limits.rates import LONGEST_DELAY
 from localtunnel.server.limits.turns import Turns
 from localtunnel.server.visitors.admission import Admission
 from localtunnel.server.visitors.connection import Connection
@@ -110,7 +109,7 @@ class Edge:
                 if preflight is not None:
                     connection.send_last(preflight)
                     return
-            delay = 0.0 if found.requests is None else found.requests.reserve(now, LONGEST_DELAY)
+            delay = 0.0 if found.requests is None else found.requests.reserve(now)
             exchange = Exchange(
                 connection,
                 found,

@@ -66,13 +66,13 @@ def test_reserving_serves_in_turn_then_refuses() -> None:
     assert tokens.reserve(NOW + 1 / 8) == LONGEST_DELAY
 
 
-def test_retry_after_is_when_there_is_a_token() -> None:
+def test_retry_after_is_when_there_is_room_in_line() -> None:
     tokens = Bucket(Rate(0.1))
-    assert tokens.reserve(NOW, 0) == 0
+    assert tokens.reserve(NOW) == 0
     with pytest.raises(TooManyRequests) as caught:
-        tokens.reserve(NOW + 1.5, 0)
-    assert caught.value.retry_after == 9
-    assert tokens.reserve(NOW + 1.5 + 9, 0) == 0
+        tokens.reserve(NOW + 1.5)
+    assert caught.value.retry_after == 7
+    assert tokens.reserve(NOW + 1.5 + 7) == 1.5
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def registry(ports):
 def claim(registry, owner=HERE, instance="one", **fields):
     """Claim the name ``foo`` and open a tunnel under it, as a control connection does."""
     made = registry.claim(Owner(owner), instance, Wish("foo", **fields))
-    made.tunnel = make_tunnel(made.name, made.kind)
+    made.tunnel = make_tunnel(made.name)
     return made
 
 

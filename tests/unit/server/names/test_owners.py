@@ -52,7 +52,7 @@ class Run:
         """Claim a name and open a tunnel under it, as a control connection does; tokens and keys came over TLS."""
         wish = Wish(name, address=address, client="me@here;Linux", encrypted=owner.kept, **fields)
         claim = self.registry.claim(owner, instance, wish)
-        claim.tunnel = make_tunnel(claim.name, claim.kind)
+        claim.tunnel = make_tunnel(claim.name)
         return claim
 
     def lose(self, claim, seconds=LONG):

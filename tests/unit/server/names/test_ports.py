@@ -19,10 +19,6 @@ def claim(name="demo", owner=None, **fields):
     return Claim(name, Owner(owner or name, kept=True), "one", "tcp", **fields)
 
 
-def tunnel():
-    return make_tunnel(kind="tcp")
-
-
 def test_each_claim_gets_a_port_of_its_own_in_turn():
     ports = make()
     claims = [claim(f"tunnel-{number}") for number in range(3)]
@@ -106,7 +102,7 @@ def test_a_port_that_is_only_leased_goes_to_whatever_its_owner_opens():
 
 
 def test_a_port_whose_tunnel_is_open_goes_to_its_owner_by_takeover_only():
-    ports, holder = make(), claim("old", "ann", tunnel=tunnel())
+    ports, holder = make(), claim("old", "ann", tunnel=make_tunnel())
     ports.reserve(holder, 20001)
     with pytest.raises(PortRefused, match="--takeover"):
         ports.reserve(claim("new", "ann"), 20001)

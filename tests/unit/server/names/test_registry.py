@@ -20,7 +20,7 @@ def registry(ports):
 def claim(registry, name, owner=HERE, instance=ONE, **fields):
     """Claim ``name`` and open a tunnel under it, as a control connection does."""
     made = registry.claim(Owner(owner), instance, Wish(name, **fields))
-    made.tunnel = make_tunnel(made.name, made.kind, LTP_0_2)
+    made.tunnel = make_tunnel(made.name, LTP_0_2)
     return made
 
 

@@ -27,7 +27,7 @@ class Town:
 
     def claim(self, name: str, kind: Kind = "http", host: str | None = None) -> Claim:
         claim = self.registry.claim(Owner("me"), "one", Wish(name, kind, host))
-        claim.tunnel = make_tunnel(name, kind)
+        claim.tunnel = make_tunnel(name)
         return claim
 
     def find(self, host: str, target: str = "/") -> Tunnel | bytes:

@@ -15,6 +15,6 @@ from localtunnel.server.visitors.tcp_edge import TcpEdge
 def test_a_port_that_another_program_has() -> None:
     port = unused_port()
     edge = TcpEdge(LOOPBACK, itertools.count(1), Share(), loopback=True, wait=1.0)
-    tunnel = make_tunnel(kind="tcp")
+    tunnel = make_tunnel()
     with socket.create_server((LOOPBACK, port)), pytest.raises(PortRefused, match="another program"):
         edge.listen_for(tunnel, port)
