@@ -27,7 +27,7 @@ class Parked(SocketEnd):
     The pool owns it until ``take_now`` hands it to the caller.
     """
 
-    __slots__ = ("_place", "_pool", "dead", "expires", "outdated")
+    __slots__ = ("_place", "dead", "expires", "outdated")
 
     def __init__(self, end: SocketEnd, pool: "Pool", place: Place | None) -> None:
         super().__init__(end.sock, end.label, end.watcher)
@@ -35,13 +35,8 @@ class Parked(SocketEnd):
         self.dead = False
         self.outdated = False
         """Whether the client was asked to replace it."""
-        self._pool = pool
         self._place = place
-        self.watcher.start(self._became_readable)
-
-    def _became_readable(self) -> None:
-        self.kill()
-        self._pool.forget(self)
+        self.watcher.start(pool.lose, self)
 
     def unpark(self) -> None:
         """Stop watching. The caller owns the connection."""
@@ -165,8 +160,10 @@ class Pool:
                 parked: Parked = self._queue.get_nowait()
             except Empty:
                 return None
-            if self._is_live(parked):
+            if not parked.dead:
+                parked.unpark()
                 return parked
+            self._dead -= 1
 
     def wait(
         self,
@@ -224,8 +221,7 @@ class Pool:
         """
         for parked in [kept for kept in self._queue.queue if not kept.dead]:
             if parked.outdated:
-                parked.kill()
-                self.forget(parked)
+                self.lose(parked)
             parked.outdated = True
 
     def expire(self) -> None:
@@ -235,22 +231,15 @@ class Pool:
         """
         now = time.monotonic()
         for parked in [kept for kept in self._queue.queue if not kept.dead and kept.expires <= now]:
-            parked.kill()
-            self.forget(parked)
+            self.lose(parked)
 
-    def forget(self, parked: Parked) -> None:
-        """Count a connection that has died.
+    def lose(self, parked: Parked) -> None:
+        """Close ``parked``, which is dead.
 
-        Drop the dead once they are the greater part.
+        It stays in the queue until its turn, or until the dead are the greater part.
         """
+        parked.kill()
         self._dead += 1
         if self._dead > len(self) + 8:
             self._queue.queue[:] = [kept for kept in self._queue.queue if not kept.dead]
             self._dead = 0
-
-    def _is_live(self, parked: Parked) -> bool:
-        if parked.dead:
-            self._dead -= 1
-            return False
-        parked.unpark()
-        return True

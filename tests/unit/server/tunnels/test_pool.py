@@ -223,17 +223,17 @@ def test_the_dead_do_not_pile_up():
 
 def test_dying_costs_the_same_for_each_however_many_there_are(bench, monkeypatch):
     """The queue is rebuilt when half of it is dead, so N deaths move fewer than 2 N entries."""
-    bench.park(200)
     moved = 0
-    forget = bench.pool.forget
+    lose = bench.pool.lose
 
     def counting(parked):
         nonlocal moved
         before = bench.pool._queue.qsize()
-        forget(parked)
+        lose(parked)
         moved += bench.pool._queue.qsize() if bench.pool._queue.qsize() < before else 0
 
-    monkeypatch.setattr(bench.pool, "forget", counting)
+    monkeypatch.setattr(bench.pool, "lose", counting)
+    bench.park(200)
     for peer in bench.peers:
         peer.close()
     wait_until(lambda: len(bench.pool) == 0)
