@@ -10,7 +10,7 @@ import string
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from localtunnel.errors import NameInvalid
+from localtunnel.errors import NameInvalid, NameUnavailable
 from localtunnel.protocol.limits import MAX_HOST, MAX_NAME
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
@@ -50,6 +50,12 @@ def check_host(host: str, domain: str) -> str:
     if lower == domain or lower.endswith("." + domain):
         raise NameInvalid(f"{host!r} belongs to this server's own domain; ask for a name instead.")
     return lower
+
+
+def taken(name: str) -> NameUnavailable:
+    """Return the error for a name or a host that another client has, or that is
+    reserved for one: the answer does not tell which."""
+    return NameUnavailable(f"The name {name!r} is in use by another client; choose another one.")
 
 
 def generate() -> str:

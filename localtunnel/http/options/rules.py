@@ -98,7 +98,7 @@ class Rules:
             return
         values = [value for name, value, _ in head.fields if name == b"authorization"]
         if not values:
-            raise Unauthorized("This tunnel asks for a user name and a password.")
+            raise Unauthorized
         if len(values) > 1 or not self._credentials.match(values[0]):
             raise Unauthorized("The user name or the password is wrong.")
 

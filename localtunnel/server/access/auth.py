@@ -18,7 +18,6 @@ from localtunnel.errors import (
     AuthRequired,
     AuthThrottled,
     MessageError,
-    NameUnavailable,
     NotAllowed,
     TlsRequired,
 )
@@ -27,6 +26,7 @@ from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.metered import Allowance
 from localtunnel.net.tls.context import channel_binding
 from localtunnel.networks import network_of
+from localtunnel.protocol import names
 from localtunnel.protocol.login.scram import NONCE_SIZE, ServerLogin
 from localtunnel.protocol.messages import Challenge, ControlRequest, FromClient, Proof
 from localtunnel.protocol.version import Version
@@ -117,7 +117,7 @@ class Gate:
             token.check_allows(request.name, request.kind or "http", request.domain)
         holder = self._tokens.reserved_for(request.name)
         if holder is not None and (grant.token is None or holder != grant.token.id):
-            raise NameUnavailable(f"The name {request.name!r} is in use by another client; choose another one.")
+            raise names.taken(request.name)
 
     def check_count(self, grant: Grant, held: Counter[str]) -> None:
         """Count an open tunnel of a token in ``held``.

@@ -220,15 +220,15 @@ class Registry:
             return
         if may_be_known and holder.is_session(wish.resume) and (same_owner or not holder.owner.kept):
             return
-        taken = claim.name if holder.name == claim.name else claim.host
+        wanted = claim.name if claim.host is None or holder.name == claim.name else claim.host
         if same_owner and claim.owner.kept:
-            raise NameUnavailable(f"Another of your clients has {taken!r} open; --takeover moves it here.")
+            raise NameUnavailable(f"Another of your clients has {wanted!r} open; --takeover moves it here.")
         if holder.barred is not None and holder.barred.id == claim.owner.id and claim.owner.kept:
             raise NameUnavailable(
-                f"The operator of this server has closed the name {taken!r} for a minute; try again later, or choose "
+                f"The operator of this server has closed the name {wanted!r} for a minute; try again later, or choose "
                 "another one."
             )
-        raise NameUnavailable(f"The name {taken!r} is in use by another client; choose another one.")
+        raise names.taken(wanted)
 
     def _follow(self, holder: Claim, claim: Claim, resume: str | None) -> None:
         """Replace ``holder`` by ``claim``; a claim of the same name overwrites its row.

@@ -278,7 +278,7 @@ class Connection:
 
     def head_overdue(self) -> None:
         """Refuse a head that has not come in time."""
-        self.answer(RequestTimeout("The request's head did not arrive in time."), None)
+        self.answer(RequestTimeout(), None)
 
     def idle_overdue(self) -> None:
         """Close the connection, unless a request has begun since it became idle."""

@@ -22,6 +22,10 @@ from localtunnel.server.tunnels.kept import KeptConnection, KeptConnections
 from localtunnel.server.tunnels.tunnel import Tunnel
 from localtunnel.server.visitors.connection import Connection
 
+CLIENT_GONE = "The tunnel's client has gone; try again in a moment."
+"""What a visitor is told whose request has waited in vain for the name's next
+tunnel."""
+
 _UNKNOWN_TO_THE_CLIENT = (UpstreamInvalid, RequestTimeout, BadRequest)
 """Why the server ends an exchange that was begun. What the client finds out at its
 upstream it reports by itself."""
@@ -212,7 +216,7 @@ class Delivery(Join):
         """
 
         def in_vain() -> None:
-            self._refuse(PoolExhausted("The tunnel's client has gone; try again in a moment."))
+            self._refuse(PoolExhausted(CLIENT_GONE))
 
         waiting = self._tunnel.succession.wait(self._deadline, self._move, in_vain)
         self.cancel = None if waiting is None else waiting.cancel

@@ -28,6 +28,7 @@ from localtunnel.server.limits.turns import Turns
 from localtunnel.server.visitors.admission import Admission
 from localtunnel.server.visitors.connection import Connection
 from localtunnel.server.visitors.connections import Connections
+from localtunnel.server.visitors.delivery import CLIENT_GONE
 from localtunnel.server.visitors.exchange import Exchange
 from localtunnel.server.visitors.routes import Routes
 
@@ -98,7 +99,7 @@ class Edge:
             if deadline is None:
                 raise
             # The tunnel was there when the visitor asked, and is likely to come back.
-            raise PoolExhausted("The tunnel's client has gone; try again in a moment.") from error
+            raise PoolExhausted(CLIENT_GONE) from error
         if isinstance(found, bytes):
             connection.send_last(found)
             return

@@ -79,7 +79,7 @@ class PlainEdge:
                 wait_readable(visitor.sock, deadline)
                 head = visitor.read()
         except DeadlineExceeded:
-            self._answer(visitor, RequestTimeout("The request's head did not arrive in time."), None)
+            self._answer(visitor, RequestTimeout(), None)
         except VisitorError as error:
             self._answer(visitor, error, None)
         except (OSError, GreenletExit):
