@@ -37,6 +37,7 @@ from localtunnel.server.operator.admin import Admin
 from localtunnel.server.stats import Stats
 from localtunnel.server.store import Store
 from localtunnel.server.tunnels.join import Join, Joins
+from localtunnel.server.tunnels.tunnel import STOPPED
 from localtunnel.server.visitors.admission import Admission
 from localtunnel.server.visitors.frontend import Frontend
 from localtunnel.server.visitors.http_edge import Edge
@@ -55,8 +56,6 @@ under churn."""
 TICK = 5.0
 """Seconds between two checks of everything that ages: parked connections, pools,
 tokens."""
-
-STOPPED = "server stopped"
 
 
 class Server:

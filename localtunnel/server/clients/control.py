@@ -16,6 +16,7 @@ from localtunnel.server.clients.opening import Opened, Openings
 from localtunnel.server.clients.session import ClientChannel, ControlSession, Released
 from localtunnel.server.clients.strangers import Stranger
 from localtunnel.server.config import ServerConfig
+from localtunnel.server.tunnels.tunnel import FAILED, RELEASED
 
 
 class Control:
@@ -61,7 +62,7 @@ class Control:
         except BaseException:
             channel.close()
             raise
-        reason = "internal error"
+        reason = FAILED
         try:
             reason = self._converse(session, opened)
         finally:
@@ -79,7 +80,7 @@ class Control:
             session.keep(opened.tunnel.measured)
         except Released:
             channel.close()
-            return "released"
+            return RELEASED
         except Flooded as error:
             self.last_words.error(channel, messages.FLOODED, str(error), read=False)
             return error.code

@@ -36,7 +36,7 @@ from localtunnel.server.names.claims import Claim, Owner, Wish, owner_of_address
 from localtunnel.server.names.registry import Registry
 from localtunnel.server.tunnels.demand import Shares
 from localtunnel.server.tunnels.join import Joins
-from localtunnel.server.tunnels.tunnel import Terms, Tunnel
+from localtunnel.server.tunnels.tunnel import FAILED, RELEASED, REPLACED, STOPPED, Terms, Tunnel
 
 log = logging.getLogger("localtunnel.server")
 
@@ -102,7 +102,7 @@ class Openings:
             self.close(opened, error.code)
             raise
         except BaseException:
-            self.close(opened, "internal error")
+            self.close(opened, FAILED)
             raise
         log.info("tunnel opened", extra={"tunnel": tunnel.name, "client": request.client, "peer": session.host})
         self._opened[tunnel] = opened
@@ -117,8 +117,8 @@ class Openings:
         tunnel, claim = opened.tunnel, opened.claim
         self._opened.pop(tunnel, None)
         tunnel.end(reason)
-        may_return = tunnel.version.leases and reason not in ("released", PortRefused.code, StorageError.code)
-        if may_return and tunnel.verdict is None and tunnel.ended not in ("replaced", "server stopped"):
+        may_return = tunnel.version.leases and reason not in (RELEASED, PortRefused.code, StorageError.code)
+        if may_return and tunnel.verdict is None and tunnel.ended not in (REPLACED, STOPPED):
             longest = self._config.timeouts.lease
             self._registry.lease(claim, longest if claim.owner.kept else min(longest, limits.LEASE))
         else:

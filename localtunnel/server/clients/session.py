@@ -29,6 +29,7 @@ from localtunnel.server.config import Timeouts
 from localtunnel.server.tunnels.demand import Announcing
 from localtunnel.server.tunnels.pool import Pool
 from localtunnel.server.tunnels.refusals import Refusals
+from localtunnel.server.tunnels.tunnel import REPLACED
 
 log = logging.getLogger("localtunnel.server")
 
@@ -136,7 +137,7 @@ class ControlSession:
         """
         if not self._is_open:
             return
-        if reason == "replaced":
+        if reason == REPLACED:
             self.tell(Replaced("Another run of this client has taken over the tunnel."))
         elif verdict is not None:
             self.tell(ErrorReply(verdict.code, str(verdict)))

@@ -3,6 +3,7 @@
 from localtunnel.errors import PortRefused
 from localtunnel.server.names.claims import Claim
 from localtunnel.server.names.leases import Leases
+from localtunnel.server.tunnels.tunnel import REPLACED
 
 
 class Ports:
@@ -69,7 +70,7 @@ class Ports:
         if holder.tunnel is not None:
             if not takeover:
                 raise PortRefused(f"Another of your clients has port {port} open; --takeover moves it here.")
-            holder.tunnel.end("replaced")
+            holder.tunnel.end(REPLACED)
         self.free(holder)
         holder.port = None
         if self._leases is not None:

@@ -15,7 +15,7 @@ from localtunnel.server.limits.quotas import Quota
 from localtunnel.server.names.claims import NOBODY, Claim, Owner, Wish, owner_of_token
 from localtunnel.server.names.leases import Leases
 from localtunnel.server.names.ports import Ports
-from localtunnel.server.tunnels.tunnel import Tunnel
+from localtunnel.server.tunnels.tunnel import REPLACED, STOPPED, Tunnel
 
 log = logging.getLogger("localtunnel.server")
 
@@ -193,7 +193,7 @@ class Registry:
             self._forget(claim)
             claim.succession.settle()
             if claim.tunnel is not None:
-                claim.tunnel.end("server stopped")
+                claim.tunnel.end(STOPPED)
 
     def _new_claim(self, owner: Owner, instance: str, wish: Wish) -> Claim:
         name = names.check(wish.name)
@@ -245,7 +245,7 @@ class Registry:
         if self._forget(holder) and not (holder.name == claim.name and claim.owner.kept):
             self._drop(holder)
         if holder.tunnel is not None:
-            holder.tunnel.end("replaced")
+            holder.tunnel.end(REPLACED)
 
     def _write(self, claim: Claim, *, known: bool) -> None:
         """Write ``claim`` down, so that the reply is a promise.

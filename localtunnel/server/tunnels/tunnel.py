@@ -25,6 +25,13 @@ from localtunnel.server.tunnels.succession import Succession
 
 log = logging.getLogger("localtunnel.server")
 
+RELEASED = "released"
+REPLACED = "replaced"
+STOPPED = "server stopped"
+FAILED = "internal error"
+"""Reasons for the end of a tunnel that decide what becomes of its name, or that several
+places give. Any other is for the log only."""
+
 
 def _no_quota() -> None:
     """Admit any number of visitors."""
