@@ -19,6 +19,8 @@ from localtunnel.errors import ConfigError
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
 
+Stamp = tuple[int, int, int, int]
+
 MAX_FILE = 16 * 1024 * 1024
 """Bytes of a file that is read whole: 50,000 tokens. A larger file is not one of
 ours."""
@@ -115,6 +117,18 @@ def read(path: Path, *, secret: bool = True) -> bytes | None:
     if len(data) > MAX_FILE:
         raise ConfigError(f"The file {path} has more than {MAX_FILE} bytes; it cannot be the right one.")
     return data
+
+
+def stamp(path: Path) -> Stamp | None:
+    """Return what changes with the file, its mode included; None where there is none.
+
+    A replaced file is another inode even within one tick of the clock.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
 
 
 def replace(path: Path, data: bytes) -> None:

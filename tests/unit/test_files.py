@@ -48,6 +48,16 @@ def test_what_is_written_is_read(path):
     assert files.read(path) == b"two"
 
 
+def test_a_stamp_changes_with_the_file(path):
+    stamps = [files.stamp(path)]
+    for change in (lambda: replace(path, b"one"), lambda: replace(path, b"two"), lambda: path.chmod(0o644)):
+        change()
+        stamps.append(files.stamp(path))
+    assert stamps[0] is None
+    assert len(set(stamps)) == 4
+    assert files.stamp(path) == stamps[-1]
+
+
 def test_modes(tmp_path):
     directory = tmp_path / "made" / "data"
     files.make_directory(directory)

@@ -6,7 +6,6 @@ the running server, which checks now and then whether it has changed.
 """
 
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -164,11 +163,11 @@ class TokenStore:
         self._content: _Content | None = None
         self._records: dict[str, TokenRecord] = {}
         self._reserved: dict[str, str] = {}
-        self._seen: tuple[int, ...] | None = None
+        self._seen: files.Stamp | None = None
 
     def load(self) -> None:
         """Read the file at the start. Raises ConfigError if it is damaged."""
-        self._seen = self._stamp()
+        self._seen = files.stamp(self._path)
         self._take(_read(self._path))
 
     def refresh(self) -> bool:
@@ -176,7 +175,7 @@ class TokenStore:
 
         Never raises. Costs one stat if nothing has changed.
         """
-        stamp = self._stamp()
+        stamp = files.stamp(self._path)
         if stamp == self._seen:
             return False
         self._seen = stamp
@@ -231,17 +230,6 @@ class TokenStore:
         self._content = content
         self._records = {record.id: record for record in content.tokens} if content is not None else {}
         self._reserved = {name: record.id for record in self._records.values() for name in record.reserved}
-
-    def _stamp(self) -> tuple[int, ...] | None:
-        """Return a stamp that changes with the file.
-
-        A replaced file is another inode even within one tick of the clock.
-        """
-        try:
-            found = os.stat(self._path)
-        except OSError:
-            return None
-        return (found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode)
 
 
 _OPEN_DECOY_KEY = secrets.token_bytes(DECOY_KEY_SIZE)

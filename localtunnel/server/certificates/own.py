@@ -18,8 +18,6 @@ OWN_FILE = "tls.pem"
 """The server's own key and its certificate, in the data directory. They share one file,
 so that both change in one step."""
 
-_Stamp = tuple[tuple[int, int, int], ...]
-
 
 class Certificate:
     """The certificate for new TLS handshakes.
@@ -35,7 +33,7 @@ class Certificate:
         self._certificate, self._key = _paths(config)
         self.is_own = not config.tls_certificate
         self._domain = config.domain
-        self._stamp: _Stamp | None = None
+        self._stamps: list[files.Stamp | None] = []
 
     def load(self) -> None:
         """Load the files, or make the server's own key if there is none.
@@ -44,7 +42,7 @@ class Certificate:
         """
         if self.is_own:
             _make_own(self._certificate, self._domain)
-        self._stamp = self._look()
+        self._stamps = self._look()
         self.context = server_context(self._certificate, self._key)
 
     @property
@@ -59,10 +57,10 @@ class Certificate:
         replaced one after the other. In between, the two do not belong together; they
         are loaded when the second has changed as well.
         """
-        stamp = self._look()
-        if stamp == self._stamp:
+        stamps = self._look()
+        if stamps == self._stamps:
             return
-        self._stamp = stamp
+        self._stamps = stamps
         try:
             self.context = server_context(self._certificate, self._key)
         except ConfigError as error:
@@ -70,13 +68,8 @@ class Certificate:
         else:
             log.info("certificate loaded", extra={"fingerprint": self.fingerprint})
 
-    def _look(self) -> _Stamp | None:
-        """Return a stamp that changes with the files, or None while one is missing."""
-        try:
-            stats = [os.stat(path) for path in (self._certificate, self._key)]
-        except OSError:
-            return None
-        return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
+    def _look(self) -> list[files.Stamp | None]:
+        return [files.stamp(path) for path in (self._certificate, self._key)]
 
 
 def fingerprint(config: ServerConfig) -> str:
