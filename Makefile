@@ -62,7 +62,7 @@ deps:
 
 clean:
 	@rm -rf $(VENV) $(VENV)-* build dist *.egg-info .coverage .coverage.* .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	@find bin demo localtunnel tests tools -name __pycache__ -prune -exec rm -rf {} +
+	@find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamps are made last, so that an installation that was cut short is done again. stdout belongs to the commands.
 $(VENV)/.demo: setup.py pyproject.toml
