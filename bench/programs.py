@@ -69,22 +69,28 @@ def raise_descriptor_limit() -> None:
 
 def unused_port() -> int:
     """Return a port of loopback on which nothing listens; below the ephemeral range, so
-    no dial gets it by chance."""
+    no dial gets it by chance.
+
+    It stays claimed for as long as this process runs, so that no other benchmark is
+    given it. Tests take theirs below 21,000.
+    """
     for port in range(21_000, 30_000):
-        if port in _given:
-            continue
+        claim = socket.socket(socket.AF_UNIX)
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
+                claim.bind(f"\0localtunnel-bench-port-{port}")
                 sock.bind((LOOPBACK, port))
             except OSError:
+                claim.close()
                 continue
-            _given.add(port)
-            return port
+        _claims.append(claim)
+        return port
     raise BenchError("No port of loopback between 21000 and 30000 is free.")
 
 
-_given: set[int] = set()
+_claims: list[socket.socket] = []
+"""Sockets whose abstract names (unix(7)) claim the ports that were given."""
 
 
 class Programs:
