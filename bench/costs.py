@@ -4,7 +4,6 @@ CPU time of holding them."""
 import json
 import socket
 import ssl
-import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,13 @@ from programs import LOOPBACK, BenchError
 from systems import System
 from visitors import REQUEST_TIMEOUT, crowd, join, settle
 
+from localtunnel.protocol.messages import ControlRequest, ProxyRequest
+from localtunnel.protocol.version import LTP_0_3
+from localtunnel.protocol.wire.codec import encode
+from localtunnel.protocol.wire.framing import LENGTH_SIZE
+
 TUNNEL_POOL = 4
 """Idle connections of each tunnel: the first pool of an LTP/0.3 client."""
-
-_HEADER = b"LTP/0.3"
-_LENGTH = struct.Struct(">I")
 
 
 @dataclass(frozen=True)
@@ -115,23 +116,18 @@ def _open_tunnel(connections: list[socket.socket], dial: Callable[[], socket.soc
     cost of a client."""
     control = dial()
     connections.append(control)
-    control.sendall(_frame({"control": {"name": name, "client": "bench@bench;Linux", "instance": name}}))
+    control.sendall(LTP_0_3.header + encode(ControlRequest(name, "bench@bench;Linux", instance=name)))
     reply = _read_message(control)
     if "control" not in reply:
         raise BenchError(f"The server opened no tunnel: {reply}.")
     for _ in range(TUNNEL_POOL):
         proxy = dial()
         connections.append(proxy)
-        proxy.sendall(_frame({"proxy": {"name": name, "session": reply["control"]["session"]}}))
-
-
-def _frame(message: object) -> bytes:
-    data = json.dumps(message).encode()
-    return _HEADER + _LENGTH.pack(len(data)) + data
+        proxy.sendall(LTP_0_3.header + encode(ProxyRequest(name, session=reply["control"]["session"])))
 
 
 def _read_message(sock: socket.socket) -> dict[str, dict[str, str]]:
-    length = _LENGTH.unpack(_read(sock, _LENGTH.size))[0]
+    length = int.from_bytes(_read(sock, LENGTH_SIZE), "big")
     message: dict[str, dict[str, str]] = json.loads(_read(sock, length))
     return message
 

@@ -6,8 +6,7 @@ import subprocess
 import time
 
 from figures import CALM_P50, CALM_P99, FLOODED_P50, FLOODED_P99
-from loads import read_wrk
-from programs import require
+from loads import read_wrk, wrk
 from systems import Door
 from visitors import REQUEST_TIMEOUT, crowd, join, timed
 
@@ -27,16 +26,14 @@ def neighbour(flooded: Door, calm: Door, seconds: float) -> dict[str, float]:
     p50, p99 = _latencies(calm, seconds)
     found |= {CALM_P50: p50, CALM_P99: p99}
     whole = max(1, round(seconds))
-    address, port = flooded.address
-    command = [require("wrk", "wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{whole + 1}", "-H", f"Host: {flooded.host}"]
-    with subprocess.Popen([*command, f"http://{address}:{port}/"], stdout=subprocess.PIPE, text=True) as wrk:
+    with subprocess.Popen(wrk(flooded, whole + 1, CONNECTIONS), stdout=subprocess.PIPE, text=True) as flood:
         try:
             # wrk connects first; the flood is on once that is done.
             time.sleep(0.3)
             p50, p99 = _latencies(calm, whole)
-            printed, _ = wrk.communicate(timeout=REQUEST_TIMEOUT)
+            printed, _ = flood.communicate(timeout=REQUEST_TIMEOUT)
         finally:
-            wrk.kill()
+            flood.kill()
     read_wrk("The flooded tunnel", printed)
     return found | {FLOODED_P50: p50, FLOODED_P99: p99}
 

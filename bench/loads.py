@@ -106,10 +106,15 @@ def requests(name: str, door: Door, seconds: float, *options: str, connections: 
     """Return the requests per second that wrk gets answered. Raises BenchError when one
     is not."""
     whole = max(1, round(seconds))
-    command = [require("wrk", "wrk"), "-t1", f"-c{connections}", f"-d{whole}", "-H", f"Host: {door.host}", *options]
-    address, port = door.address
-    printed = output([*command, f"http://{address}:{port}/"], whole + _WRK_PATIENCE)
+    printed = output(wrk(door, whole, connections, *options), whole + _WRK_PATIENCE)
     return read_wrk(name, printed, closing="Connection: close" in options)
+
+
+def wrk(door: Door, seconds: int, connections: int, *options: str) -> list[str]:
+    """Return the command that has wrk ask at ``door`` as fast as it is answered."""
+    command = [require("wrk", "wrk"), "-t1", f"-c{connections}", f"-d{seconds}", "-H", f"Host: {door.host}", *options]
+    address, port = door.address
+    return [*command, f"http://{address}:{port}/"]
 
 
 def read_wrk(name: str, printed: str, *, closing: bool = False) -> float:

@@ -10,7 +10,7 @@ import statistics
 import sys
 from collections.abc import Callable
 
-from figures import PIECES, Figures
+from figures import PIECES, Figures, measure
 from programs import Programs, unused_port
 from systems import EDGES, Door, System, Upstreams, localtunnel
 from visitors import crowd, join, timed
@@ -31,15 +31,13 @@ def measure_pieces(rounds: int, say: Callable[[str], None], figures: Figures) ->
         programs.wait_for_port(name, process, port)
         systems = [System("http.server, direct", Door(port))]
         systems += [localtunnel(programs, Upstreams(port), edge=edge, encrypted=True) for edge in EDGES]
-        for number in range(1, rounds + 1):
-            say(f"round {number} of {rounds}: answers in two pieces")
-            for system in systems:
-                figures.add(system.name, PIECES, _median(system.requests))
+        measure(systems, {"answers in two pieces": _median}, rounds, say, figures)
 
 
-def _median(door: Door) -> float:
+def _median(system: System) -> dict[str, float]:
     """Return the median of requests one after the other on one connection, in
     milliseconds."""
+    door = system.requests
     with crowd() as connections:
         join(connections, door.address, door.host, 1)
-        return statistics.median(timed(connections[0], door.host) * 1000 for _ in range(REQUESTS))
+        return {PIECES: statistics.median(timed(connections[0], door.host) * 1000 for _ in range(REQUESTS))}

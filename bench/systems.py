@@ -216,7 +216,7 @@ def _configure(programs: Programs, name: str, more: str = "") -> Path:
 def ssh(programs: Programs, upstreams: Upstreams, route: Route | None = None) -> System:
     """Start an sshd with a host key of its own, and ``ssh -R`` to it with ``route`` and
     a key of its own."""
-    route = route or Route()
+    route, user = route or Route(), getpass.getuser()
     ports, sshd_port = [unused_port() for _ in upstreams.ports], unused_port()
     keys = [programs.directory / name for name in ("host_key", "user_key")]
     for key in keys:
@@ -224,7 +224,7 @@ def ssh(programs: Programs, upstreams: Upstreams, route: Route | None = None) ->
     config = programs.directory / "sshd_config"
     authorized = keys[1].with_suffix(".pub")
     config.write_text(
-        _SSHD.format(host=route.server_host, port=sshd_port, host_key=keys[0], authorized=authorized, user=_user())
+        _SSHD.format(host=route.server_host, port=sshd_port, host_key=keys[0], authorized=authorized, user=user)
     )
     if os.geteuid() == 0:
         programs.make_directory(SSHD_DIRECTORY)
@@ -234,15 +234,11 @@ def ssh(programs: Programs, upstreams: Upstreams, route: Route | None = None) ->
     for port, upstream in zip(ports, upstreams.ports, strict=True):
         options += ["-R", f"{LOOPBACK}:{port}:{LOOPBACK}:{upstream}"]
     command = [require(SSH, "openssh-client"), "-F", "none", "-N", "-p", str(sshd_port), "-i", str(keys[1]), *options]
-    client = programs.start(SSH, [*route.prefix, *command, f"{_user()}@{route.server_host}"])
+    client = programs.start(SSH, [*route.prefix, *command, f"{user}@{route.server_host}"])
     # It is sshd that listens for visitors, once the client has asked it to.
     for port in ports:
         programs.wait_for_port(SSH, sshd, port)
     return System(SSH_R, *map(Door, ports), server=sshd.pid, client=client.pid)
-
-
-def _user() -> str:
-    return getpass.getuser()
 
 
 def _make_key(path: Path) -> None:

@@ -45,6 +45,7 @@ class Results:
 def describe(results: Results) -> str:
     """Return all tables as Markdown."""
     figures = results.figures
+    cpu = [side.format(unit) for unit in UNITS.values() for side in (CPU_SERVER, CPU_CLIENT)]
     parts = [
         f"{report.machine()}; {'; '.join(_versions())}.",
         "The bars, and what is aimed at:",
@@ -52,17 +53,17 @@ def describe(results: Results) -> str:
         "Rates, as medians, and how many times haproxy's they are:",
         report.table(["system", *RATES], _rates(figures)),
         "CPU time that the two sides take, of all cores together:",
-        report.table(*_cpu(figures)),
+        report.table(*_medians(figures, *cpu)),
         "Memory, in KiB:",
-        report.table(*_memory(figures)),
+        report.table(*_medians(figures, SERVER_KIB, CLIENT_KIB, TUNNEL_KIB)),
         "Resident memory of the server in MiB, and its CPU while nothing happens, as open connections grow:",
         report.table(*_growth(results.held)),
         "A visitor of one tunnel while another one on the same server is flooded:",
-        report.table(*_flood(figures)),
+        report.table(*_medians(figures, CALM_P50, FLOODED_P50, CALM_P99, FLOODED_P99, digits=2)),
         "A pool that is opened again at once, by the client's own dialler:",
-        report.table(*_redials(figures)),
+        report.table(*_medians(figures, REDIALS, REDIAL_SERVER, REDIAL_CLIENT, of="link")),
         "A request to Python's http.server on a kept connection; it sends head and body by themselves:",
-        report.table(*_pieces(figures)),
+        report.table(*_medians(figures, PIECES, digits=1)),
     ]
     return "\n\n".join(parts)
 
@@ -78,18 +79,6 @@ def _rates(figures: Figures) -> list[list[str]]:
     return rows
 
 
-def _cpu(figures: Figures) -> tuple[list[str], list[list[str]]]:
-    measures = [side.format(unit) for unit in UNITS.values() for side in (CPU_SERVER, CPU_CLIENT)]
-    names = figures.systems(measures[0])
-    return ["system", *measures], [[name, *(_cell(figures.get(name, each)) for each in measures)] for name in names]
-
-
-def _memory(figures: Figures) -> tuple[list[str], list[list[str]]]:
-    measures = [SERVER_KIB, CLIENT_KIB, TUNNEL_KIB]
-    names = figures.systems(SERVER_KIB)
-    return ["system", *measures], [[name, *(_cell(figures.get(name, each)) for each in measures)] for name in names]
-
-
 def _growth(held: dict[str, list[Held]]) -> tuple[list[str], list[list[str]]]:
     counts = sorted({each.count for readings in held.values() for each in readings})
     rows = []
@@ -103,21 +92,13 @@ def _held_cell(held: Held | None) -> str:
     return _NONE if held is None else f"{held.server_kib / 1024:.1f} ({held.idle_cpu:.1f} %)"
 
 
-def _flood(figures: Figures) -> tuple[list[str], list[list[str]]]:
-    measures = [CALM_P50, FLOODED_P50, CALM_P99, FLOODED_P99]
-    names = figures.systems(CALM_P50)
-    rows = [[name, *(_cell(figures.get(name, each), 2) for each in measures)] for name in names]
-    return ["system", *measures], rows
-
-
-def _redials(figures: Figures) -> tuple[list[str], list[list[str]]]:
-    measures = [REDIALS, REDIAL_SERVER, REDIAL_CLIENT]
-    names = figures.systems(REDIALS)
-    return ["link", *measures], [[name, *(_cell(figures.get(name, each)) for each in measures)] for name in names]
-
-
-def _pieces(figures: Figures) -> tuple[list[str], list[list[str]]]:
-    return ["system", PIECES], [[name, _cell(figures.get(name, PIECES), 1)] for name in figures.systems(PIECES)]
+def _medians(
+    figures: Figures, *measures: str, of: str = "system", digits: int | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of ``measures``: a row for each system that has the
+    first."""
+    names = figures.systems(measures[0])
+    return [of, *measures], [[name, *(_cell(figures.get(name, each), digits) for each in measures)] for name in names]
 
 
 def picture(results: Results) -> str:

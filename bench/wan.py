@@ -101,7 +101,7 @@ def run_in_namespaces(arguments: list[str]) -> int:
     return subprocess.call([*unshare, sys.executable, str(_HERE), "--inside", *arguments])
 
 
-def measure(makers: Sequence[Callable[[Programs, int, Route], System]], *, write: bool) -> int:
+def measure(makers: Sequence[Callable[[Programs, Upstreams, Route], System]], *, write: bool) -> int:
     """Measure what has bounds, which comes first, and the others; print the table, and
     return the exit code."""
     raise_descriptor_limit()
