@@ -1,7 +1,8 @@
-"""A set of IP networks, for the proxies that a server trusts and for the visitors that a tunnel admits.
+"""A set of IP networks, for the proxies that a server trusts and for the visitors that a
+tunnel admits.
 
-An IPv4 address may arrive in its IPv6 form ``::ffff:a.b.c.d`` (RFC 4291, section 2.5.5.2): both forms of an address and
-of a network are the same one here.
+An IPv4 address may arrive in its IPv6 form ``::ffff:a.b.c.d`` (RFC 4291, section
+2.5.5.2): both forms of an address and of a network are the same one here.
 """
 
 import re
@@ -12,13 +13,16 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from localtunnel.errors import AddressError
 
 MAX_REMEMBERED = 4096
-"""Addresses whose answer is remembered, about 150 bytes each: reading one takes twenty times as long as finding it."""
+"""Addresses whose answer is remembered, about 150 bytes each: reading one takes twenty
+times as long as finding it."""
 
 MAX_TEXT = 64
-"""Characters of an address: IPv6 takes 45 at most, and the zone that may follow it names an interface, in 15."""
+"""Characters of an address: IPv6 takes 45 at most, and the zone that may follow it names
+an interface, in 15."""
 
 IPV6_PREFIX = 64
-"""Bits of an IPv6 address that say who it is: a customer has all addresses below them (RFC 6177, RFC 4291 2.5.4)."""
+"""Bits of an IPv6 address that say who it is: a customer has all addresses below them
+(RFC 6177, RFC 4291 2.5.4)."""
 
 Network = IPv4Network | IPv6Network
 
@@ -27,11 +31,13 @@ _MAPPED_PREFIX = 96
 
 
 class Networks:
-    """Which addresses belong to any of some networks: ``address in networks``. An empty one is false."""
+    """Which addresses belong to any of some networks: ``address in networks``. An empty
+    one is false."""
 
     def __init__(self, networks: Iterable[Network] = ()) -> None:
         self._networks = tuple(dict.fromkeys(_plain_network(network) for network in networks))
-        # One look for every length of a prefix is enough, however many networks have it.
+        # One look for every length of a prefix is enough, however many networks have
+        # it.
         self._by_length: dict[tuple[int, int], set[int]] = {}
         for network in self._networks:
             host_bits = network.max_prefixlen - network.prefixlen
@@ -41,10 +47,12 @@ class Networks:
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> "Networks":
-        """Return the networks that ``texts`` name, each an address or an address and a prefix length (RFC 4632).
+        """Return the networks that ``texts`` name, each an address or an address and a
+        prefix length (RFC 4632).
 
-        Raises ``ValueError`` with a sentence for a text that is neither, such as one with bits right of its prefix:
-        ``10.0.0.1/8`` may have been meant as one address or as the whole network.
+        Raises ``ValueError`` with a sentence for a text that is neither, such as one
+        with bits right of its prefix: ``10.0.0.1/8`` may have been meant as one address
+        or as the whole network.
         """
         return cls(_exact_network(text) for text in texts)
 
@@ -52,7 +60,8 @@ class Networks:
         return bool(self._networks)
 
     def __contains__(self, address: str) -> bool:
-        """Say whether ``address`` is within one of the networks; a text that is no address never is."""
+        """Say whether ``address`` is within one of the networks; a text that is no
+        address never is."""
         if not self._networks or len(address) > MAX_TEXT:
             return False
         known = self._remembered.get(address)
@@ -77,7 +86,8 @@ class Networks:
 
 
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
-    """Return the address that ``text`` is, an IPv4-mapped one as IPv4 and without a zone (RFC 4007), or None."""
+    """Return the address that ``text`` is, an IPv4-mapped one as IPv4 and without a
+    zone (RFC 4007), or None."""
     try:
         return plain(ip_address(text.partition("%")[0]))
     except ValueError:
@@ -92,7 +102,8 @@ def plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 
 def parse_network(text: str) -> Network:
-    """Return the address or the network (``203.0.113.0/24``) that ``text`` names. Raises AddressError."""
+    """Return the address or the network (``203.0.113.0/24``) that ``text`` names.
+    Raises AddressError."""
     try:
         return _plain_network(ip_network(text, strict=False))
     except ValueError:
@@ -102,7 +113,8 @@ def parse_network(text: str) -> Network:
 
 @lru_cache(maxsize=MAX_REMEMBERED)
 def network_of(host: str) -> str:
-    """Return what stands for one customer: an IPv4 address, or of an IPv6 address its first 64 bits as a network."""
+    """Return what stands for one customer: an IPv4 address, or of an IPv6 address its
+    first 64 bits as a network."""
     if ":" not in host:
         return host
     address = parse_address(host)

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Draw which part of the package, and which room of a part, imports which; as SVG, on stdout.
+"""Draw which part of the package, and which room of a part, imports which; as SVG, on
+stdout.
 
 usage: tools/architecture.py >docs/architecture.svg
 
-An arrow that follows from others is left out: where A imports B and B imports C, none is
-drawn from A to C. Everything stands above what it imports. A module that stands in no room
-is drawn as one in the parts whose rules name it, and not at all in the others.
+An arrow that follows from others is left out: where A imports B and B imports C, none
+is drawn from A to C. Everything stands above what it imports. A module that stands in
+no room is drawn as one in the parts whose rules name it, and not at all in the others.
 """
 
 import ast
@@ -20,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "localtunnel"
 
 MODULES_AS_ROOMS = {"server", "http"}
-"""Parts whose modules without a room have a rule each in the layering test, as rooms have."""
+"""Parts whose modules without a room have a rule each in the layering test, as rooms
+have."""
 
 Graph = dict[str, set[str]]
 
@@ -103,8 +105,8 @@ def reduced(graph: Graph) -> Graph:
 def arrange(boxes: dict[str, Box], graph: Graph, gap: float, drop: float) -> Drawing:
     """Put each box in a row above those that it points to.
 
-    An arrow over several rows runs through a place of its own in each of them, so that it
-    crosses no box.
+    An arrow over several rows runs through a place of its own in each of them, so that
+    it crosses no box.
     """
     rows: dict[str, int] = {}
     for node in TopologicalSorter(graph).static_order():

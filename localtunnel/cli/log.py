@@ -59,7 +59,8 @@ def take_over_hub() -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-07-01T12:00:00.123Z info    server.app listening frontend=127.0.0.1:8000``."""
+    """Lines for people, such as ``2026-07-01T12:00:00.123Z info    server.app listening
+    frontend=127.0.0.1:8000``."""
 
     def __init__(self, colour: bool = False) -> None:
         super().__init__()
