@@ -56,6 +56,41 @@ def write_unreadable_certificate(directory: Path) -> Path:
     return path
 
 
+class TlsListening:
+    """Takes TLS connections with the certificate in ``path``, one by one. A context manager.
+
+    ``heard`` has what each of them sent first, or the text of the error that ended it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._context = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(path)
+        self._listener = listening()
+        self.port: int = self._listener.getsockname()[1]
+        self.heard: list[bytes | str] = []
+        self._greenlet = gevent.spawn(self._run)
+
+    def _run(self) -> None:
+        while True:
+            sock, _ = self._listener.accept()
+            sock.settimeout(CAP)
+            client = self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            try:
+                client.do_handshake()
+                self.heard.append(client.recv(100))
+            except OSError as error:
+                self.heard.append(str(error))
+            finally:
+                client.close()
+
+    def __enter__(self) -> "TlsListening":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._greenlet.kill()
+        self._listener.close()
+
+
 class ManInTheMiddle:
     """Takes TLS connections with the certificate in ``path``, and passes what is inside on to ``target``.
 

@@ -1,4 +1,4 @@
-"""localtunnel.net.tls.context, handshake and connect: handshakes, and sockets that wait as every other one does."""
+"""localtunnel.net.tls.context and handshake: handshakes, and sockets that wait as every other one does."""
 
 import hashlib
 import socket
@@ -6,31 +6,19 @@ import ssl
 
 import gevent
 import pytest
-import trustme
 from gevent.event import AsyncResult
-from harness import CAP, at_most, listening, pair, unused_port, wait_until
+from harness import CAP, at_most, pair
 from harness.state import server_key
-from harness.tls import authority_of_this_machine, careless_context, write_certificate
 
-from localtunnel.client.trust.known_servers import KnownServers
-from localtunnel.client.trust.link import Link
-from localtunnel.client.trust.trust import Trust
 from localtunnel.errors import (
-    CertificateUnknown,
-    CertificateUntrusted,
     ConfigError,
     ConnectionClosed,
-    ConnectionRefused,
     DeadlineExceeded,
-    KeyChanged,
     LocaltunnelError,
     TlsError,
 )
-from localtunnel.net.address import HostPort
 from localtunnel.net.deadline import Deadline
-from localtunnel.net.dial import resolve
 from localtunnel.net.tls import context as tls
-from localtunnel.net.tls.connect import connect
 from localtunnel.net.tls.handshake import shake_hands, wrap
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -230,94 +218,3 @@ def test_a_key_with_a_password_is_refused_instead_of_asked_for(tmp_path):
     (tmp_path / "tls.pem").write_bytes(server_key())
     with pytest.raises(ConfigError, match="without a password"):
         tls.server_context(tmp_path / "tls.pem", tmp_path / "key.pem")
-
-
-# Dialling.
-
-
-def secure_dial(port, *, roots=False, host="localhost", seconds=CAP):
-    addresses = resolve(["127.0.0.1"], port, Deadline(CAP))
-    return connect(addresses, Deadline(seconds), tls.client_context(roots=roots), host)
-
-
-class Listening:
-    """Takes TLS connections with a certificate, one by one."""
-
-    def __init__(self, path):
-        self._context = careless_context().__class__(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(path)
-        self._listener = listening()
-        self.port = self._listener.getsockname()[1]
-        self.heard = []
-        self._greenlet = gevent.spawn(self._run)
-
-    def _run(self):
-        while True:
-            sock, _ = self._listener.accept()
-            sock.settimeout(CAP)
-            client = self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-            try:
-                client.do_handshake()
-                self.heard.append(client.recv(100))
-            except OSError as error:
-                self.heard.append(str(error))
-            finally:
-                client.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._greenlet.kill()
-        self._listener.close()
-
-
-def test_a_server_is_verified_by_the_authorities_and_for_its_name(tmp_path, monkeypatch):
-    authority = trustme.CA()
-    path = write_certificate(authority, tmp_path, "localhost", "127.0.0.1")
-    with Listening(path) as server, authority_of_this_machine(authority, tmp_path, monkeypatch):
-        for host in ("localhost", "127.0.0.1"):
-            sock, address = secure_dial(server.port, roots=True, host=host)
-            assert address.sockaddr == ("127.0.0.1", server.port)
-            sock.close()
-        with pytest.raises(CertificateUntrusted, match="ostname mismatch") as caught:
-            secure_dial(server.port, roots=True, host="other.example.com")
-        assert not isinstance(caught.value, CertificateUnknown)
-
-
-def test_an_authority_that_nobody_knows_is_told_apart(tmp_path):
-    path = write_certificate(trustme.CA(), tmp_path, "localhost")
-    with Listening(path) as server:
-        with pytest.raises(CertificateUnknown, match="cannot be trusted"):
-            secure_dial(server.port, roots=True)
-        sock, _ = secure_dial(server.port, roots=False)
-        sock.close()
-
-
-def test_a_server_with_the_wrong_key_is_left_before_anything_was_sent(tmp_path):
-    path = write_certificate(trustme.CA(), tmp_path, "localhost")
-    link = Link(Trust("localhost", KnownServers(tmp_path), pinned="SHA256:another"))
-    with Listening(path) as server:
-        with pytest.raises(KeyChanged):
-            link.connect(HostPort("127.0.0.1", server.port), Deadline(CAP), encrypted=True)
-        wait_until(lambda: server.heard, what="the server has seen it")
-        assert server.heard[0] == b"" or isinstance(server.heard[0], str)
-
-
-def test_a_server_that_is_not_there_and_one_that_says_nothing():
-    with pytest.raises(ConnectionRefused):
-        secure_dial(unused_port())
-    with listening() as silent, pytest.raises(DeadlineExceeded), at_most(2.0):
-        secure_dial(silent.getsockname()[1], seconds=0.2)
-
-
-def test_an_attempt_can_be_killed_in_the_handshake():
-    with listening() as silent:
-        dialling = gevent.spawn(secure_dial, silent.getsockname()[1])
-        sock, _ = silent.accept()
-        with sock:
-            sock.settimeout(CAP)
-            sock.recv(1)
-            dialling.kill()
-            while sock.recv(65536):
-                pass
