@@ -11,7 +11,7 @@ import pytest
 from gevent import socket
 from harness import (
     HEADER_0_2,
-    SOON,
+    RETRY_SOON,
     ClientProcess,
     Program,
     ServerProcess,
@@ -270,7 +270,7 @@ def test_a_flood_of_silent_connections_shuts_nobody_out(upstream, addresses):
     quotas = {"strangers": 64, "strangers_per_address": 0}
     with running_server(quotas=quotas) as server, Flood(server, 96, sources) as flood:
         wait_until(lambda: flood.opened > 200, what="the flood")
-        with running_client(frontend(server), upstream, name="demo", timeouts=SOON) as client:
+        with running_client(frontend(server), upstream, name="demo", timeouts=RETRY_SOON) as client:
             assert [event for event in client.events if isinstance(event, TunnelLost)] == []
             wait_until(lambda: parked(server) == 4, what="the pool")
             before = flood.opened

@@ -7,7 +7,7 @@ import pytest
 import trustme
 from harness import (
     LOOPBACK,
-    SOON,
+    RETRY_SOON,
     ClientProcess,
     RawServer,
     ServerProcess,
@@ -52,7 +52,7 @@ def known_as(server):
 
 def ended(server, target, **settings):
     """Return the error with which a client ends that is to open no tunnel."""
-    with running_client(frontend(server), target, opened=False, name="demo", timeouts=SOON, **settings) as client:
+    with running_client(frontend(server), target, opened=False, name="demo", timeouts=RETRY_SOON, **settings) as client:
         error = client.ended()
         assert not client.seen(TunnelOpened)
         return error
@@ -95,7 +95,7 @@ def test_the_pool_resumes_the_session_of_the_control_connection(upstream, monkey
 
 def test_a_reconnecting_client_resumes_and_has_its_name_over_tls_alone(upstream):
     with running_server() as server, Link(backend(server)) as link:
-        settings = {"name": "demo", "backend": link.port, "timeouts": SOON}
+        settings = {"name": "demo", "backend": link.port, "timeouts": RETRY_SOON}
         with running_client(frontend(server), upstream, **settings) as client:
             session = server.registry.find("demo").session
             server.registry.find("demo").tunnel.end("cut")
@@ -282,7 +282,7 @@ def test_a_server_that_was_met_is_not_spoken_to_at_0_2_or_in_the_clear(upstream,
         with RawServer() as raw:
             starts = []
             attacker = gevent.spawn(old_server, raw, starts)
-            settings = {"backend": raw.port, "data_dir": str(tmp_path), "timeouts": SOON, "name": "demo"}
+            settings = {"backend": raw.port, "data_dir": str(tmp_path), "timeouts": RETRY_SOON, "name": "demo"}
             with running_client(frontend(server), upstream, opened=False, legacy=legacy, **settings) as client:
                 client.wait_for(TunnelLost, 3)
                 assert not client.seen(ServerNotice)
@@ -298,7 +298,7 @@ def test_what_guards_something_has_no_fallback(upstream, settings):
     with RawServer() as raw:
         starts = []
         attacker = gevent.spawn(old_server, raw, starts)
-        settings = {"backend": raw.port, "timeouts": SOON, "name": "demo", **settings}
+        settings = {"backend": raw.port, "timeouts": RETRY_SOON, "name": "demo", **settings}
         with running_client((LOOPBACK, 9), upstream, opened=False, **settings) as client:
             client.wait_for(TunnelLost, 2)
         attacker.kill()
@@ -309,7 +309,7 @@ def test_a_server_that_has_shaken_hands_is_never_taken_for_an_old_one(upstream, 
     """Cut behind the handshake, by somebody who can cut connections but not read them."""
     path = write_certificate(trustme.CA(), tmp_path, LOOPBACK)
     with running_server() as server, ManInTheMiddle((LOOPBACK, unused_port()), path) as man:
-        settings = {"backend": man.port, "timeouts": SOON, "name": "demo", "legacy": True}
+        settings = {"backend": man.port, "timeouts": RETRY_SOON, "name": "demo", "legacy": True}
         with running_client(frontend(server), upstream, opened=False, **settings) as client:
             client.wait_for(TunnelLost, 2)
             assert not client.seen(ServerNotice)

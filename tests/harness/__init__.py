@@ -39,7 +39,7 @@ garbage        holding a test to leaving nothing to the cyclic collector
 Everything in this process runs in the hub of the test, so a test uses gevent's sockets, and nothing is monkey-patched.
 """
 
-from harness.inprocess import SOON, RunningClient, backend, frontend, raw_client, running_client, running_server
+from harness.inprocess import RETRY_SOON, RunningClient, backend, frontend, raw_client, running_client, running_server
 from harness.leaks import Resources, nothing_left_over
 from harness.peers import ANSWER, HEADER_0_2, RawClient, RawServer, assert_error_and_close, frame, read_message
 from harness.places import ROOT
@@ -74,8 +74,8 @@ __all__ = [
     "CAP",
     "HEADER_0_2",
     "LOOPBACK",
+    "RETRY_SOON",
     "ROOT",
-    "SOON",
     "Address",
     "ClientProcess",
     "Handler",

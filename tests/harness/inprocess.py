@@ -17,7 +17,7 @@ from localtunnel import Client, ClientConfig, Server, ServerConfig
 from localtunnel.client.events import Event, TunnelOpened
 from localtunnel.protocol.login.token import Token
 
-SOON = {"retry_first": 0.01, "retry_longest": 0.05}
+RETRY_SOON = {"retry_first": 0.01, "retry_longest": 0.05}
 """Timeouts of a client that tries again at once."""
 
 
@@ -124,5 +124,5 @@ def raw_client(
     server: ServerByHand, target: int | str = 1, *, opened: bool = False, **settings: Any
 ) -> AbstractContextManager[RunningClient]:
     """Run a client at a server by hand, which it reaches in the clear and without asking a frontend."""
-    settings = {"name": "foo", "timeouts": SOON, **settings}
+    settings = {"name": "foo", "timeouts": RETRY_SOON, **settings}
     return running_client((LOOPBACK, 1), target, opened=opened, backend=server.port, insecure=True, **settings)

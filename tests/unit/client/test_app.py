@@ -5,7 +5,7 @@ import pytest
 from harness import (
     CAP,
     LOOPBACK,
-    SOON,
+    RETRY_SOON,
     RawClient,
     RawServer,
     answer_hello,
@@ -146,7 +146,7 @@ def test_two_clients_of_one_user_do_not_evict_each_other():
 def test_a_server_that_comes_back_has_its_clients_back_under_their_names():
     with running_upstream(answer_hello) as port, running_server() as server:
         ports = {"frontend": f"{LOOPBACK}:{frontend(server)[1]}", "backend": f"{LOOPBACK}:{backend(server)[1]}"}
-        with running_client(frontend(server), port, name="foo", timeouts=SOON) as client:
+        with running_client(frontend(server), port, name="foo", timeouts=RETRY_SOON) as client:
             server.stop(0)
             client.wait_for(TunnelLost)
             with running_server(**ports) as again:

@@ -4,7 +4,7 @@ import gevent
 import pytest
 from harness import (
     LOOPBACK,
-    SOON,
+    RETRY_SOON,
     RawServer,
     frame,
     raw_client,
@@ -127,7 +127,7 @@ def test_a_healthy_session_forgets_the_failures_before_it(server, monkeypatch):
 
 def test_a_server_that_says_no_more_is_left_and_dialled_again(server, version):
     """LTP/0.2 leaves the time to the client, LTP/0.3 has the server tell its interval."""
-    with raw_client(server, timeouts={**SOON, "heartbeat": 0.1}) as client:
+    with raw_client(server, timeouts={**RETRY_SOON, "heartbeat": 0.1}) as client:
         if version == "0.2":
             server.open_tunnel()
         else:
@@ -209,7 +209,7 @@ def test_a_server_that_was_told_to_speak_0_2_only_is_met_there():
     """Ours answers with an error where that of 2013 closes."""
     with (
         running_server(legacy="only") as server,
-        running_client(server.frontend_addresses[0], 1, name="foo", legacy=True, timeouts=SOON) as client,
+        running_client(server.frontend_addresses[0], 1, name="foo", legacy=True, timeouts=RETRY_SOON) as client,
     ):
         assert [type(event) for event in client.events] == [ServerNotice, TunnelOpened]
         assert "falling back to LTP/0.2" in client.events[0].text
@@ -230,7 +230,7 @@ def test_without_retrying_an_unreachable_server_ends_the_client():
 
 def test_with_retrying_an_unreachable_server_is_waited_for():
     port = unused_port()
-    with running_client((LOOPBACK, port), 1, opened=False, name="foo", timeouts=SOON) as client:
+    with running_client((LOOPBACK, port), 1, opened=False, name="foo", timeouts=RETRY_SOON) as client:
         lost = client.wait_for(TunnelLost, 2)
         assert lost.code == "connection_refused"
         assert lost.retry_in is not None
@@ -282,7 +282,7 @@ def test_without_retrying_a_flood_ends_the_client(server):
 def test_advice_is_for_those_who_have_not_been_connected_yet():
     """Whoever was has the right server, and does not want to hear where to start one."""
     port = unused_port()
-    settings = {"name": "foo", "timeouts": SOON}
+    settings = {"name": "foo", "timeouts": RETRY_SOON}
     with running_client((LOOPBACK, port), 1, opened=False, **settings) as client:
         assert client.wait_for(TunnelLost).message.endswith("Start lt-server there, or name yours with --server.")
         with running_server(frontend=f"{LOOPBACK}:{port}"):

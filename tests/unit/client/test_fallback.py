@@ -6,7 +6,7 @@ from gevent.server import StreamServer
 from harness import (
     HEADER_0_2,
     LOOPBACK,
-    SOON,
+    RETRY_SOON,
     answer_hello,
     fetch,
     frame,
@@ -49,7 +49,7 @@ NEEDING_MORE = [
 
 def meeting(server, **settings):
     """Run a client of ours at ``server``, which it has not reached yet."""
-    settings = {"name": "demo", "backend": server.port, "timeouts": SOON, **settings}
+    settings = {"name": "demo", "backend": server.port, "timeouts": RETRY_SOON, **settings}
     return running_client(SERVER, unused_port(), opened=False, **settings)
 
 
