@@ -5,10 +5,12 @@ Imported by itself: the modules that need no corpus read no files.
 
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
 
 from harness.places import CORPUS
 from localtunnel.errors import VisitorError
@@ -88,6 +90,24 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     """Return ``data`` in pieces, cut at those of ``places`` that lie in it."""
     borders = sorted({0, len(data), *(place for place in places if place < len(data))})
     return [data[start:end] for start, end in itertools.pairwise(borders)]
+
+
+def ends_the_same(outcome: Callable[[list[bytes]], Any], data: bytes, places: list[int]) -> Any:
+    """Return the ``outcome`` of ``data``, which has to be the same cut at ``places`` and byte by byte."""
+    whole = outcome([data])
+    assert outcome(cut(data, places)) == whole
+    assert outcome(single_bytes(data)) == whole
+    return whole
+
+
+@st.composite
+def mangled(draw: st.DrawFn, valid: st.SearchStrategy[bytes], pieces: list[bytes]) -> bytes:
+    """One of ``valid`` with some of ``pieces`` put in, and bytes left out or overwritten."""
+    data = draw(valid)
+    for _ in range(draw(st.integers(0, 3))):
+        at, length = draw(st.integers(0, len(data))), draw(st.integers(0, 3))
+        data = data[:at] + draw(st.sampled_from([b"", *pieces]) | st.binary(max_size=3)) + data[at + length :]
+    return data
 
 
 def head_of(reader: Any, chunks: list[bytes]) -> Any:

@@ -5,7 +5,7 @@ corpus are tried with their heads.
 import re
 
 import pytest
-from harness.messages import cut, scan, single_bytes
+from harness.messages import cut, ends_the_same, mangled, scan, single_bytes
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -246,20 +246,11 @@ def test_a_valid_body_ends_at_the_same_byte_however_it_is_cut(
 ) -> None:
     for data, kind in ((sent, REQUEST), (answered, RESPONSE)):
         stream = data + trailing
-        end = (len(data), True)
-        assert outcome([stream], kind) == outcome(cut(stream, cuts), kind) == outcome(single_bytes(stream), kind) == end
+        assert ends_the_same(lambda pieces, kind=kind: outcome(pieces, kind), stream, cuts) == (len(data), True)
 
 
 PIECES = [b"\r\n", b"\r", b"\n", b"0", b"1", b"a", b"5;", b" ", b"\0", b"X: y\r\n", b"Host: a\r\n", b"0\r\n\r\n", b"0x"]
-
-
-@st.composite
-def mangled(draw: st.DrawFn) -> bytes:
-    data = draw(chunked_bodies(extended=draw(st.booleans())))
-    for _ in range(draw(st.integers(0, 3))):
-        at, length = draw(st.integers(0, len(data))), draw(st.integers(0, 2))
-        data = data[:at] + draw(st.sampled_from(PIECES) | st.binary(max_size=2)) + data[at + length :]
-    return data
+mangled_bodies = mangled(chunked_bodies() | chunked_bodies(extended=True), PIECES)
 
 
 TRAILER = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n)*\r\n")
@@ -286,10 +277,9 @@ def read_by_the_book(data: bytes, kind: Kind) -> int | None:
 @settings(max_examples=500)
 @example(b'0\r\n"X: y\r\n\r\n', [])
 @example(b"0\r\nTE: y\r\n\r\n", [4])
-@given(mangled() | st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join), cuts)
+@given(mangled_bodies | st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join), cuts)
 def test_any_bytes_end_in_the_same_way_however_they_are_cut(data: bytes, cuts: list[int]) -> None:
     for kind in (REQUEST, RESPONSE):
-        whole = outcome([data], kind)
-        assert outcome(cut(data, cuts), kind) == outcome(single_bytes(data), kind) == whole
+        whole = ends_the_same(lambda pieces, kind=kind: outcome(pieces, kind), data, cuts)
         found = whole[0] if isinstance(whole, tuple) and whole[1] else None
         assert found == read_by_the_book(data, kind)

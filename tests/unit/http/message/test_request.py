@@ -5,7 +5,17 @@ limits, and whatever hypothesis thinks of.
 import re
 
 import pytest
-from harness.messages import Message, cut, head_of, messages, parameters, plain, scan, single_bytes
+from harness.messages import (
+    Message,
+    ends_the_same,
+    head_of,
+    mangled,
+    messages,
+    parameters,
+    plain,
+    scan,
+    single_bytes,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -268,29 +278,18 @@ PIECES = [
 ]
 
 
-@st.composite
-def mangled(draw: st.DrawFn) -> bytes:
-    """A head of the corpus with pieces put in, left out or overwritten."""
-    data = draw(st.sampled_from(ACCEPTED) | st.sampled_from(REFUSED))
-    for _ in range(draw(st.integers(0, 3))):
-        at, length = draw(st.integers(0, len(data))), draw(st.integers(0, 3))
-        data = data[:at] + draw(st.sampled_from([b"", *PIECES]) | st.binary(max_size=3)) + data[at + length :]
-    return data
-
-
-hostile = st.binary(max_size=200) | st.lists(st.sampled_from(PIECES), max_size=20).map(b"".join) | mangled()
+of_the_corpus = mangled(st.sampled_from(ACCEPTED) | st.sampled_from(REFUSED), PIECES)
+hostile = st.binary(max_size=200) | st.lists(st.sampled_from(PIECES), max_size=20).map(b"".join) | of_the_corpus
 
 
 @settings(max_examples=400)
 @given(hostile, st.lists(st.integers(0, 400)), st.integers(20, 300))
 def test_any_bytes_end_in_the_same_way_however_they_are_cut(data: bytes, cuts: list[int], max_bytes: int) -> None:
-    whole = outcome([data], max_bytes)
-    assert outcome(cut(data, cuts), max_bytes) == whole
-    assert outcome(single_bytes(data), max_bytes) == whole
+    ends_the_same(lambda chunks: outcome(chunks, max_bytes), data, cuts)
 
 
 @settings(max_examples=400)
-@given(mangled())
+@given(of_the_corpus)
 def test_what_is_accepted_is_strict_http(data: bytes) -> None:
     """A second reader, of a few lines, agrees with every head that is accepted."""
     head = outcome([data])

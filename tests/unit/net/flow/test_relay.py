@@ -155,14 +155,20 @@ def short_drain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(closing, "IDLE", 0.5)
 
 
-@pytest.mark.usefixtures("short_drain")
-def test_an_early_answer_arrives_whole_when_its_sender_closes_at_once():
-    """The upstream has read all that had come, answers, and closes: what is uploaded after that meets an RST."""
+def answered_early():
+    """Return a relay whose upstream has read all that had come of an upload, has answered, and has closed."""
     bound = Bound().start()
     bound.a.sendall(BULK[:MB])
     read_exactly(bound.b, MB)
     bound.b.sendall(ANSWER)
     bound.b.close()
+    return bound
+
+
+@pytest.mark.usefixtures("short_drain")
+def test_an_early_answer_arrives_whole_when_its_sender_closes_at_once():
+    """What is uploaded after that meets an RST."""
+    bound = answered_early()
     uploader = gevent.spawn(upload, bound.a)
     with at_most(CAP):
         uploader.get()
@@ -172,11 +178,7 @@ def test_an_early_answer_arrives_whole_when_its_sender_closes_at_once():
 
 @pytest.mark.usefixtures("short_drain")
 def test_an_early_answer_is_not_lost_to_an_upload_over_a_slow_link():
-    bound = Bound().start()
-    bound.a.sendall(BULK[:MB])
-    read_exactly(bound.b, MB)
-    bound.b.sendall(ANSWER)
-    bound.b.close()
+    bound = answered_early()
     started = time.monotonic()
     while time.monotonic() - started < 4 * closing.IDLE:
         bound.a.sendall(BULK[:1000])
@@ -188,11 +190,7 @@ def test_an_early_answer_is_not_lost_to_an_upload_over_a_slow_link():
 @pytest.mark.usefixtures("short_drain")
 def test_an_upload_without_end_is_given_up_in_the_end(monkeypatch):
     monkeypatch.setattr(closing, "TOTAL", 1.0)
-    bound = Bound().start()
-    bound.a.sendall(BULK[:MB])
-    read_exactly(bound.b, MB)
-    bound.b.sendall(ANSWER)
-    bound.b.close()
+    bound = answered_early()
     with at_most(CAP):
         assert send_for_ever(bound.a) in (errno.EPIPE, errno.ECONNRESET)
     assert bound.end() == "b closed early"
@@ -200,11 +198,7 @@ def test_an_upload_without_end_is_given_up_in_the_end(monkeypatch):
 
 @pytest.mark.usefixtures("short_drain")
 def test_an_early_answer_is_not_lost_to_a_writer_that_reads_late():
-    bound = Bound().start()
-    bound.a.sendall(BULK[:MB])
-    read_exactly(bound.b, MB)
-    bound.b.sendall(ANSWER)
-    bound.b.close()
+    bound = answered_early()
     # One piece after the other, and never a look at the answer before the last one.
     for start in range(MB, 3 * MB, 50_000):
         bound.a.sendall(BULK[start : start + 50_000])
@@ -216,11 +210,7 @@ def test_an_early_answer_is_not_lost_to_a_writer_that_reads_late():
 
 @pytest.mark.usefixtures("short_drain")
 def test_an_early_answer_is_not_lost_to_what_is_uploaded_after_its_fin():
-    bound = Bound().start()
-    bound.a.sendall(BULK[:MB])
-    read_exactly(bound.b, MB)
-    bound.b.sendall(ANSWER)
-    bound.b.close()
+    bound = answered_early()
     wait_until(lambda: not bound.relay._b.reading, what="the answer's FIN at the relay")
     uploader = gevent.spawn(upload, bound.a)
     with at_most(CAP):

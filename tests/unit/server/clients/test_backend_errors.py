@@ -30,7 +30,6 @@ ME = "me@laptop;Linux;1"
 QUICK = {"preamble": 0.3, "error_hold": 0.05}
 
 CONTROL = HEADER_0_2 + frame({"control": {"name": "foo", "client": ME}})
-PROXY = HEADER_0_2 + frame({"proxy": {"name": "other", "client": ME}})
 
 
 @pytest.fixture
