@@ -61,7 +61,7 @@ class Bans:
         return host in self._banned
 
     def may_be_told(self, host: str) -> bool:
-        """Say whether a client from the banned ``host`` may be told so, and count it."""
+        """Count a client from the banned ``host``, and say whether it may be told so."""
         address = parse_address(host)
         network = next((network for network in self._since if address in network), None)
         if network is None:

@@ -48,6 +48,6 @@ def settle(config: ServerConfig, request: ControlRequest) -> tuple[Options, Rule
 
 
 def _may_have(config: ServerConfig, host: str) -> bool:
-    """Say whether the operator allows ``host``, which is outside the server's domain."""
+    """Say whether the operator allows ``host``, outside the server's own domain."""
     wanted = host.lower().rstrip(".")
     return any(fnmatchcase(wanted, pattern.lower()) for pattern in config.custom_hosts)

@@ -275,7 +275,7 @@ class Assigning03(Assigning):
         self._refuse(UpstreamTimeout())
 
     def _lost(self, parked: SocketEnd) -> None:
-        """An assigned connection has ended without an answer, which counts as a miss."""
+        """An assigned connection has ended without an answer, which is a miss."""
         if len(self._attempts) > 1:
             self._drop(parked)
         elif self._seen:

@@ -168,7 +168,7 @@ class Announcing:
             self._timer.start(self._look)
 
     def renew(self) -> None:
-        """Ask for no connections and then for as many as before, so that all are fresh."""
+        """Ask for no connections and then for as many as before: all are fresh then."""
         self._stop()
         self._tell(0)
         self._tell_now()

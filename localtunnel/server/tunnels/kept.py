@@ -1,9 +1,9 @@
 """Joined proxy connections that are kept for a moment between two exchanges.
 
 A visitor who comes in that time needs no assignment and no new connection at the
-upstream. ``exchange`` decides which request may use one, and ``http.lending`` which
-exchange may leave one behind. This module decides how long they are kept, and when they
-are closed.
+upstream. ``visitors.delivery`` decides which request may use one, and ``http.lending``
+which exchange may leave one behind. This module decides how long they are kept, and
+when they are closed.
 """
 
 from collections.abc import Callable, Hashable
@@ -64,7 +64,7 @@ class KeptConnection(Side):
         return True if seconds >= patience else None
 
     def became_readable(self) -> None:
-        """Close it: the upstream has closed, or sends bytes that nobody has asked for."""
+        """Close it: the upstream has closed, or sends what nobody has asked for."""
         self.kept.drop(self)
 
 
@@ -130,7 +130,7 @@ class KeptConnections:
         carrier.close(reset=False)
 
     def make_room(self) -> None:
-        """Close the oldest kept connection, because a fresh one is about to be joined."""
+        """Close the oldest kept connection: a fresh one is about to be joined."""
         if self._kept:
             self.drop(next(iter(self._kept)))
 

@@ -94,7 +94,8 @@ class Pool:
     """Parked connections in a gevent LifoQueue, and the visitors that wait for one.
 
     Waiters need no greenlet: a flood of visitors at a tunnel without connections costs
-    half a kilobyte each. ``on_suspect()`` is called when parked connections may be dead.
+    half a kilobyte each. ``on_suspect()`` is called when parked connections may be
+    dead.
     """
 
     def __init__(self, max_waiting: int, on_suspect: Callable[[], None] = _nobody) -> None:

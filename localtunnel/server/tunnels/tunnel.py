@@ -191,7 +191,7 @@ class Tunnel:
             Assigning03(join, self._pool, deadline).start()
 
     def suspect(self) -> None:
-        """Note that a joined connection was found dead, so that others may be dead too."""
+        """Note that a joined connection was found dead: others may be dead too."""
         self._pool.suspect_all()
 
     def refused(self, error: VisitorError) -> None:
@@ -246,7 +246,7 @@ class Tunnel:
             self.joins.abort_all(verdict.code)
 
     def _suspected(self) -> None:
-        """A connection was dead without a sign of it: those that are kept may be too."""
+        """A connection was dead without a sign of it: kept ones may be dead too."""
         if self._kept is not None:
             self._kept.release()
         self.owner.renew(self._pool)

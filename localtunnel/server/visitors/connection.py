@@ -97,8 +97,8 @@ class Connection:
         """Take the side back after an answer, and go on to the next request, or close.
 
         ``whole`` says that all of the request had come. Nothing is in flight from the
-                visitor then, unless it has sent another request, and its connection can be
-                closed at once.
+        visitor then, unless it has sent another request, and its connection can be
+        closed at once.
         """
         self.side.unbind()
         self.busy = False
