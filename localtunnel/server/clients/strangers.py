@@ -117,10 +117,7 @@ class Strangers:
     def _weakest(self, places: OrderedDict[Stranger, None]) -> Stranger:
         """Return the one among the oldest of ``places`` whose address holds most."""
         oldest = [place for place, _ in zip(places, range(LOOKED_AT), strict=False)]
-        return max(oldest, key=self._held_by)
-
-    def _held_by(self, place: Stranger) -> int:
-        return len(self._groups[place._group])
+        return max(oldest, key=lambda place: len(self._groups[place._group]))
 
     def _warn(self) -> None:
         now = time.monotonic()

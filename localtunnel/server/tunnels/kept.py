@@ -97,10 +97,6 @@ class KeptConnections:
         """Whether the tunnel has ended."""
         return self._closed
 
-    def carry(self, end: End) -> KeptConnection:
-        """Return a connection for ``end``, which the caller owns."""
-        return KeptConnection(end, self)
-
     def take(self) -> KeptConnection | None:
         """Return the connection that was kept last, or None.
 

@@ -123,7 +123,7 @@ class Delivery(Join):
         if self.meter is not None:
             end = MeteredEnd(end, self.meter)
         kept = self._tunnel.kept
-        carrier = kept.carry(end)
+        carrier = KeptConnection(end, kept)
         kept.await_answer(self)
         self._fresh = True
         self._begin(carrier, to_upstream)

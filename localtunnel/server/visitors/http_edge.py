@@ -7,6 +7,7 @@ between the two, and decides everything about a request before a tunnel gets it.
 import itertools
 import time
 from collections.abc import Callable
+from functools import partial
 
 import gevent
 
@@ -56,11 +57,11 @@ class Edge:
         self._admission = admission
         self._ids = ids
         self._loop = gevent.get_hub().loop
-        self._turns = Turns(self._next_turn)
+        self._turns = Turns(partial(self._later, 0.0))
 
     def accept(self, sock: Socket, host: str, port: int, received: bytes = b"") -> None:
         """Take over a visitor's connection; ``received`` was read from it before."""
-        is_shared = bool(self._trusted) and host in self._trusted
+        is_shared = host in self._trusted
         connection = Connection(self.connections, sock, host, port, Forwarding(host, self._proto), is_shared=is_shared)
         now = time.monotonic()
         try:
@@ -160,6 +161,3 @@ class Edge:
 
     def _later(self, seconds: float, callback: Callable[[], None]) -> None:
         self._loop.timer(seconds).start(callback)
-
-    def _next_turn(self, callback: Callable[[], None]) -> None:
-        self._later(0.0, callback)

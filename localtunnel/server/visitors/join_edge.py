@@ -57,7 +57,7 @@ class PlainEdge:
         now = time.monotonic()
         try:
             visitor.place = self._admission.enter(host, visitor, now, sock.fileno())
-            head = visitor.feed(received) if received else visitor.read()
+            head = visitor.reader.feed(received) if received else visitor.read()
         except VisitorError as error:
             if visitor.place is not None or self._admission.may_answer(now):
                 self._answer(visitor, error, None)
@@ -142,10 +142,6 @@ class _Newcomer:
             return None
         if not data:
             raise ConnectionResetError
-        return self.reader.feed(data)
-
-    def feed(self, data: bytes) -> RequestHead | None:
-        """Take what was read already."""
         return self.reader.feed(data)
 
     def take(self) -> bytes:

@@ -1,6 +1,7 @@
 """Visitors of TCP tunnels: each tunnel has its own listener."""
 
 import itertools
+from functools import partial
 
 from localtunnel.errors import ListenError, PortRefused, VisitorError
 from localtunnel.net import closing
@@ -8,7 +9,7 @@ from localtunnel.net.address import Bind
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.descriptors import Share
 from localtunnel.net.flow.ends import SocketEnd
-from localtunnel.net.listen import Accept, Listener, listen
+from localtunnel.net.listen import Listener, listen
 from localtunnel.net.sockets import Socket, format_address
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.tunnels.tunnel import Tunnel
@@ -35,7 +36,7 @@ class TcpEdge:
             listeners = listen(
                 Bind(self._host, port),
                 loopback=self._loopback,
-                accept=self._acceptor(tunnel),
+                accept=partial(self._accept, tunnel),
                 what="tcp-ports",
                 share=self._share,
             )
@@ -45,21 +46,16 @@ class TcpEdge:
             listener.start()
         return listeners
 
-    def _acceptor(self, tunnel: Tunnel) -> Accept:
-        def accept(sock: Socket, host: str, port: int) -> None:
-            def refuse(error: VisitorError) -> None:
-                closing.reset(sock)
-
-            if sock.fileno() >= self._share.below:
-                closing.reset(sock)
-                return
-            try:
-                if tunnel.rules is not None:
-                    tunnel.rules.check_address(host)
-            except VisitorError as error:
-                refuse(error)
-                return
-            assignment = Assignment(next(self._ids), format_address((host, port)), "tcp")
-            tunnel.open(StreamJoin(assignment, SocketEnd(sock, "visitor"), b"", refuse), Deadline(self._wait))
-
-        return accept
+    def _accept(self, tunnel: Tunnel, sock: Socket, host: str, port: int) -> None:
+        if sock.fileno() >= self._share.below:
+            closing.reset(sock)
+            return
+        try:
+            if tunnel.rules is not None:
+                tunnel.rules.check_address(host)
+        except VisitorError:
+            closing.reset(sock)
+            return
+        assignment = Assignment(next(self._ids), format_address((host, port)), "tcp")
+        join = StreamJoin(assignment, SocketEnd(sock, "visitor"), b"", lambda error: closing.reset(sock))
+        tunnel.open(join, Deadline(self._wait))
