@@ -36,6 +36,10 @@ within ``struct tcp_info`` (linux/tcp.h)."""
 
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
+TIMED_OUT = frozenset((errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH))
+"""How a connection fails whose peer does not answer any more: Linux puts what a router
+has said in the meantime in place of the time-out (tcp_write_err)."""
+
 _CLOSED = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN, errno.ESHUTDOWN))
 _SHORTAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 

@@ -7,7 +7,6 @@ stream never looks complete. An end that takes no more bytes may still have an a
 as to an upload that it refuses early: that is passed on first.
 """
 
-import errno
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -19,7 +18,7 @@ from localtunnel.net.flow.ends import End
 from localtunnel.net.flow.half_closed import HalfClosed
 from localtunnel.net.flow.pump import Side
 from localtunnel.net.flow.splice import PIPE_SIZE
-from localtunnel.net.sockets import acknowledge, has_peer_ended, is_acknowledged, pending_error
+from localtunnel.net.sockets import TIMED_OUT, acknowledge, has_peer_ended, is_acknowledged, pending_error
 
 HELD_EOF_IDLE = 60.0
 """Seconds without an answer after which a held EOF is passed on after all."""
@@ -338,7 +337,7 @@ class Relay:
 
 
 def _failed(side: Side, error: int | None) -> str:
-    return f"{side.end.label} {'timed out' if error == errno.ETIMEDOUT else 'reset'}"
+    return f"{side.end.label} {'timed out' if error in TIMED_OUT else 'reset'}"
 
 
 def _ignore(reason: str) -> None:

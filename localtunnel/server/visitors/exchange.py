@@ -5,7 +5,6 @@ and where both messages end, and the pump moves them. An answer that has begun a
 cannot be finished is cut with a reset: a truncated body must not look complete.
 """
 
-import errno
 import time
 
 from localtunnel.errors import BadRequest, RequestTimeout, UpstreamInvalid, UpstreamTimeout
@@ -14,6 +13,7 @@ from localtunnel.http.lending import CLOSED, PINNED
 from localtunnel.net.flow.buffer import buffer, view
 from localtunnel.net.flow.pump import Side
 from localtunnel.net.flow.relay import Relay
+from localtunnel.net.sockets import TIMED_OUT
 from localtunnel.server.tunnels.kept import KeptConnection
 from localtunnel.server.visitors.delivery import Delivery
 
@@ -142,7 +142,7 @@ class Exchange(Delivery):
 
     def read_failed(self, side: Side, error: OSError) -> None:
         """Act on a connection that was reset, or timed out."""
-        has_timed_out = error.errno == errno.ETIMEDOUT
+        has_timed_out = error.errno in TIMED_OUT
         reason = "timed out" if has_timed_out else "reset"
         if side is not self._carrier:
             self.abort(f"visitor {reason}")

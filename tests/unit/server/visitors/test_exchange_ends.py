@@ -1,6 +1,7 @@
 """localtunnel.server.visitors.exchange: what was begun and cannot be finished; nothing that is cut looks complete."""
 
 import errno
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -336,11 +337,12 @@ def test_a_visitor_that_has_closed_for_good_is_noticed(site: Site, monkeypatch: 
     wait_until(lambda: not site.server.joins)
 
 
-def test_a_connection_to_the_client_that_times_out_is_504(site: Site) -> None:
+@pytest.mark.parametrize("code", [errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH], ids=os.strerror)
+def test_a_connection_to_the_client_that_times_out_is_504(site: Site, code: int) -> None:
     visitor, upstream = site.join(POST, b"0123456789")
     upstream.message()
     going_on = begun(site)
-    going_on.read_failed(going_on._carrier, OSError(errno.ETIMEDOUT, "timed out"))
+    going_on.read_failed(going_on._carrier, OSError(code, "the client does not answer"))
     assert told(visitor) == (504, "upstream_timeout")
 
 
