@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -57,10 +58,24 @@ def test_make_test_installs_no_package():
     assert not re.search(r"tools/deps|apt-get|sudo", done.stdout)
 
 
-def test_the_programs_of_make_test_have_a_home_that_goes_with_them():
-    script = (ROOT / "tools/test").read_text()
-    home = script.index("HOME=$TMPDIR/home\nexport TMPDIR HOME\n")
-    assert home < script.index("-m pytest")
+def test_the_programs_of_make_test_have_a_home_that_goes_with_them(tmp_path):
+    """The script runs in another clone, on a Python that writes into its home and says where that is."""
+    clone, mine, temporary = tmp_path / "clone", tmp_path / "home", tmp_path / "tmp"
+    for directory in (clone / "tools", clone / ".venv" / "bin", mine, temporary):
+        directory.mkdir(parents=True)
+    shutil.copy(ROOT / "tools" / "test", clone / "tools")
+    for script, line in (
+        (clone / "tools" / "deps", "exit 0"),
+        (clone / ".venv/bin/python", 'echo "$HOME" | tee "$HOME/it"'),
+    ):
+        script.write_text(f"#!/bin/sh\n{line}\n")
+        script.chmod(0o755)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(mine), "TMPDIR": str(temporary)}
+    done = subprocess.run([clone / "tools" / "test"], env=environment, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr) == (0, "")
+    (home,) = set(done.stdout.split())
+    assert Path(home).is_relative_to(temporary)
+    assert list(mine.iterdir()) == list(temporary.iterdir()) == []
 
 
 def test_the_integration_runs_each_part():
