@@ -68,10 +68,11 @@ class ProxyHeader:
         closes the connection.
         """
         received = self._received = self._received + data
-        if received[:1] == _SIGNATURE_2[:1]:
-            end, origin = _binary(received)
-        else:
-            end, origin = _line(received)
+        is_binary = received[:1] == _SIGNATURE_2[:1]
+        signature = _SIGNATURE_2 if is_binary else _SIGNATURE_1
+        if received[: len(signature)] != signature[: len(received)]:
+            raise BadRequest("A proxy has to begin this connection with a PROXY protocol header; let it send one.")
+        end, origin = _binary(received) if is_binary else _line(received)
         if origin is not None:
             self.rest = received[end:]
             self._received = b""
@@ -80,8 +81,6 @@ class ProxyHeader:
 
 def _line(received: bytes) -> tuple[int, Origin | None]:
     """Return end and origin of a header in version 1; (0, None) if it is not whole."""
-    if received[: len(_SIGNATURE_1)] != _SIGNATURE_1[: len(received)]:
-        raise BadRequest("A proxy has to begin this connection with a PROXY protocol header; let it send one.")
     end = received.find(b"\n", 0, MAX_LINE) + 1
     if not end:
         if len(received) >= MAX_LINE:
@@ -108,8 +107,6 @@ def _address(family: bytes, text: bytes) -> str:
 
 def _binary(received: bytes) -> tuple[int, Origin | None]:
     """Return end and origin of a header in version 2; (0, None) if it is not whole."""
-    if received[: len(_SIGNATURE_2)] != _SIGNATURE_2[: len(received)]:
-        raise BadRequest("A proxy has to begin this connection with a PROXY protocol header; let it send one.")
     if len(received) < _FIXED.size:
         return 0, None
     _, command, family, length = _FIXED.unpack_from(received)
