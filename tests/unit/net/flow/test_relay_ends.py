@@ -62,12 +62,13 @@ def test_a_held_eof_is_passed_on_sooner_once_something_was_answered(monkeypatch)
 
 
 def test_a_held_eof_waits_for_as_long_as_the_answer_flows(monkeypatch):
-    monkeypatch.setattr(relay_module, "HELD_EOF_IDLE", 0.3)
-    monkeypatch.setattr(relay_module, "HELD_EOF_ANSWERED", 0.3)
+    monkeypatch.setattr(relay_module, "HELD_EOF_IDLE", 0.5)
+    monkeypatch.setattr(relay_module, "HELD_EOF_ANSWERED", 0.5)
     bound = Bound(hold_eof=True).start()
     send_and_finish(bound.a, b"stream, please")
     assert bound.b.recv(100) == b"stream, please"
     for _ in range(10):
+        # The time in between is what is tested: far shorter than either patience, in all twice as long.
         gevent.sleep(0.1)
         bound.b.sendall(b"event")
         assert read_exactly(bound.a, 5) == b"event"
