@@ -83,7 +83,7 @@ def answer(sock: socket.socket) -> None:
 @pytest.fixture(params=[(mode, link) for mode in ("http", "join") for link in ("plain", "TLS")], ids="-".join)
 def house(request: pytest.FixtureRequest) -> Iterator[House]:
     mode, link = request.param
-    timeouts = {"error_hold": 0.0, "lease": 0.05, "preamble": 0.2, "handshake": 0.2, "pool_wait": 0.3}
+    timeouts = {"error_hold": 0.0, "lease": 0.05, "preamble": 1.0, "handshake": 1.0, "pool_wait": 0.3}
     with ExitStack() as stack:
         upstream = stack.enter_context(running_upstream(answer))
         server = stack.enter_context(running_server(edge=mode, timeouts=timeouts, tcp_ports=free_ports()))

@@ -165,7 +165,7 @@ class Watch:
                 looks.append(look)
             return len(looks) == LOOKS
 
-        wait_until(agree, SETTLED_WITHIN, "the programs to settle")
+        wait_until(agree, SETTLED_WITHIN, self)
         return looks[0]
 
     def held(self) -> int | None:

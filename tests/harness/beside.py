@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,10 +113,11 @@ def running(
             **options,
         )
     try:
-        with gevent.Timeout(START_TIMEOUT, AssertionError(f"{command[0]} does not listen: {log.read_text()}")):
-            while not _listens(port):
-                assert process.poll() is None, log.read_text()
-                gevent.sleep(0.02)
+        give_up = time.monotonic() + START_TIMEOUT
+        while not _listens(port):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < give_up, f"{command[0]} does not listen: {log.read_text()}"
+            gevent.sleep(0.02)
         yield process
     finally:
         end(process)

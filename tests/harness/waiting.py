@@ -13,14 +13,23 @@ POLL = 0.01
 """Seconds between two looks at what has no event to wait for."""
 
 
-def wait_until(predicate: Callable[[], Any], cap: float = CAP, what: str = "") -> Any:
-    """Return the first true value of ``predicate``; fails the test when there is none within ``cap`` seconds."""
-    with gevent.Timeout(cap, AssertionError(f"not within {cap:g} s: {what or predicate}")):
-        while True:
-            value = predicate()
-            if value:
-                return value
-            gevent.sleep(POLL)
+def wait_until(predicate: Callable[[], Any], cap: float = CAP, what: object = "") -> Any:
+    """Return the first true value of ``predicate``; fails the test when there is none within ``cap`` seconds.
+
+    ``what`` is shown then, as it is at that time.
+    """
+    timeout = gevent.Timeout(cap)
+    try:
+        with timeout:
+            while True:
+                value = predicate()
+                if value:
+                    return value
+                gevent.sleep(POLL)
+    except gevent.Timeout as error:
+        if error is not timeout:
+            raise
+        raise AssertionError(f"not within {cap:g} s: {what or predicate}") from None
 
 
 @contextmanager
