@@ -10,6 +10,7 @@ from gevent.lock import BoundedSemaphore
 from harness import at_most, parse_response, request, running_client, running_upstream, wait_until
 from harness.exchanges import HOST, OK, VERSIONS, Site, Stream, running_site
 from harness.v3 import end
+from harness.waiting import CAP
 
 from localtunnel.server.tunnels.kept import KEPT_IDLE
 
@@ -158,7 +159,7 @@ def test_in_0_2_a_dead_fresh_connection_is_tried_again_once_for_what_may_be_repe
 
 def test_it_is_not_kept_for_longer_than_a_moment(site: Site) -> None:
     _, upstream = keep(site)
-    with at_most(KEPT_IDLE + 1.0, "letting it go"):
+    with at_most(KEPT_IDLE + CAP, "letting it go"):
         assert upstream.rest() == b""
     assert kept(site) == 0
 
@@ -270,7 +271,8 @@ def one_at_a_time(sock: socket.socket, turn: BoundedSemaphore, work: float = 0.0
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_single_threaded_upstream_serves_visitors_in_parallel(version: str) -> None:
+def test_a_single_threaded_upstream_serves_visitors_in_parallel(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("localtunnel.server.tunnels.kept.KEPT_IDLE", 60.0)
     turn = BoundedSemaphore(1)
     with (
         running_site("0.2", legacy="only" if version == "0.2" else True) as site,
@@ -278,13 +280,14 @@ def test_a_single_threaded_upstream_serves_visitors_in_parallel(version: str) ->
         running_client(site.address, port, name="single", legacy=version == "0.2"),
     ):
         asked = [request("single.localhost", method=method) for method in ("POST", "GET", "GET")]
-        with at_most(KEPT_IDLE, "serving all three"):
+        with at_most(CAP, "serving all three, without a wait for what is idle"):
             visitors = [site.visit(each) for each in asked]
             assert [visitor.message().body for visitor in visitors] == [b"ok"] * 3
 
 
-def test_a_busy_visitor_does_not_keep_a_single_threaded_upstream_for_itself() -> None:
+def test_a_busy_visitor_does_not_keep_a_single_threaded_upstream_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection is idle for a moment only, which hardly ever is the moment in which the other is overdue."""
+    monkeypatch.setattr("localtunnel.server.tunnels.kept.KEPT_IDLE", 60.0)
     turn = BoundedSemaphore(1)
 
     def go_on() -> None:
@@ -300,7 +303,7 @@ def test_a_busy_visitor_does_not_keep_a_single_threaded_upstream_for_itself() ->
         busy = site.visit()
         greenlet = gevent.spawn(go_on)
         wait_until(lambda: site.server.stats().requests > 5)
-        with at_most(1.0, "serving the other one"):
+        with at_most(CAP, "serving the other one"):
             other = site.visit(request("single.localhost", method="POST"))
             assert other.message().body == b"ok"
         greenlet.kill()
