@@ -41,12 +41,15 @@ class Fate(Enum):
     """It is kept for a moment, for the next visitor of the tunnel."""
     PINNED = "pinned"
     """It is kept for the same connection of the same visitor, and ends with that."""
+    ENDED = "ended"
+    """Its stream ends here, with nothing lost."""
     CLOSED = "closed"
+    """It is closed: something may be in flight."""
 
 
 # Python 3.11 makes two calls of each access to a member of an Enum, and every request
 # asks.
-LENT, PINNED, CLOSED = Fate
+LENT, PINNED, ENDED, CLOSED = Fate
 
 
 def fate(request: RequestHead, answer: Answer, *, sent: bool, pinned: bool, shared: bool) -> Fate:
@@ -57,11 +60,13 @@ def fate(request: RequestHead, answer: Answer, *, sent: bool, pinned: bool, shar
     carries several visitors.
     """
     head = answer.head
-    if head is None or not (sent and answer.is_reusable):
+    if head is None or not sent or answer.is_early:
         return CLOSED
+    if not answer.is_reusable:
+        return ENDED
     if pinned or request.logs_in or head.logs_in:
-        return CLOSED if shared or request.has_intermediary else PINNED
-    return LENT if leaves_nothing(request, answer, head) else CLOSED
+        return ENDED if shared or request.has_intermediary else PINNED
+    return LENT if leaves_nothing(request, answer, head) else ENDED
 
 
 def leaves_nothing(request: RequestHead, answer: Answer, head: ResponseHead) -> bool:

@@ -103,6 +103,11 @@ class Observer(Generic[Seen]):
         """Whether an answer has not ended."""
         return bool(self._waiting)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether all that has passed are requests with whole answers."""
+        return not (self._waiting or self.is_lost)
+
     # What a subclass is told.
 
     def begun(self, request: RequestHead) -> Seen:

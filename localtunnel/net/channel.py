@@ -155,6 +155,23 @@ def client_channel(sock: Socket, version: Version, peer: str) -> Channel[FromSer
     return Channel(sock, Decoder(version), codec.decode_from_server, peer)
 
 
+def parked_channel(sock: Socket, version: Version, peer: str) -> Channel[FromServer]:
+    """Return the client's end of a proxy connection that has asked to come back."""
+    channel = client_channel(sock, version, peer)
+    channel.state = State.PARKED
+    return channel
+
+
+def ended_channel(sock: Socket, received: bytes, peer: str) -> Channel[FromClient]:
+    """Return the server's end of an LTP/0.3 proxy connection whose stream has ended;
+    ``received`` has come behind that."""
+    decoder = Decoder(LTP_0_3)
+    decoder.feed(received)
+    channel = Channel(sock, decoder, codec.decode_from_client, peer)
+    channel.state = State.ENDED
+    return channel
+
+
 def assigned_channel(sock: Socket, peer: str) -> Channel[FromClient]:
     """Return the server's end of an LTP/0.3 proxy connection to which it has sent an
     assignment."""

@@ -96,6 +96,18 @@ SEEN_IDS = 4096
 """Assignment ids that a client remembers, to refuse a repeated one: far more than can
 be repeated within POOL_WAIT."""
 
+MARK_TIMEOUT = 1.0
+"""From the server's end mark to the client's, on a connection that is to come back: the
+client closes its upstream at once, and a slow link is allowed its round trips."""
+
+MAX_BEHIND_ANSWER = 64 * 1024
+"""Bytes of the stream in that time, which nobody gets: more than that, and the upstream
+is likely to go on for long."""
+
+ENDED_TIMEOUT = 5.0
+"""From the end of a stream to the request by which its connection comes back: the
+client decides that at once."""
+
 PARKED_AGE = 600.0
 """Seconds after which a parked LTP/0.3 connection is replaced, less a random fifth:
 middle boxes forget old flows."""

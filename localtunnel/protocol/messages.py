@@ -28,6 +28,7 @@ them."""
 Patterns = Annotated[tuple[Text, ...], Meta(max_length=MAX_PATTERNS)]
 Port = Annotated[int, Meta(ge=1, le=MAX_PORT)]
 Id = Annotated[int, Meta(ge=1, lt=1 << 53)]
+Size = Annotated[int, Meta(ge=0, lt=1 << 53)]
 Kind = Literal["http", "tcp"]
 
 
@@ -39,7 +40,8 @@ class ControlRequest(Struct, frozen=True):
     ``port`` the public port that a ``tcp`` tunnel should have, ``resume`` the session
     to take up again, ``auth`` the beginning of a login by token, ``owner`` the key by
     which a client without a token owns its names, ``takeover`` asks to move the owner's
-    open tunnel here, ``options`` what ``protocol.options`` reads.
+    open tunnel here, ``options`` what ``protocol.options`` reads, ``recycle`` offers to
+    send proxy connections back to the pool when their stream has ended.
     """
 
     name: Text
@@ -54,6 +56,7 @@ class ControlRequest(Struct, frozen=True):
     owner: Key | None = None
     takeover: bool | None = None
     options: dict[str, Any] | None = None
+    recycle: bool | None = None
 
 
 class ControlReply(Struct, frozen=True):
@@ -64,7 +67,7 @@ class ControlReply(Struct, frozen=True):
     ``heartbeat`` seconds, ``auth`` the server's proof that it knows the token as well,
     ``options`` the names of the options that are in force, ``also`` further URLs of the
     tunnel. ``real_ip`` says that each request on a joined connection has an X-Real-IP
-    that the server wrote.
+    that the server wrote. ``recycle`` takes up the offer of the request.
     """
 
     host: str
@@ -77,6 +80,7 @@ class ControlReply(Struct, frozen=True):
     options: tuple[str, ...] | None = None
     also: tuple[str, ...] | None = None
     real_ip: bool | None = None
+    recycle: bool | None = None
 
 
 class Challenge(Struct, frozen=True):
@@ -94,12 +98,17 @@ class Proof(Struct, frozen=True):
 
 
 class ProxyRequest(Struct, frozen=True):
-    """The client offers this connection to the pool of the tunnel ``name``; in LTP/0.3,
-    ``session`` proves its right to."""
+    """The client offers this connection to the pool of the tunnel ``name``.
+
+    LTP/0.3: ``session`` proves its right to. On a connection that comes back,
+    ``delivered`` is how many bytes of its last stream the client has written to the
+    upstream.
+    """
 
     name: Text
     client: ClientId | None = None
     session: Secret | None = None
+    delivered: Size | None = None
 
 
 class Assigned(Struct, frozen=True):

@@ -49,6 +49,7 @@ class State(enum.Enum):
     ASSIGNED = "assigned"
     TAKEN = "taken"
     JOINED = "joined"
+    ENDED = "ended"
 
     CLOSED = "closed"
 
@@ -97,9 +98,11 @@ PROXY_0_3: Table = {
     State.ASSIGNED: {Got: State.TAKEN, Failed: State.CLOSED},
     State.TAKEN: {Ready: State.JOINED, Failed: State.CLOSED},
     State.JOINED: {},
+    State.ENDED: {ProxyRequest: State.PARKED},
 }
 """The proxy connection: the visitor's stream follows the assignment at once, the
-upstream's follows ``ready``."""
+upstream's follows ``ready``. No message leads from joined to ended, but the end marks of
+both directions, where client and server have agreed on that."""
 
 TABLES: dict[Version, Table] = {
     LTP_0_2: {**START, **CONTROL_0_2, **PROXY_0_2},

@@ -87,7 +87,7 @@ class Server:
         self.registry = Registry(config.domain, policy, kept, Ports(parse_range(config.tcp_ports), kept))
         self._admin = Admin(self._directory, self.registry, self._bans)
         gate = Gate(self.tokens, legacy=config.legacy in (True, "only"), timeout=config.timeouts.preamble)
-        self._openings = Openings(config, gate, self.registry, self._joins, quotas.joined, tcp_edge.listen_for)
+        self._openings = Openings(config, gate, self.registry, self._joins, quotas, tcp_edge.listen_for)
         last_words = LastWords(self._lingering, config.timeouts.error_hold)
         self._control = Control(config, self._openings, last_words)
         self._certificate = Certificate(config)

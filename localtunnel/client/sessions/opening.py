@@ -73,6 +73,8 @@ class Opening:
         if request.owner is not None and channel_binding(channel.sock) is None:
             # An eavesdropper would own the names of this key.
             request = msgspec.structs.replace(request, owner=None)
+        if is_tls(channel.sock):
+            request = msgspec.structs.replace(request, recycle=True)
         channel.send(request, header=self._version.header)
         message = self._answer(channel)
         if isinstance(message, Challenge) and login is not None:

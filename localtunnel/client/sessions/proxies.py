@@ -14,13 +14,16 @@ import gevent
 
 from localtunnel.errors import LocaltunnelError, NetworkError
 from localtunnel.net import closing
-from localtunnel.net.channel import Channel, client_channel
+from localtunnel.net.channel import Channel, client_channel, parked_channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.dial import Address, Dialler, dial, dial_at_once
+from localtunnel.net.flow.ends import End
 from localtunnel.net.sockets import READ, Socket
+from localtunnel.net.tls.stream_end import TlsEnd
 from localtunnel.protocol.limits import MAX_CONCURRENCY
 from localtunnel.protocol.messages import Assigned, Assignment, ErrorReply, FromServer, ProxyRequest
 from localtunnel.protocol.version import Version
+from localtunnel.protocol.wire.codec import encode
 
 log = logging.getLogger("localtunnel.client")
 
@@ -64,6 +67,8 @@ class Proxies:
         self.backend = backend
         self.version = version
         self.request = request
+        self._again = encode(request)
+        """The request by which a connection comes back, without a header."""
         self.timeout = timeout
         self.secure = secure
         self._size = max(1, _bounded(size))
@@ -132,6 +137,20 @@ class Proxies:
             self._refilling = True
             self._timer = gevent.get_hub().loop.timer(REFILL_DELAY)
             self._timer.start(self.fill)
+
+    def take_back(self, end: End) -> None:
+        """Park ``end`` again, whose stream has ended, unless there are enough."""
+        if self._closed or len(self._open) >= 2 * self._size or not isinstance(end, TlsEnd):
+            end.close()
+        elif end.part(self._again) != b"":
+            # Nothing may have come behind the server's end mark.
+            end.reset()
+            self.fill()
+        else:
+            end.watcher.close()
+            proxy = _Proxy(self)
+            self._open[proxy] = None
+            proxy.wait(parked_channel(end.sock, self.version, "the server"))
 
     def lost(self, proxy: "_Proxy", error: LocaltunnelError) -> None:
         """Replace ``proxy``, which has ended unassigned, after a delay that grows with
@@ -216,16 +235,21 @@ class _Proxy:
                 # Closed in the very turn of the hub in which it was connected.
                 closing.close(sock)
 
+    def wait(self, channel: Channel[FromServer]) -> None:
+        """Wait for the assignment on ``channel``, which is parked."""
+        self._channel = channel
+        self._parked_at = time.monotonic()
+        self._watcher = gevent.get_hub().loop.io(channel.sock.fileno(), READ)
+        self._watcher.start(self._readable, channel)
+
     def _park(self, sock: Socket) -> None:
-        self._channel = client_channel(sock, self._proxies.version, "the server")
+        channel = self._channel = client_channel(sock, self._proxies.version, "the server")
         try:
-            self._channel.send(self._proxies.request, header=self._proxies.version.header)
+            channel.send(self._proxies.request, header=self._proxies.version.header)
         except NetworkError as error:
             self._lose(error)
             return
-        self._parked_at = time.monotonic()
-        self._watcher = gevent.get_hub().loop.io(sock.fileno(), READ)
-        self._watcher.start(self._readable, self._channel)
+        self.wait(channel)
 
     def _readable(self, channel: Channel[FromServer]) -> None:
         try:

@@ -28,8 +28,10 @@ from localtunnel.net.address import HostPort
 from localtunnel.net.channel import Channel, client_channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.dial import Address
+from localtunnel.net.flow.ends import End
 from localtunnel.net.heartbeat import keep_alive
 from localtunnel.net.sockets import Socket, pending_error
+from localtunnel.net.tls.context import is_tls
 from localtunnel.protocol import limits, messages
 from localtunnel.protocol.login.token import Token
 from localtunnel.protocol.messages import (
@@ -178,7 +180,8 @@ class Session:
 
         def taken(sock: Socket, assignment: Assignment | None, first: bytes) -> None:
             self._link.keep_session(sock)
-            self._take(channel, sock, assignment, first, real_ip=reply.real_ip is True)
+            give_back = proxies.take_back if reply.recycle is True and is_tls(sock) else None
+            self._take(channel, sock, assignment, first, give_back, real_ip=reply.real_ip is True)
 
         client = None if self.version.has_sessions else self._request.client
         request = ProxyRequest(self._request.name, client, reply.session)
@@ -193,6 +196,7 @@ class Session:
         sock: Socket,
         assignment: Assignment | None,
         first: bytes,
+        give_back: Callable[[End], None] | None,
         *,
         real_ip: bool,
     ) -> None:
@@ -210,7 +214,7 @@ class Session:
             self._seen[assignment.id] = None
             if len(self._seen) > limits.SEEN_IDS:
                 self._seen.popitem(last=False)
-            self._visits.begin(sock, assignment, first, real_ip=real_ip)
+            self._visits.begin(sock, assignment, first, give_back, real_ip=real_ip)
 
     def _tick(self, channel: Channel[FromServer], proxies: Proxies, path: Path) -> None:
         """Check whether connections may be silently dead: after a stall, or because the

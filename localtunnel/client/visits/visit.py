@@ -2,6 +2,7 @@
 bytes are relayed."""
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import gevent
@@ -24,7 +25,7 @@ from localtunnel.http.message.request import HeadReader, RequestHead
 from localtunnel.http.pages import errors as pages
 from localtunnel.net import closing
 from localtunnel.net.closing import Lingering
-from localtunnel.net.flow.ends import SocketEnd
+from localtunnel.net.flow.ends import End, SocketEnd
 from localtunnel.net.flow.half_closed import HalfClosed
 from localtunnel.net.flow.relay import Relay
 from localtunnel.net.sockets import Socket
@@ -62,7 +63,7 @@ class Visit:
 
     ``assignment`` is None in LTP/0.2, where the client itself answers a visitor whose
     upstream is down. In LTP/0.3 it tells the server ``got``, ``ready`` or ``failed``.
-    ``real_ip`` is for ``watcher``.
+    ``give_back`` and ``real_ip`` as in ``Visits.begin``.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Visit:
         first: bytes,
         upstream: Upstream,
         watcher: Watcher,
+        give_back: Callable[[End], None] | None = None,
         *,
         real_ip: bool = False,
     ) -> None:
@@ -88,6 +90,7 @@ class Visit:
         self._sock = sock
         self._upstream = upstream
         self._watcher = watcher
+        self._give_back = give_back
         self._relay: Relay | None = None
         self._stream: Unchunker | None = None
         self._dialling: gevent.Greenlet | None = None
@@ -132,7 +135,7 @@ class Visit:
         connected at once, as nearly all are. Only a wait costs a greenlet.
         """
         try:
-            self._stream, self.first = begin_stream(self._sock, self.first)
+            self._stream, self.first = begin_stream(self._sock, self.first, goes_on=self._give_back is not None)
         except FrameError:
             self._give_up("server failed")
             return
@@ -184,7 +187,11 @@ class Visit:
             tap=self.tap,
             prompt=True,
             half_closed=self._watcher.half_closed,
+            give_back=self._give_back,
+            # A server that reads HTTP ends its direction behind a whole answer.
+            ends_when_answered=self.real_ip and self._give_back is not None,
         )
+        self._give_back = None
         first, self.first = self.first, b""
         relay.start(to_b=first)
 

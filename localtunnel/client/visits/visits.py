@@ -10,6 +10,7 @@ from localtunnel.client.visits.upstream import Upstream
 from localtunnel.client.visits.visit import Visit, failure_of
 from localtunnel.errors import NetworkError
 from localtunnel.net.closing import Lingering
+from localtunnel.net.flow.ends import End
 from localtunnel.net.flow.half_closed import HalfClosed
 from localtunnel.net.sockets import Socket
 from localtunnel.protocol import limits, messages
@@ -37,9 +38,19 @@ class Visits:
     def __len__(self) -> int:
         return len(self._visits)
 
-    def begin(self, sock: Socket, assignment: Assignment | None, first: bytes, *, real_ip: bool = False) -> None:
-        """Take over an assigned proxy connection. ``real_ip`` as in ``RequestTap``."""
-        visit = Visit(next(self._numbers), sock, assignment, first, self._upstream, self, real_ip=real_ip)
+    def begin(
+        self,
+        sock: Socket,
+        assignment: Assignment | None,
+        first: bytes,
+        give_back: Callable[[End], None] | None = None,
+        *,
+        real_ip: bool = False,
+    ) -> None:
+        """Take over an assigned proxy connection. ``give_back`` gets it when its stream
+        has ended, if it may be parked again; ``real_ip`` as in ``RequestTap``."""
+        number = next(self._numbers)
+        visit = Visit(number, sock, assignment, first, self._upstream, self, give_back, real_ip=real_ip)
         self._visits.add(visit)
         visit.start()
 

@@ -50,6 +50,14 @@ class End(Protocol):
         """Write what fits and return the number of bytes. Raises BlockingIOError when
         none do."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the connection can be used for something else behind the stream, once
+        that has ended in both directions."""
+
+    def unlimited(self) -> "End":
+        """Return the end itself, in place of one that limits it."""
+
     def shutdown_write(self) -> None:
         """End this direction of the stream."""
 
@@ -70,6 +78,7 @@ class SocketEnd:
     __slots__ = ("label", "sock", "try_read", "try_write", "watcher")
 
     has_pending = False
+    goes_on = False
 
     def __init__(self, sock: socket.socket, label: str, watcher: Any = None) -> None:
         self.sock = sock
@@ -87,6 +96,10 @@ class SocketEnd:
     def descriptor(self) -> int:
         """The socket's descriptor."""
         return self.sock.fileno()
+
+    def unlimited(self) -> "SocketEnd":
+        """Return the end itself."""
+        return self
 
     def shutdown_write(self) -> None:
         """Send a FIN, unless the peer is gone already."""

@@ -110,6 +110,16 @@ class MeteredEnd:
             raise BlockingIOError
         return max(LEAST_PIECE, int(self._bucket.rate * PIECE_TIME))
 
+    @property
+    def goes_on(self) -> bool:
+        """As that of ``end``."""
+        return self._end.goes_on
+
+    def unlimited(self) -> End:
+        """Return ``end``, which is the caller's from now on."""
+        self.watcher.close()
+        return self._end
+
     def shutdown_write(self) -> None:
         """End this direction of the stream, limit or not."""
         self._end.shutdown_write()

@@ -58,6 +58,10 @@ class Tap(Protocol):
     def is_owed(self) -> bool:
         """Whether ``b`` speaks next: it owes the rest of an answer, say."""
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether everything so far has been understood, and ``b`` owes nothing."""
+
 
 class Relay:
     """Two ends bound together, ``a`` on the visitor's side and ``b`` on the upstream's.
@@ -73,9 +77,26 @@ class Relay:
     If ``b`` ends without a single byte, ``on_unanswered`` is called instead of
     ``on_end``, where it is given: ``b`` is closed then, and ``a`` is handed back
     untouched.
+
+    ``give_back(end)`` gets an end that ``goes_on`` instead of its being closed, when
+    both directions have ended with nothing lost. With ``ends_when_answered``, ``a``
+    ends its direction only when it has the whole answer, so that ``b`` is closed with
+    it where the tap knows of no more to come.
     """
 
-    __slots__ = ("_a", "_b", "_half_closed", "_hold_eof", "_on_end", "_on_unanswered", "_prompt", "_tap", "_timer")
+    __slots__ = (
+        "_a",
+        "_b",
+        "_ends_when_answered",
+        "_give_back",
+        "_half_closed",
+        "_hold_eof",
+        "_on_end",
+        "_on_unanswered",
+        "_prompt",
+        "_tap",
+        "_timer",
+    )
 
     def __init__(
         self,
@@ -88,6 +109,8 @@ class Relay:
         tap: Tap | None = None,
         prompt: bool = False,
         half_closed: HalfClosed | None = None,
+        give_back: Callable[[End], None] | None = None,
+        ends_when_answered: bool = False,
     ) -> None:
         self._a = Side(a)
         self._b = Side(b)
@@ -99,6 +122,8 @@ class Relay:
         self._on_end = on_end
         self._hold_eof = hold_eof
         self._on_unanswered = on_unanswered
+        self._give_back = give_back
+        self._ends_when_answered = ends_when_answered
         self._timer: Any = None
 
     @property
@@ -164,7 +189,10 @@ class Relay:
             self._tap.ended(from_a=side is self._a)
         if self._is_unanswered(side):
             return
-        if side is self._a and self._is_holding():
+        if side is self._a and self._ends_when_answered and self._is_answered():
+            self._b.reading = False
+            self.all_written(self._b)
+        elif side is self._a and self._is_holding():
             self._wait_with_eof()
         elif not side.other.backlog:
             self.all_written(side.other)
@@ -274,6 +302,10 @@ class Relay:
         on_unanswered()
         return True
 
+    def _is_answered(self) -> bool:
+        tap = self._tap
+        return tap is not None and tap.is_at_rest and not (self._a.backlog or self._b.backlog)
+
     def _is_holding(self) -> bool:
         """Whether the EOF of ``a`` is held: ``b`` may still answer, and the answer is
         taken."""
@@ -322,17 +354,29 @@ class Relay:
             return
         self._stop_timer()
         self._forget_half_closed()
-        self._a.close(reset=reset)
-        self._b.close(reset=reset)
-        on_end = self._on_end
+        on_end, give_back = self._on_end, self._give_back
         self._forget_owner()
+        if reset or give_back is None or self._a.discarding or self._b.discarding:
+            self._a.close(reset=reset)
+            self._b.close(reset=reset)
+        else:
+            for side, other in ((self._b, self._a), (self._a, self._b)):
+                if side.end.goes_on:
+                    other.close(reset=False)
+                    side.closed = True
+                    side.unbind()
+                    give_back(side.end)
+                    break
+            else:
+                self._a.close(reset=False)
+                self._b.close(reset=False)
         on_end(reason)
 
     def _forget_owner(self) -> None:
         """Drop the callbacks: the owner holds the relay, and the cycle would wait for
         the collector."""
         self._on_end = _ignore
-        self._on_unanswered = None
+        self._on_unanswered = self._give_back = None
         self._tap = None
 
 

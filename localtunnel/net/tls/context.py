@@ -38,6 +38,9 @@ class TlsSocket(ssl.SSLSocket):
     """A TLS connection that raises BlockingIOError when it has to wait, as other
     sockets do."""
 
+    since = 0.0
+    """When its handshake was done, by the monotonic clock; the server notes it."""
+
     _fill: Any = ssl.SSLSocket.read
     """``read`` as it is with a buffer: it returns a number, which typeshed does not
     know."""

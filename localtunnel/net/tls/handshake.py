@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -139,6 +140,7 @@ class Handshake:
         except (OSError, ValueError) as error:
             self._finish(None, _handshake_error(error))
         else:
+            self._sock.since = time.monotonic()
             self._finish(self._sock, None)
 
     def _wait(self, events: int) -> None:

@@ -25,16 +25,17 @@ def to_stream(sock: Socket, data: bytes) -> bytes:
     return chunked(data) if is_tls(sock) else data
 
 
-def begin_stream(sock: Socket, received: bytes) -> tuple[Unchunker | None, bytes]:
+def begin_stream(sock: Socket, received: bytes, *, goes_on: bool = False) -> tuple[Unchunker | None, bytes]:
     """Return the parser of the stream on ``sock``, None if it has no chunks, and the
     content of ``received``.
 
-    ``received`` are the bytes after the last message. Raises FrameError when they are
-    not of a stream; the caller closes.
+    ``received`` are the bytes after the last message; ``goes_on`` says that messages
+    may follow the stream. Raises FrameError when they are not of a stream; the caller
+    closes.
     """
     if not is_tls(sock):
         return None, received
-    stream = Unchunker()
+    stream = Unchunker(goes_on=goes_on)
     return stream, stream.feed(received)
 
 
@@ -56,6 +57,9 @@ class TlsEnd:
     The peer's direction ends with its mark. A connection that ends without the mark
     counts as reset, so that a cut stream cannot look complete. ``has_pending`` is also
     true from the mark until the reader has seen the end.
+
+    Where messages may follow the stream, the owner may ``part`` the connection from it
+    instead of closing both.
     """
 
     __slots__ = ("_closing", "_held", "_marked", "_stream", "_writer", "has_pending", "label", "sock", "watcher")
@@ -144,6 +148,30 @@ class TlsEnd:
             raise
         self._held = b""
         return len(chunk) - LENGTH_SIZE
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether messages may follow the stream, of which nothing waits to be sent."""
+        return self._stream.goes_on and not self._held and self._writer is None
+
+    def unlimited(self) -> "TlsEnd":
+        """Return the end itself."""
+        return self
+
+    def part(self, message: bytes = b"") -> bytes | None:
+        """End this direction with its mark, unless it has ended, and ``message``.
+
+        Returns what has come behind the peer's mark, and leaves the socket to the
+        caller. Returns None where that does not go out at once; the caller closes then.
+        """
+        data = message if self._marked else END + message
+        self._marked = True
+        try:
+            if data and self.sock.send(data) < len(data):
+                return None
+        except OSError:
+            return None
+        return self._stream.rest
 
     def shutdown_write(self) -> None:
         """Send the end mark, now or as soon as there is room."""

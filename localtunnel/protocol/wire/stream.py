@@ -30,12 +30,18 @@ def chunked(data: bytes) -> bytes:
 
 class Unchunker:
     """Takes the bytes of one direction in any pieces, and returns their content.
-    ``ended`` once the end has come."""
+    ``ended`` once the end has come.
 
-    __slots__ = ("_head", "_left", "ended")
+    Where ``goes_on`` is set, messages may follow the stream. What has come of them with
+    the end is ``rest`` then.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_head", "_left", "ended", "goes_on", "rest")
+
+    def __init__(self, *, goes_on: bool = False) -> None:
         self.ended = False
+        self.goes_on = goes_on
+        self.rest = b""
         self._head = b""
         self._left = 0
 
@@ -47,8 +53,8 @@ class Unchunker:
     def compact(self, view: memoryview, size: int) -> int:
         """Move the content of ``view[:size]`` to its beginning, and return its size.
 
-        Raises FrameError for bytes behind the end. It works in place, because every
-        byte passes here.
+        Raises FrameError for bytes behind the end, unless the connection ``goes_on``.
+        It works in place, because every byte passes here.
         """
         # ``is_between_chunks`` without the call, for every record.
         is_between_chunks = not (self._left or self._head or self.ended)
@@ -64,13 +70,15 @@ class Unchunker:
                 kept += length
                 position += length
                 self._left -= length
+            elif self.ended and self.goes_on:
+                self.rest += view[position:size]
+                break
             else:
                 position += self._take_head(bytes(view[position : min(size, position + LENGTH_SIZE)]))
         return kept
 
     def feed(self, data: bytes) -> bytes:
-        """Return the content of ``data``. Raises FrameError for bytes behind the
-        end."""
+        """Return the content of ``data``. Raises FrameError as ``compact`` does."""
         buffer = bytearray(data)
         with memoryview(buffer) as view:
             size = self.compact(view, len(buffer))

@@ -127,4 +127,5 @@ class Control:
             names,
             also,
             True if claim.kind == "http" and self._config.edge == "http" else None,
+            True if tunnel.recycles else None,
         )

@@ -8,6 +8,7 @@ by ``control``. A token may allow less later than it did when a tunnel was opene
 import logging
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from localtunnel.errors import (
@@ -23,14 +24,14 @@ from localtunnel.http.options.rules import Rules
 from localtunnel.net.listen import Listener
 from localtunnel.net.tls.context import channel_binding, is_tls
 from localtunnel.protocol import limits
-from localtunnel.protocol.messages import ControlRequest
+from localtunnel.protocol.messages import ControlRequest, ProxyRequest
 from localtunnel.protocol.options import Options
 from localtunnel.server.access.auth import Gate, Grant
 from localtunnel.server.clients.session import ControlSession
 from localtunnel.server.clients.strangers import Stranger
 from localtunnel.server.clients.terms import settle
 from localtunnel.server.config import ServerConfig
-from localtunnel.server.limits.quotas import Quota
+from localtunnel.server.limits.quotas import Place, Quotas
 from localtunnel.server.limits.rates import bucket
 from localtunnel.server.names.claims import Claim, Owner, Wish, owner_of_address, owner_of_key, owner_of_token
 from localtunnel.server.names.registry import Registry
@@ -64,14 +65,14 @@ class Openings:
         gate: Gate,
         registry: Registry,
         joins: Joins,
-        joined: Quota,
+        quotas: Quotas,
         listen_for: Callable[[Tunnel, int], list[Listener]],
     ) -> None:
         self._config = config
         self._gate = gate
         self._registry = registry
         self._joins = joins
-        self._joined = joined
+        self._quotas = quotas
         self._listen_for = listen_for
         self._shares = Shares(config.limits.tunnel_concurrency, config.limits.total_concurrency)
         self._opened: dict[Tunnel, Opened] = {}
@@ -175,8 +176,9 @@ class Openings:
             raise
 
     def _terms(self, session: ControlSession, claim: Claim, grant: Grant, rules: Rules | None) -> Terms:
-        gate, joined, limits_of = self._gate, self._joined, self._config.limits
+        gate, joined, limits_of = self._gate, self._quotas.joined, self._config.limits
         host, owner = session.host, claim.owner.id
+        recycles = session.request.recycle is True and is_tls(session.channel.sock)
         return Terms(
             claim.name,
             session.version,
@@ -186,10 +188,21 @@ class Openings:
             rules=rules,
             requests=bucket(limits_of.tunnel_request_rate),
             meter=gate.meter(grant),
+            readmit=partial(self._readmit, claim.name, owner) if recycles else None,
             # The closure must not hold the claim: it holds the tunnel, and that would
             # be a cycle.
             admit=lambda: joined.take(host, owner, most=gate.most_connections(grant)),
         )
+
+    def _readmit(self, name: str, owner: str, request: ProxyRequest, host: str) -> Place:
+        """Return the place for a connection that comes back to the tunnel ``name``.
+
+        It asks as a new one does. A connection changes visitors, but never its tunnel.
+        """
+        claim = self._registry.find(request.name)
+        if claim is None or claim.name != name or not claim.is_session(request.session):
+            raise NameUnavailable(f"The tunnel {request.name!r} belongs to another client.")
+        return self._quotas.parked.take(host, owner)
 
     def _listen(self, opened: Opened) -> None:
         """Open the public port of a TCP tunnel, and write it down.

@@ -218,7 +218,7 @@ class Assigning03(Assigning):
         """
         _, received = channel.detach()
         try:
-            stream, to_visitor = begin_stream(parked.sock, received)
+            stream, to_visitor = begin_stream(parked.sock, received, goes_on=self._join.returns is not None)
         except FrameError as error:
             log.debug("stream refused", extra={"join": self._join.assignment.id, "detail": str(error)})
             parked.reset()

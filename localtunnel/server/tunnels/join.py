@@ -11,6 +11,7 @@ from localtunnel.net.flow.half_closed import HalfClosed
 from localtunnel.net.flow.metered import Allowance
 from localtunnel.protocol.messages import Assignment
 from localtunnel.server.tunnels.kept import KeptConnection, KeptConnections
+from localtunnel.server.tunnels.returns import Returns
 
 
 class Join:
@@ -19,7 +20,7 @@ class Join:
     ``first`` are the bytes for the upstream that have already arrived.
     """
 
-    __slots__ = ("_on_end", "assigned", "cancel", "first", "half_closed", "meter", "reason", "started")
+    __slots__ = ("_on_end", "assigned", "cancel", "first", "half_closed", "meter", "reason", "returns", "started")
 
     def __init__(self, first: bytes) -> None:
         self.assigned = 0
@@ -31,6 +32,9 @@ class Join:
         one."""
         self.half_closed: HalfClosed | None = None
         """Looks after streams of which one side has ended. Set by the tunnel."""
+        self.returns: Returns | None = None
+        """Takes the proxy connection when its stream has ended, if it may come back. Set
+        by the tunnel."""
         self.started = time.monotonic()
         self.reason: str | None = None
         self.cancel: Callable[[], None] | None = None

@@ -14,6 +14,7 @@ from localtunnel.net.flow.ends import End
 from localtunnel.net.flow.pump import Owner, Side
 from localtunnel.net.sockets import is_acknowledged, smoothed_round_trip
 from localtunnel.protocol.limits import GOT_ROUND_TRIPS, GOT_TIMEOUT
+from localtunnel.server.tunnels.returns import Returns
 
 KEPT_IDLE = 1.0
 """Seconds that a joined connection is kept idle. Gunicorn closes one after 2, and Node
@@ -71,7 +72,9 @@ class KeptConnection(Side):
 class KeptConnections:
     """The kept connections of one tunnel, the newest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, returns: Returns | None = None) -> None:
+        """Connections that are kept no longer go to ``returns``."""
+        self._returns = returns
         self._kept: dict[KeptConnection, None] = {}
         self._idle: Expiry[KeptConnection] = Expiry(KEPT_IDLE, self._expired)
         """Connections that were kept in the last second. One that is in use stays in
@@ -107,23 +110,33 @@ class KeptConnections:
             # The watcher reports a byte or an end only in the next turn of the hub.
             if carrier.end.is_quiet:
                 return carrier
-            carrier.close(reset=False)
+            self.give_back(carrier)
         return None
 
     def keep(self, carrier: KeptConnection) -> None:
         """Take ownership of ``carrier``, which has nothing in flight."""
         if self._closed or (self._owed and self._late):
             self._owed = False
-            carrier.close(reset=False)
+            self.give_back(carrier)
             return
         self._kept[carrier] = None
         self._idle.add(carrier)
         carrier.watch_for(carrier.became_readable)
 
     def drop(self, carrier: KeptConnection) -> None:
-        """Close ``carrier``, which is kept."""
+        """Give up ``carrier``, which is kept."""
         del self._kept[carrier]
-        carrier.close(reset=False)
+        self.give_back(carrier)
+
+    def give_back(self, carrier: KeptConnection) -> None:
+        """Take ownership of ``carrier``, which has nothing in flight, and keep it for
+        nobody."""
+        if self._returns is None:
+            carrier.close(reset=False)
+        else:
+            carrier.closed = True
+            carrier.unbind()
+            self._returns.take(carrier.end)
 
     def make_room(self) -> None:
         """Close the oldest kept connection: a fresh one is about to be joined."""

@@ -17,6 +17,7 @@ from gevent.queue import Empty, LifoQueue
 from localtunnel.errors import PoolExhausted
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.ends import SocketEnd
+from localtunnel.net.tls.context import TlsSocket
 from localtunnel.protocol.limits import PARKED_AGE
 from localtunnel.server.limits.quotas import Place
 
@@ -31,7 +32,8 @@ class Parked(SocketEnd):
 
     def __init__(self, end: SocketEnd, pool: "Pool", place: Place | None) -> None:
         super().__init__(end.sock, end.label, end.watcher)
-        self.expires = time.monotonic() + PARKED_AGE * random.uniform(0.8, 1.0)
+        since = end.sock.since if isinstance(end.sock, TlsSocket) else time.monotonic()
+        self.expires = since + PARKED_AGE * random.uniform(0.8, 1.0)
         self.dead = False
         self.outdated = False
         """Whether the client was asked to replace it."""

@@ -21,6 +21,7 @@ from localtunnel.server.tunnels.join import Join, Joins
 from localtunnel.server.tunnels.kept import KeptConnections
 from localtunnel.server.tunnels.pool import Pool
 from localtunnel.server.tunnels.refusals import Refusals
+from localtunnel.server.tunnels.returns import Readmit, Returns
 from localtunnel.server.tunnels.succession import Succession
 
 log = logging.getLogger("localtunnel.server")
@@ -57,6 +58,8 @@ class Terms(NamedTuple):
     meter: Allowance | None = None
     """The limit on bytes per second that visitors share with those of other tunnels, if
     there is one."""
+    readmit: Readmit | None = None
+    """Admits proxy connections that come back; None where none does."""
     admit: Callable[[], Place | None] = _no_quota
     """Returns the place of one more visitor in a quota, if there is one. Raises
     LimitReached."""
@@ -115,6 +118,7 @@ class Tunnel:
         """The refused requests that the client has not been told of."""
         self._kept: KeptConnections | None = None
         self._pool = Pool(terms.max_waiting, self._suspected)
+        self._returns = Returns(terms.readmit, self._pool.park) if terms.readmit is not None else None
         self._all_joins = joins
         self._demand = Demand(shares, owner.resize) if terms.version.speaks_freely else None
 
@@ -145,10 +149,20 @@ class Tunnel:
     def kept(self) -> KeptConnections:
         """The joined connections that are kept between two exchanges."""
         if self._kept is None:
-            self._kept = KeptConnections()
+            self._kept = KeptConnections(self._returns)
             if self.ended is not None:
                 self._kept.close()
         return self._kept
+
+    @property
+    def returning(self) -> int:
+        """The number of proxy connections on their way back to the pool."""
+        return len(self._returns) if self._returns is not None else 0
+
+    @property
+    def recycles(self) -> bool:
+        """Whether proxy connections come back to the pool."""
+        return self._returns is not None
 
     def park(self, end: SocketEnd, place: Place | None = None) -> None:
         """Take ownership of a proxy connection, and of its place in the quota."""
@@ -174,6 +188,7 @@ class Tunnel:
         join.own(self._join_ended)
         join.meter = self.meter
         join.half_closed = self._all_joins.half_closed
+        join.returns = self._returns
         carrier = join.take_kept(self._kept) if self._kept is not None else None
         if carrier is not None:
             join.carried(carrier)
@@ -228,6 +243,8 @@ class Tunnel:
         if self._demand is not None:
             self._demand.close()
         self._pool.close()
+        if self._returns is not None:
+            self._returns.close()
         if self._kept is not None:
             self._kept.close()
         self.owner.ended(reason, self.verdict)

@@ -236,7 +236,7 @@ class Connection:
         """
         self._unpin()
         if carrier.kept.closed:
-            carrier.close(reset=False)
+            carrier.kept.give_back(carrier)
             return
         carrier.personal = True
         self._pinned = carrier
@@ -340,4 +340,4 @@ class Connection:
         carrier, self._pinned = self._pinned, None
         if carrier is not None:
             carrier.kept.personal.pop(carrier)
-            carrier.close(reset=False)
+            carrier.kept.give_back(carrier)

@@ -9,7 +9,7 @@ import time
 
 from localtunnel.errors import BadRequest, RequestTimeout, UpstreamInvalid, UpstreamTimeout
 from localtunnel.http.forwarding import forward
-from localtunnel.http.lending import CLOSED, PINNED
+from localtunnel.http.lending import CLOSED, ENDED, PINNED
 from localtunnel.net.flow.buffer import buffer, view
 from localtunnel.net.flow.pump import Side
 from localtunnel.net.flow.relay import Relay
@@ -217,7 +217,12 @@ class Exchange(Delivery):
         self._carrier = None
         hold_eof = not self._tunnel.version.acknowledges
         relay = self._relay = Relay(
-            visitor.end, carrier.end, self._relay_ended, hold_eof=hold_eof, half_closed=self.half_closed
+            visitor.end,
+            carrier.end,
+            self._relay_ended,
+            hold_eof=hold_eof,
+            half_closed=self.half_closed,
+            give_back=None if self.returns is None else self.returns.take,
         )
         relay.start(to_a=switched, to_b=early)
 
@@ -278,6 +283,8 @@ class Exchange(Delivery):
         self._carrier = None
         if fate is CLOSED:
             carrier.close(reset=not is_whole)
+        elif fate is ENDED:
+            carrier.kept.give_back(carrier)
         else:
             carrier.unbind()
             if fate is PINNED:

@@ -74,6 +74,7 @@ class StreamJoin(Join):
             hold_eof=hold_eof,
             on_unanswered=unanswered,
             half_closed=self.half_closed,
+            give_back=None if self.returns is None else self.returns.take,
         )
         self.cancel = None
         self._relay = relay

@@ -1,0 +1,164 @@
+"""Proxy connections on their way back to the pool (PROTOCOL.md, "Recycling").
+
+The stream of such a connection is over on this side. Its client has yet to end its own
+direction, and then to ask for a place in the pool, as it did when the connection was
+new. What one visitor left behind stays in the stream that has ended: each stream begins
+with a fresh decoder, and anything else than that request ends the connection.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from localtunnel.errors import FrameError, LocaltunnelError, RefusedError
+from localtunnel.net.channel import Channel, ended_channel
+from localtunnel.net.deadline import Expiry
+from localtunnel.net.flow.buffer import view
+from localtunnel.net.flow.ends import End, SocketEnd
+from localtunnel.net.sockets import READ, plain_host
+from localtunnel.net.tls.stream_end import TlsEnd
+from localtunnel.protocol.limits import ENDED_TIMEOUT, MARK_TIMEOUT, MAX_BEHIND_ANSWER
+from localtunnel.protocol.messages import ErrorReply, FromClient, ProxyRequest
+from localtunnel.server.limits.quotas import Place
+
+log = logging.getLogger("localtunnel.server")
+
+Readmit = Callable[[ProxyRequest, str], Place | None]
+"""Returns the place in the quota for a connection that asks to come back, and whose
+client has the address; raises a RefusedError."""
+
+Park = Callable[[SocketEnd, Place | None], None]
+"""Takes ownership of a connection that has come back, and of its place."""
+
+
+class Returns:
+    """The connections of one tunnel that come back; its owner closes this with it."""
+
+    def __init__(self, readmit: Readmit, park: Park) -> None:
+        self._readmit = readmit
+        self._park = park
+        self._closed = False
+        self._open: set[_Return] = set()
+        self._marks: Expiry[_Return] = Expiry(MARK_TIMEOUT, self._late)
+        self._requests: Expiry[_Return] = Expiry(ENDED_TIMEOUT, self._late)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def take(self, end: End) -> None:
+        """Take ownership of ``end``, from which nothing is to go to a visitor any more.
+
+        It is closed where it cannot come back.
+        """
+        end = end.unlimited()
+        if self._closed or not isinstance(end, TlsEnd) or not end.goes_on or end.part() is None:
+            end.close()
+            return
+        connection = _Return(end, self)
+        self._open.add(connection)
+        self._marks.add(connection)
+        connection.begin()
+
+    def ended(self, connection: "_Return") -> None:
+        """Begin the wait for the request: both directions have ended."""
+        self._marks.discard(connection)
+        self._requests.add(connection)
+
+    def asked(self, connection: "_Return", end: TlsEnd, channel: Channel[FromClient], request: ProxyRequest) -> None:
+        """Park ``connection``, or refuse it."""
+        self.forget(connection)
+        end.watcher.stop()
+        sock, early = channel.detach()
+        try:
+            host = plain_host(sock.getpeername()[0])
+            place = self._readmit(request, host)
+        except RefusedError as error:
+            log.warning("proxy connection refused", extra={"tunnel": request.name, "error": error.code})
+            with suppress(LocaltunnelError):
+                channel.send(ErrorReply(error.code, str(error)))
+            end.watcher.close()
+            channel.close()
+        except OSError:
+            end.reset()
+        else:
+            parked = SocketEnd(sock, "client", end.watcher)
+            if early:
+                parked.close()
+                if place is not None:
+                    place.release()
+            else:
+                self._park(parked, place)
+
+    def forget(self, connection: "_Return") -> None:
+        """Forget ``connection``, which is somebody else's or closed."""
+        self._open.discard(connection)
+        self._marks.discard(connection)
+        self._requests.discard(connection)
+
+    def close(self) -> None:
+        """Close them all, and take none from now on. Idempotent."""
+        self._closed = True
+        for connection in list(self._open):
+            connection.reset()
+        self._marks.close()
+        self._requests.close()
+
+    def _late(self, connection: "_Return") -> None:
+        log.debug("connection does not come back", extra={"detail": "in time"})
+        connection.reset()
+
+
+class _Return:
+    """One of them: what is left of its stream, and then the request."""
+
+    __slots__ = ("_channel", "_dropped", "_end", "_returns")
+
+    def __init__(self, end: TlsEnd, returns: Returns) -> None:
+        self._end = end
+        self._returns = returns
+        self._channel: Channel[FromClient] | None = None
+        self._dropped = 0
+
+    def begin(self) -> None:
+        """Read what has come, and wait for the rest."""
+        watcher = self._end.watcher
+        watcher.stop()
+        watcher.events = READ
+        watcher.start(self._readable)
+        self._readable()
+
+    def reset(self) -> None:
+        """Close the connection, which does not come back."""
+        self._returns.forget(self)
+        self._end.reset()
+
+    def _readable(self) -> None:
+        try:
+            if self._channel is None and not self._has_ended():
+                return
+            message = self._channel.receive_ready() if self._channel is not None else None
+        except BlockingIOError:
+            return
+        except (OSError, LocaltunnelError) as error:
+            log.debug("connection does not come back", extra={"detail": str(error)})
+            self.reset()
+            return
+        if isinstance(message, ProxyRequest) and self._channel is not None:
+            self._returns.asked(self, self._end, self._channel, message)
+
+    def _has_ended(self) -> bool:
+        """Drop what is left of the stream, and say whether it has ended.
+
+        An answer may have more behind its end, and the client does not know that the
+        visitor has got all of it.
+        """
+        while size := self._end.try_read(view):
+            self._dropped += size
+            if self._dropped > MAX_BEHIND_ANSWER:
+                raise FrameError("The stream goes on behind the answer.")
+        rest = self._end.part()
+        if rest is None:
+            return False
+        self._channel = ended_channel(self._end.sock, rest, "the client")
+        self._returns.ended(self)
+        return True
