@@ -46,6 +46,7 @@ class Conversation:
         "close",
         "first",
         "head_size",
+        "is_held",
         "is_repeatable",
         "request",
         "switched",
@@ -68,11 +69,11 @@ class Conversation:
         """Bytes of the rewritten head."""
         self.first = head + rest[: self.used] if self.used else head
         """The request as it goes out, as far as it has come; the holder drops it."""
-        self.is_repeatable = (
-            len(self.first) <= MAX_HELD_HEAD and self.body.done and request.method in REPEATABLE and not request.upgrade
-        )
-        """Whether the request may be sent again: it has come whole, is held, and asks
-        for the same each time."""
+        self.is_held = len(self.first) <= MAX_HELD_HEAD and self.body.done and not request.upgrade
+        """Whether the request can be sent again: it has come whole, and is held."""
+        self.is_repeatable = self.is_held and request.method in REPEATABLE
+        """Whether it may be sent again whatever has become of it: it asks for the same
+        each time."""
         self.request = request.slimmed() if request.size > MAX_HELD_HEAD else request
 
     def slim(self) -> None:
@@ -125,11 +126,11 @@ class Conversation:
         self.answer.is_early = True
         self.close = True
 
-    def fate(self, *, sent: bool, pinned: bool, shared: bool) -> Fate:
+    def fate(self, *, sent: bool, before: Fate, shared: bool, may_own: bool) -> Fate:
         """Return what becomes of the upstream's connection now that the answer is
         whole; as ``lending.fate``.
         """
-        return lending.fate(self.request, self.answer, sent=sent, pinned=pinned, shared=shared)
+        return lending.fate(self.request, self.answer, sent=sent, before=before, shared=shared, may_own=may_own)
 
     def _final(self, head: ResponseHead, rest: bytes | memoryview, timing: Callable[[], bytes]) -> bytes:
         answer, body = self.answer, head.body(self.request.method)

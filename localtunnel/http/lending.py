@@ -39,34 +39,42 @@ class Fate(Enum):
 
     LENT = "lent"
     """It is kept for a moment, for the next visitor of the tunnel."""
+    OWN = "own"
+    """It is kept for a moment, for the next request on the visitor's connection."""
     PINNED = "pinned"
-    """It is kept for the same connection of the same visitor, and ends with that."""
+    """It is kept for the visitor's connection, and ends with that."""
     ENDED = "ended"
-    """Its stream ends here, with nothing lost."""
+    """Its stream ends here; nothing is in flight."""
     CLOSED = "closed"
     """It is closed: something may be in flight."""
 
 
 # Python 3.11 makes two calls of each access to a member of an Enum, and every request
 # asks.
-LENT, PINNED, ENDED, CLOSED = Fate
+LENT, OWN, PINNED, ENDED, CLOSED = Fate
 
 
-def fate(request: RequestHead, answer: Answer, *, sent: bool, pinned: bool, shared: bool) -> Fate:
+def fate(request: RequestHead, answer: Answer, *, sent: bool, before: Fate, shared: bool, may_own: bool) -> Fate:
     """Return what becomes of the connection after ``request`` and its whole ``answer``.
 
-    ``sent``: all of the request has gone out. ``pinned``: the connection was the
-    visitor's own before. ``shared``: the visitor's connection is that of a proxy, which
-    carries several visitors.
+    ``sent``: all of the request has gone out. ``before`` is what had become of it after
+    its last exchange, LENT if there was none. ``shared``: the visitor's connection is
+    that of a proxy, which carries several visitors. ``may_own``: the client tells how
+    much of a stream has reached the upstream, so that a request which must not come
+    twice is safe on a connection that may just be closing.
     """
     head = answer.head
     if head is None or not sent or answer.is_early:
         return CLOSED
     if not answer.is_reusable:
         return ENDED
-    if pinned or request.logs_in or head.logs_in:
-        return ENDED if shared or request.has_intermediary else PINNED
-    return LENT if leaves_nothing(request, answer, head) else ENDED
+    if before is PINNED or request.logs_in or head.logs_in:
+        after = PINNED
+    elif before is OWN or not leaves_nothing(request, answer, head):
+        after = OWN if may_own else ENDED
+    else:
+        return LENT
+    return ENDED if shared or request.has_intermediary else after
 
 
 def leaves_nothing(request: RequestHead, answer: Answer, head: ResponseHead) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+import msgspec
 
 from localtunnel.errors import LocaltunnelError, NetworkError
 from localtunnel.net import closing
@@ -67,8 +68,6 @@ class Proxies:
         self.backend = backend
         self.version = version
         self.request = request
-        self._again = encode(request)
-        """The request by which a connection comes back, without a header."""
         self.timeout = timeout
         self.secure = secure
         self._size = max(1, _bounded(size))
@@ -138,11 +137,14 @@ class Proxies:
             self._timer = gevent.get_hub().loop.timer(REFILL_DELAY)
             self._timer.start(self.fill)
 
-    def take_back(self, end: End) -> None:
-        """Park ``end`` again, whose stream has ended, unless there are enough."""
+    def take_back(self, end: End, delivered: int) -> None:
+        """Park ``end`` again, whose stream has ended, unless there are enough.
+
+        The server is told how many bytes of the stream were ``delivered``.
+        """
         if self._closed or len(self._open) >= 2 * self._size or not isinstance(end, TlsEnd):
             end.close()
-        elif end.part(self._again) != b"":
+        elif end.part(encode(msgspec.structs.replace(self.request, delivered=delivered))) != b"":
             # Nothing may have come behind the server's end mark.
             end.reset()
             self.fill()

@@ -17,6 +17,7 @@ from localtunnel.client.sessions.proxies import Proxies
 from localtunnel.client.sessions.round_trip import RoundTrip
 from localtunnel.client.sessions.stall import TICK, Stall
 from localtunnel.client.trust.link import Link
+from localtunnel.client.visits.visit import GiveBack
 from localtunnel.client.visits.visits import Visits
 from localtunnel.errors import (
     ClientReplaced,
@@ -28,7 +29,6 @@ from localtunnel.net.address import HostPort
 from localtunnel.net.channel import Channel, client_channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.dial import Address
-from localtunnel.net.flow.ends import End
 from localtunnel.net.heartbeat import keep_alive
 from localtunnel.net.sockets import Socket, pending_error
 from localtunnel.net.tls.context import is_tls
@@ -196,7 +196,7 @@ class Session:
         sock: Socket,
         assignment: Assignment | None,
         first: bytes,
-        give_back: Callable[[End], None] | None,
+        give_back: GiveBack | None,
         *,
         real_ip: bool,
     ) -> None:

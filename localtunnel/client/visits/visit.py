@@ -34,6 +34,10 @@ from localtunnel.protocol.messages import Assignment, Failed, Got, Ready
 from localtunnel.protocol.wire.codec import encode
 from localtunnel.protocol.wire.stream import Unchunker
 
+GiveBack = Callable[[End, int], None]
+"""Takes ownership of a proxy connection whose stream has ended, and gets the number of
+its bytes that were written to the upstream."""
+
 
 class Watcher(Protocol):
     """The owner of visits, which is told of each. ``visit_ended`` comes exactly once,
@@ -74,7 +78,7 @@ class Visit:
         first: bytes,
         upstream: Upstream,
         watcher: Watcher,
-        give_back: Callable[[End], None] | None = None,
+        give_back: GiveBack | None = None,
         *,
         real_ip: bool = False,
     ) -> None:
@@ -187,13 +191,16 @@ class Visit:
             tap=self.tap,
             prompt=True,
             half_closed=self._watcher.half_closed,
-            give_back=self._give_back,
+            give_back=None if self._give_back is None else self._hand_back,
             # A server that reads HTTP ends its direction behind a whole answer.
             ends_when_answered=self.real_ip and self._give_back is not None,
         )
-        self._give_back = None
         first, self.first = self.first, b""
         relay.start(to_b=first)
+
+    def _hand_back(self, end: End) -> None:
+        if self._give_back is not None and self._relay is not None:
+            self._give_back(end, self._relay.delivered)
 
     def _fail(self, error: NetworkError) -> None:
         """Tell the visitor that the upstream is down. The exact error is for the

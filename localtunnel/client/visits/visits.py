@@ -7,10 +7,9 @@ from collections.abc import Callable
 from localtunnel.client.events import Event, UpstreamFailed, VisitorJoined, VisitorLeft
 from localtunnel.client.visits.requests import RequestLog, RequestTap, error_of
 from localtunnel.client.visits.upstream import Upstream
-from localtunnel.client.visits.visit import Visit, failure_of
+from localtunnel.client.visits.visit import GiveBack, Visit, failure_of
 from localtunnel.errors import NetworkError
 from localtunnel.net.closing import Lingering
-from localtunnel.net.flow.ends import End
 from localtunnel.net.flow.half_closed import HalfClosed
 from localtunnel.net.sockets import Socket
 from localtunnel.protocol import limits, messages
@@ -43,7 +42,7 @@ class Visits:
         sock: Socket,
         assignment: Assignment | None,
         first: bytes,
-        give_back: Callable[[End], None] | None = None,
+        give_back: GiveBack | None = None,
         *,
         real_ip: bool = False,
     ) -> None:

@@ -51,6 +51,10 @@ class End(Protocol):
         none do."""
 
     @property
+    def written(self) -> int:
+        """Bytes of the stream that were written; 0 where they are not counted."""
+
+    @property
     def goes_on(self) -> bool:
         """Whether the connection can be used for something else behind the stream, once
         that has ended in both directions."""
@@ -79,6 +83,7 @@ class SocketEnd:
 
     has_pending = False
     goes_on = False
+    written = 0
 
     def __init__(self, sock: socket.socket, label: str, watcher: Any = None) -> None:
         self.sock = sock

@@ -111,6 +111,11 @@ class MeteredEnd:
         return max(LEAST_PIECE, int(self._bucket.rate * PIECE_TIME))
 
     @property
+    def written(self) -> int:
+        """As that of ``end``."""
+        return self._end.written
+
+    @property
     def goes_on(self) -> bool:
         """As that of ``end``."""
         return self._end.goes_on

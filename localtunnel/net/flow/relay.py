@@ -94,6 +94,7 @@ class Relay:
         "_on_end",
         "_on_unanswered",
         "_prompt",
+        "_taken",
         "_tap",
         "_timer",
     )
@@ -124,6 +125,8 @@ class Relay:
         self._on_unanswered = on_unanswered
         self._give_back = give_back
         self._ends_when_answered = ends_when_answered
+        self._taken: int | None = None
+        """The bytes of ``a`` before those that ``b``, which had ended, was not given."""
         self._timer: Any = None
 
     @property
@@ -135,6 +138,11 @@ class Relay:
     def from_b(self) -> int:
         """Bytes read from ``b`` so far."""
         return self._b.count
+
+    @property
+    def delivered(self) -> int:
+        """Bytes of ``a`` that were written to ``b``, at the most."""
+        return self._a.count - len(self._b.backlog) if self._taken is None else self._taken
 
     @property
     def ended(self) -> bool:
@@ -168,6 +176,8 @@ class Relay:
     def filter(self, side: Side, data: memoryview) -> memoryview:
         """Pass the bytes on unchanged."""
         tap, from_a = self._tap, side is self._a
+        if from_a and self._ends_when_answered and self._has_b_gone(len(data)):
+            return data[:0]
         if tap is not None:
             tap.seen(data, from_a=from_a)
         if self._prompt and not from_a and (tap is None or tap.is_owed):
@@ -185,6 +195,8 @@ class Relay:
 
     def read_ended(self, side: Side) -> None:
         """Pass the EOF of ``side`` on once everything before it was written."""
+        if side is self._b and self._ends_when_answered and self._is_answered():
+            self._give_b_nothing(self._a.count)
         if self._tap is not None:
             self._tap.ended(from_a=side is self._a)
         if self._is_unanswered(side):
@@ -301,6 +313,26 @@ class Relay:
         self._forget_owner()
         on_unanswered()
         return True
+
+    def _has_b_gone(self, size: int) -> bool:
+        """Say whether ``b`` has closed, or said what nobody asked for, before the
+        request that begins with ``size`` bytes of ``a``.
+
+        Nothing of the request is given to it then, so that it can go elsewhere.
+        """
+        if self._a.count == size or not self._is_answered() or self._b.end.is_quiet:
+            return False
+        self._give_b_nothing(self._a.count - size)
+        self._b.reading = False
+        self._b.watch()
+        if self._tap is not None:
+            self._tap.ended(from_a=False)
+        self.all_written(self._a)
+        return True
+
+    def _give_b_nothing(self, taken: int) -> None:
+        self._taken = taken
+        self._a.discarding = True
 
     def _is_answered(self) -> bool:
         tap = self._tap

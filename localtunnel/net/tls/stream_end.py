@@ -39,10 +39,16 @@ def begin_stream(sock: Socket, received: bytes, *, goes_on: bool = False) -> tup
     return stream, stream.feed(received)
 
 
-def stream_end(end: SocketEnd, stream: Unchunker | None) -> End:
-    """Return the end that relays a stream that has begun on ``end``, which it
-    replaces."""
-    return end if stream is None else TlsEnd(end.sock, end.label, end.watcher, stream)
+def stream_end(end: SocketEnd, stream: Unchunker | None, written: int = 0) -> End:
+    """Return the end that relays a stream that has begun on ``end``, which it replaces.
+
+    Bytes of the stream that were ``written`` before count as well.
+    """
+    if stream is None:
+        return end
+    replacement = TlsEnd(end.sock, end.label, end.watcher, stream)
+    replacement.written = written
+    return replacement
 
 
 def _is_large(size: int, taken: int) -> bool:
@@ -62,7 +68,18 @@ class TlsEnd:
     instead of closing both.
     """
 
-    __slots__ = ("_closing", "_held", "_marked", "_stream", "_writer", "has_pending", "label", "sock", "watcher")
+    __slots__ = (
+        "_closing",
+        "_held",
+        "_marked",
+        "_stream",
+        "_writer",
+        "has_pending",
+        "label",
+        "sock",
+        "watcher",
+        "written",
+    )
 
     descriptor = -1
 
@@ -72,6 +89,8 @@ class TlsEnd:
         self.watcher = watcher
         self.has_pending = stream.ended
         self._stream = stream
+        self.written = 0
+        """Bytes of the stream that were written, without their framing."""
         self._held = b""
         """A chunk that had no room: OpenSSL wants the same bytes again
         (SSL_write(3))."""
@@ -147,7 +166,9 @@ class TlsEnd:
             self._held = chunk
             raise
         self._held = b""
-        return len(chunk) - LENGTH_SIZE
+        size = len(chunk) - LENGTH_SIZE
+        self.written += size
+        return size
 
     @property
     def goes_on(self) -> bool:

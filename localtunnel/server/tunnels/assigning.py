@@ -224,7 +224,9 @@ class Assigning03(Assigning):
             parked.reset()
             self._refuse(UpstreamClosed())
             return
-        self._join.joined(stream_end(parked, stream), to_visitor, self._join.first[limits.MAX_FIRST :], hold_eof=False)
+        first = self._join.first
+        end = stream_end(parked, stream, written=len(first[: limits.MAX_FIRST]))
+        self._join.joined(end, to_visitor, first[limits.MAX_FIRST :], hold_eof=False)
 
     def _take_only(self, winner: SocketEnd) -> None:
         """``winner`` has the visitor.

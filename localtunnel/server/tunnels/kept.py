@@ -9,12 +9,13 @@ when they are closed.
 from collections.abc import Callable, Hashable
 from typing import Protocol
 
+from localtunnel.http.lending import LENT, OWN, Fate
 from localtunnel.net.deadline import Expiry
 from localtunnel.net.flow.ends import End
 from localtunnel.net.flow.pump import Owner, Side
 from localtunnel.net.sockets import is_acknowledged, smoothed_round_trip
 from localtunnel.protocol.limits import GOT_ROUND_TRIPS, GOT_TIMEOUT
-from localtunnel.server.tunnels.returns import Returns
+from localtunnel.server.tunnels.returns import Returns, Told
 
 KEPT_IDLE = 1.0
 """Seconds that a joined connection is kept idle. Gunicorn closes one after 2, and Node
@@ -39,7 +40,7 @@ class Sent(Owner, Protocol):
 class KeptConnection(Side):
     """A joined proxy connection: one side of one exchange after another."""
 
-    __slots__ = ("kept", "personal")
+    __slots__ = ("fate", "kept")
 
     owner: Sent
 
@@ -47,9 +48,13 @@ class KeptConnection(Side):
         super().__init__(end)
         self.kept = kept
         """The kept connections of its tunnel, which it joins between two exchanges."""
-        self.personal = False
-        """Whether a visitor has logged in on it. Then it stays with that visitor until
-        it is closed."""
+        self.fate: Fate = LENT
+        """What became of it after its last exchange."""
+
+    @property
+    def offset(self) -> int:
+        """The bytes of its stream that were written so far."""
+        return self.end.written
 
     def is_lost(self, seconds: float) -> bool | None:
         """Say whether a request of ``seconds`` ago never arrived.
@@ -84,7 +89,7 @@ class KeptConnections:
         """Connections with a recent request, answered or not: removing each one would
         cost more."""
         self._closed = False
-        self.personal: dict[KeptConnection, Callable[[], None]] = {}
+        self._personal: dict[KeptConnection, Callable[[], None]] = {}
         """Idle connections that belong to one visitor each, and the callback that takes
         each away."""
         self._late: set[Hashable] = set()
@@ -123,20 +128,40 @@ class KeptConnections:
         self._idle.add(carrier)
         carrier.watch_for(carrier.became_readable)
 
+    def keep_for(self, carrier: KeptConnection, take_away: Callable[[], None]) -> bool:
+        """Take note of ``carrier``, which a visitor keeps, if it may be kept.
+
+        ``take_away()`` is called when its time is over, or when something comes on it;
+        it is the visitor's until ``forget``.
+        """
+        if self._closed:
+            return False
+        self._personal[carrier] = take_away
+        if carrier.fate is OWN:
+            self._idle.add(carrier)
+        carrier.watch_for(take_away)
+        return True
+
+    def forget(self, carrier: KeptConnection) -> None:
+        """Forget ``carrier``, which a visitor has kept and now uses, or gives up."""
+        del self._personal[carrier]
+
     def drop(self, carrier: KeptConnection) -> None:
         """Give up ``carrier``, which is kept."""
         del self._kept[carrier]
         self.give_back(carrier)
 
-    def give_back(self, carrier: KeptConnection) -> None:
-        """Take ownership of ``carrier``, which has nothing in flight, and keep it for
-        nobody."""
-        if self._returns is None:
-            carrier.close(reset=False)
-        else:
+    def give_back(self, carrier: KeptConnection, told: Told | None = None) -> None:
+        """Take ownership of ``carrier``, which is kept for nobody. ``told`` as in
+        ``Returns.take``."""
+        if self._returns is not None:
             carrier.closed = True
             carrier.unbind()
-            self._returns.take(carrier.end)
+            self._returns.take(carrier.end, told)
+            return
+        carrier.close(reset=False)
+        if told is not None:
+            told(None)
 
     def make_room(self) -> None:
         """Close the oldest kept connection: a fresh one is about to be joined."""
@@ -144,9 +169,12 @@ class KeptConnections:
             self.drop(next(iter(self._kept)))
 
     def release(self) -> None:
-        """Close all kept connections."""
+        """Give up all kept connections, but those on which a visitor has logged in."""
         for carrier in list(self._kept):
             self.drop(carrier)
+        for carrier, take_away in list(self._personal.items()):
+            if carrier.fate is OWN:
+                take_away()
 
     def await_answer(self, exchange: Hashable) -> None:
         """Close the idle connections if ``exchange`` is not ``answered`` in time."""
@@ -174,8 +202,8 @@ class KeptConnections:
         """
         self._closed = True
         self.release()
-        for unpin in list(self.personal.values()):
-            unpin()
+        for take_away in list(self._personal.values()):
+            take_away()
         self._idle.close()
         self._unanswered.close()
         self._late.clear()
@@ -183,6 +211,8 @@ class KeptConnections:
     def _expired(self, carrier: KeptConnection) -> None:
         if carrier in self._kept:
             self.drop(carrier)
+        elif carrier.fate is OWN and carrier in self._personal:
+            self._personal[carrier]()
 
     def _look(self, carrier: KeptConnection) -> None:
         if carrier.bound and carrier.owner.is_lost() is None:

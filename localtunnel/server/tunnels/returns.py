@@ -27,6 +27,10 @@ Readmit = Callable[[ProxyRequest, str], Place | None]
 """Returns the place in the quota for a connection that asks to come back, and whose
 client has the address; raises a RefusedError."""
 
+Told = Callable[[int | None], None]
+"""Gets the number of bytes of the stream that the client has written to the upstream,
+or None if it does not say."""
+
 Park = Callable[[SocketEnd, Place | None], None]
 """Takes ownership of a connection that has come back, and of its place."""
 
@@ -45,16 +49,19 @@ class Returns:
     def __len__(self) -> int:
         return len(self._open)
 
-    def take(self, end: End) -> None:
+    def take(self, end: End, told: Told | None = None) -> None:
         """Take ownership of ``end``, from which nothing is to go to a visitor any more.
 
-        It is closed where it cannot come back.
+        It is closed where it cannot come back. ``told(delivered)`` is called in any
+        case, once: with the number that the client gives, or with None.
         """
         end = end.unlimited()
         if self._closed or not isinstance(end, TlsEnd) or not end.goes_on or end.part() is None:
             end.close()
+            if told is not None:
+                told(None)
             return
-        connection = _Return(end, self)
+        connection = _Return(end, self, told)
         self._open.add(connection)
         self._marks.add(connection)
         connection.begin()
@@ -88,6 +95,7 @@ class Returns:
                     place.release()
             else:
                 self._park(parked, place)
+        connection.tell(request.delivered)
 
     def forget(self, connection: "_Return") -> None:
         """Forget ``connection``, which is somebody else's or closed."""
@@ -111,13 +119,14 @@ class Returns:
 class _Return:
     """One of them: what is left of its stream, and then the request."""
 
-    __slots__ = ("_channel", "_dropped", "_end", "_returns")
+    __slots__ = ("_channel", "_dropped", "_end", "_returns", "_told")
 
-    def __init__(self, end: TlsEnd, returns: Returns) -> None:
+    def __init__(self, end: TlsEnd, returns: Returns, told: Told | None) -> None:
         self._end = end
         self._returns = returns
         self._channel: Channel[FromClient] | None = None
         self._dropped = 0
+        self._told = told
 
     def begin(self) -> None:
         """Read what has come, and wait for the rest."""
@@ -131,6 +140,13 @@ class _Return:
         """Close the connection, which does not come back."""
         self._returns.forget(self)
         self._end.reset()
+        self.tell(None)
+
+    def tell(self, delivered: int | None) -> None:
+        """Say how much was delivered, to whom it may concern."""
+        told, self._told = self._told, None
+        if told is not None:
+            told(delivered)
 
     def _readable(self) -> None:
         try:

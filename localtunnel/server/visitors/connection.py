@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from localtunnel.errors import RequestTimeout, VisitorError
 from localtunnel.http.forwarding.forward import Forwarding
+from localtunnel.http.lending import PINNED
 from localtunnel.http.message.request import HeadReader, RequestHead, read_head
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.buffer import FIRST_PIECE, buffer, view
@@ -231,32 +232,28 @@ class Connection:
         return held
 
     def pin(self, carrier: KeptConnection) -> None:
-        """Keep ``carrier``, with nothing in flight, for the visitor who logged in on
-        it.
-        """
+        """Keep ``carrier``, with nothing in flight, for the next request."""
         self._unpin()
-        if carrier.kept.closed:
+        if carrier.kept.keep_for(carrier, self._unpin):
+            self._pinned = carrier
+        else:
             carrier.kept.give_back(carrier)
-            return
-        carrier.personal = True
-        self._pinned = carrier
-        carrier.kept.personal[carrier] = self._unpin
-        carrier.watch_for(self._unpin)
 
-    def take_pinned(self, kept: KeptConnections, request: RequestHead) -> KeptConnection | None:
+    def take_pinned(self, kept: KeptConnections, request: RequestHead, *, held: bool) -> KeptConnection | None:
         """Return the connection that is pinned for the tunnel of ``kept``, if any.
 
         It is closed where anything has come on it, and where a proxy may have sent
-        ``request`` for another visitor.
+        ``request`` for another visitor. A request that is not ``held`` cannot go out
+        again, so it gets only a connection with a login.
         """
         carrier = self._pinned
-        if carrier is None or carrier.kept is not kept:
+        if carrier is None or carrier.kept is not kept or not (held or carrier.fate is PINNED):
             return None
         if request.has_intermediary or not carrier.end.is_quiet:
             self._unpin()
             return None
         self._pinned = None
-        kept.personal.pop(carrier)
+        kept.forget(carrier)
         return carrier
 
     # Ends.
@@ -339,5 +336,5 @@ class Connection:
         """Close the pinned connection, if any."""
         carrier, self._pinned = self._pinned, None
         if carrier is not None:
-            carrier.kept.personal.pop(carrier)
+            carrier.kept.forget(carrier)
             carrier.kept.give_back(carrier)

@@ -11,6 +11,7 @@ from functools import partial
 
 from localtunnel.errors import BadRequest, PoolExhausted, RequestTimeout, UpstreamError, UpstreamInvalid, VisitorError
 from localtunnel.http.conversation import Conversation
+from localtunnel.http.lending import OWN
 from localtunnel.http.message.request import RequestHead
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.ends import End
@@ -50,6 +51,7 @@ class Delivery(Join):
         "_fresh",
         "_is_waiting",
         "_joined_at",
+        "_offset",
         "_relay",
         "_retried",
         "_tunnel",
@@ -86,6 +88,9 @@ class Delivery(Join):
         """Whether the connection was assigned for this request, and has carried no
         other."""
         self._is_waiting = False
+        self._offset = 0
+        """Where the request begins in what was written on a connection that has carried
+        others."""
         self._retried = False
         self._joined_at = self.started
         self._relay: Relay | None = None
@@ -111,8 +116,9 @@ class Delivery(Join):
 
     def take_kept(self, kept: KeptConnections) -> KeptConnection | None:
         """Return a connection that is already joined, if this request may use it."""
-        carrier = self._connection.take_pinned(kept, self._conversation.request)
-        if carrier is None and self._conversation.is_repeatable:
+        conversation = self._conversation
+        carrier = self._connection.take_pinned(kept, conversation.request, held=conversation.is_held)
+        if carrier is None and conversation.is_repeatable:
             carrier = kept.take()
         return carrier
 
@@ -134,6 +140,7 @@ class Delivery(Join):
     def carried(self, carrier: KeptConnection) -> None:
         """Begin on a connection that has carried others before."""
         self._fresh = False
+        self._offset = carrier.offset
         self._begin(carrier, self.first)
         if self._carrier is carrier:
             carrier.kept.await_acknowledgement(carrier)
@@ -193,10 +200,32 @@ class Delivery(Join):
         A kept one may just have been closed: then the request goes out on a fresh one.
         Otherwise the visitor gets ``error``, or what is wrong with the answer so far.
         """
-        if self._is_known() or self._retried or not self._conversation.is_repeatable or self._answer.has_begun:
+        carrier = self._carrier
+        if self._is_known() or self._retried or self._answer.has_begun:
             self._refuse(error or self._answer.cut_short())
-        else:
+        elif self._conversation.is_repeatable:
             self._go_again(reset=False)
+        elif error is None and carrier is not None and carrier.fate is OWN:
+            self._ask(carrier)
+        else:
+            self._refuse(error or self._answer.cut_short())
+
+    def _ask(self, carrier: KeptConnection) -> None:
+        """Ask the client whether anything of the request has reached the upstream. If
+        nothing has, it may go out again, whatever its method (RFC 9110 9.2.2).
+        """
+        self._carrier = None
+        self._connection.side.unbind()
+        self.listen()
+        carrier.kept.give_back(carrier, self._told)
+
+    def _told(self, delivered: int | None) -> None:
+        if self.reason is not None:
+            return
+        if delivered is not None and delivered <= self._offset:
+            self._go_again(reset=False)
+        else:
+            self._refuse(self._answer.cut_short())
 
     def _go_again(self, *, reset: bool) -> None:
         """Send the request on a fresh connection. Its deadline begins anew: the dead
@@ -245,7 +274,10 @@ class Delivery(Join):
         carrier, self._carrier = self._carrier, None
         if carrier is not None:
             carrier.kept.answered(self)
-            carrier.close(reset=reset)
+            if reset:
+                carrier.close(reset=True)
+            else:
+                carrier.kept.give_back(carrier)
 
     def _waits_no_more(self) -> None:
         self._is_waiting = False

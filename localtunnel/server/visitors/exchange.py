@@ -9,7 +9,7 @@ import time
 
 from localtunnel.errors import BadRequest, RequestTimeout, UpstreamInvalid, UpstreamTimeout
 from localtunnel.http.forwarding import forward
-from localtunnel.http.lending import CLOSED, ENDED, PINNED
+from localtunnel.http.lending import CLOSED, ENDED, LENT, OWN
 from localtunnel.net.flow.buffer import buffer, view
 from localtunnel.net.flow.pump import Side
 from localtunnel.net.flow.relay import Relay
@@ -87,7 +87,7 @@ class Exchange(Delivery):
         if len(connection.held) > MAX_PIPELINED:
             visitor.reading = False
             self.listen()
-        if not conversation.is_repeatable or self._is_known():
+        if self._is_known() or not (conversation.is_repeatable or carrier.fate is OWN):
             self.first = b""
             conversation.slim()
         carrier.bind(self, visitor, filtered=True)
@@ -278,7 +278,9 @@ class Exchange(Delivery):
             return
         connection, conversation = self._connection, self._conversation
         is_whole = conversation.body.done and not carrier.backlog
-        fate = conversation.fate(sent=is_whole, pinned=carrier.personal, shared=connection.is_shared)
+        fate = conversation.fate(
+            sent=is_whole, before=carrier.fate, shared=connection.is_shared, may_own=self.returns is not None
+        )
         self._ended("answered")
         self._carrier = None
         if fate is CLOSED:
@@ -287,10 +289,11 @@ class Exchange(Delivery):
             carrier.kept.give_back(carrier)
         else:
             carrier.unbind()
-            if fate is PINNED:
-                connection.pin(carrier)
-            else:
+            carrier.fate = fate
+            if fate is LENT:
                 carrier.kept.keep(carrier)
+            else:
+                connection.pin(carrier)
         connection.exchange_ended(close=conversation.close, whole=is_whole)
 
     def _relay_ended(self, reason: str) -> None:
