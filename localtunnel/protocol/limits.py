@@ -124,6 +124,14 @@ FIRST_CONCURRENCY = 4
 """The pool size of a new LTP/0.3 tunnel, which then follows the demand: enough for one
 page of one browser."""
 
+IDLE_CONCURRENCY = 2
+"""The pool size of an LTP/0.3 tunnel without visitors: one connection for the first that
+comes, and one in case that it is dead."""
+
+IDLE_TUNNEL = 300.0
+"""Seconds without a visitor after which a tunnel's pool is that small: over TLS each
+connection costs the server 24 KiB."""
+
 MAX_CONCURRENCY = 1000
 """The largest pool a client opens, whatever the server asks: it costs the laptop a
 descriptor and 3 KiB each."""

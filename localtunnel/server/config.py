@@ -28,6 +28,7 @@ class Timeouts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     heartbeat: Annotated[float, Meta(ge=limits.HEARTBEAT_BOUNDS[0], le=86400)] = limits.HEARTBEAT_INTERVAL
     heartbeat_reply: Seconds = limits.HEARTBEAT_TIMEOUT
     lease: Seconds = limits.OWNED_LEASE
+    idle_tunnel: Seconds = limits.IDLE_TUNNEL
     error_hold: Annotated[float, Meta(ge=0, le=60)] = limits.ERROR_HOLD
 
 

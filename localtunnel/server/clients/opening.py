@@ -74,7 +74,9 @@ class Openings:
         self._joins = joins
         self._quotas = quotas
         self._listen_for = listen_for
-        self._shares = Shares(config.limits.tunnel_concurrency, config.limits.total_concurrency)
+        self._shares = Shares(
+            config.limits.tunnel_concurrency, config.limits.total_concurrency, config.timeouts.idle_tunnel
+        )
         self._opened: dict[Tunnel, Opened] = {}
         """The oldest first."""
 

@@ -5,7 +5,8 @@ pool has connections, the pool grows at once to that number and a quarter more, 
 the next burst of that size needs no waiting. If no window within DECAY_AFTER seconds
 came near the pool's size, the pool shrinks by a quarter, but not below the peak of
 those windows. The share of a tunnel is bounded by ``ceiling``, and all shares together
-by the server's total.
+by the server's total. A tunnel without visitors keeps IDLE_CONCURRENCY connections,
+until one comes.
 
 While the server is short of descriptors, pools shrink each time that it has looked for
 one in vain: parked connections would keep visitors out.
@@ -18,7 +19,7 @@ from typing import Any
 import gevent
 
 from localtunnel.net.deadline import Expiry
-from localtunnel.protocol.limits import FIRST_CONCURRENCY
+from localtunnel.protocol.limits import FIRST_CONCURRENCY, IDLE_CONCURRENCY, IDLE_TUNNEL
 
 WINDOW = 1.0
 """Seconds in a window: the requests of one page come within them, and refilling the
@@ -55,8 +56,10 @@ def next_size(size: int, peak: int, ceiling: int, *, decay: bool) -> int:
 class Shares:
     """The connections that all tunnels together may ask their clients for."""
 
-    def __init__(self, largest: int, total: int) -> None:
+    def __init__(self, largest: int, total: int, idle: float = IDLE_TUNNEL) -> None:
+        """After ``idle`` seconds without a visitor a pool is as small as it gets."""
         self.largest = largest
+        self.patience = idle
         self.calm: Expiry[Demand] = Expiry(DECAY_AFTER, Demand.tick)
         """The pools that have grown, by their last burst. One timer serves all of
         them."""
@@ -89,7 +92,9 @@ class Demand:
         self._shares = shares
         self._changed = changed
         self._clock = clock
-        self._window_started = self._calm_since = clock()
+        self._window_started = self._calm_since = self.visited = clock()
+        """``visited`` is when the last visitor came, whether a connection was taken from
+        the pool for it or not. The owner sets it."""
         self._count = 0
         self._peak = 0
         shares.change(self.size)
@@ -97,6 +102,8 @@ class Demand:
     def arrived(self) -> None:
         """Count a visitor, and grow if the burst is larger than the pool."""
         now = self._clock()
+        if self.size < FIRST_CONCURRENCY:
+            self._resize(min(FIRST_CONCURRENCY, self._shares.ceiling(self.size)))
         if now - self._window_started >= WINDOW:
             self._window_started = now
             self._count = 0
@@ -120,10 +127,20 @@ class Demand:
         self.shrink()
         self._await_calm()
 
+    def look(self) -> None:
+        """Shrink to the least size where no visitor has come for long.
+
+        To be called every few seconds.
+        """
+        if self.size > IDLE_CONCURRENCY and self._clock() - self.visited >= self._shares.patience:
+            self._shares.calm.discard(self)
+            self._resize(IDLE_CONCURRENCY)
+
     def shrink(self) -> None:
         """Shrink by a quarter, but not below the peak of the last windows."""
         peak, self._peak = self._peak, 0
-        self._resize(next_size(self.size, peak, self._shares.ceiling(self.size), decay=True))
+        if self.size > FIRST_CONCURRENCY:
+            self._resize(next_size(self.size, peak, self._shares.ceiling(self.size), decay=True))
 
     def close(self) -> None:
         """Give the share back. Idempotent."""

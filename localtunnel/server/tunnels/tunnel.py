@@ -183,6 +183,8 @@ class Tunnel:
             return
         if place is not None:
             self._places[join] = place
+        if self._demand is not None:
+            self._demand.visited = join.started
         self.joins.add(join)
         self._all_joins.add(join)
         join.own(self._join_ended)
@@ -225,6 +227,7 @@ class Tunnel:
         """
         if self._demand is not None and self.ended is None:
             self._pool.expire()
+            self._demand.look()
         if self.refusals and self.ended is None:
             self.owner.turned_away(self.refusals)
 

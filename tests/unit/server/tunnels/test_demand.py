@@ -11,7 +11,13 @@ from harness.clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localtunnel.protocol.limits import FIRST_CONCURRENCY, TOTAL_CONCURRENCY, TUNNEL_CONCURRENCY
+from localtunnel.protocol.limits import (
+    FIRST_CONCURRENCY,
+    IDLE_CONCURRENCY,
+    IDLE_TUNNEL,
+    TOTAL_CONCURRENCY,
+    TUNNEL_CONCURRENCY,
+)
 from localtunnel.server.tunnels import demand
 from localtunnel.server.tunnels.demand import DECAY_AFTER, WINDOW, Announcing, Demand, Shares, next_size
 
@@ -38,6 +44,11 @@ class Tunnel:
         """Let ``seconds`` pass without a visitor, then look."""
         self.clock.now += seconds
         self.demand.tick()
+
+    def rest(self, seconds: float) -> None:
+        """Let ``seconds`` pass without a visitor, and have the owner look."""
+        self.clock.now += seconds
+        self.demand.look()
 
 
 # The rule.
@@ -112,6 +123,51 @@ def test_visitors_within_the_pool_change_nothing() -> None:
     tunnel = Tunnel()
     tunnel.burst(FIRST_CONCURRENCY)
     assert tunnel.asked == []
+
+
+@pytest.mark.parametrize("burst", [0, 64])
+def test_a_tunnel_without_visitors_keeps_two_connections(burst: int) -> None:
+    tunnel = Tunnel()
+    tunnel.burst(burst)
+    size = tunnel.size
+    tunnel.rest(IDLE_TUNNEL - 1)
+    assert tunnel.size == size
+    tunnel.rest(1)
+    tunnel.rest(IDLE_TUNNEL)
+    tunnel.calm()
+    assert tunnel.size == IDLE_CONCURRENCY
+    assert tunnel.asked[-1:] == [IDLE_CONCURRENCY]
+
+
+def test_a_visitor_on_a_connection_that_is_kept_is_a_visitor_too() -> None:
+    tunnel = Tunnel()
+    tunnel.clock.now += IDLE_TUNNEL
+    tunnel.demand.visited = tunnel.clock.now - 1
+    tunnel.rest(0)
+    assert tunnel.size == FIRST_CONCURRENCY
+    tunnel.rest(IDLE_TUNNEL)
+    assert tunnel.size == IDLE_CONCURRENCY
+
+
+def test_an_idle_tunnel_grows_with_its_next_visitor() -> None:
+    tunnel = Tunnel()
+    tunnel.rest(IDLE_TUNNEL)
+    tunnel.burst(1)
+    assert tunnel.asked == [IDLE_CONCURRENCY, FIRST_CONCURRENCY]
+    tunnel.burst(64)
+    assert tunnel.size >= 64
+
+
+def test_an_idle_tunnel_gives_its_share_to_the_others() -> None:
+    shares = Shares(100, FIRST_CONCURRENCY + IDLE_CONCURRENCY)
+    idle = Tunnel(shares)
+    idle.rest(IDLE_TUNNEL)
+    other = Tunnel(shares)
+    idle.burst(1)
+    assert (idle.size, other.size) == (IDLE_CONCURRENCY, FIRST_CONCURRENCY)
+    other.demand.close()
+    idle.burst(1)
+    assert idle.size == FIRST_CONCURRENCY
 
 
 def test_a_burst_grows_the_pool_at_once_and_the_next_one_fits() -> None:
