@@ -388,21 +388,25 @@ class Relay:
         self._forget_half_closed()
         on_end, give_back = self._on_end, self._give_back
         self._forget_owner()
-        if reset or give_back is None or self._a.discarding or self._b.discarding:
-            self._a.close(reset=reset)
-            self._b.close(reset=reset)
-        else:
-            for side, other in ((self._b, self._a), (self._a, self._b)):
-                if side.end.goes_on:
-                    other.close(reset=False)
-                    side.closed = True
-                    side.unbind()
-                    give_back(side.end)
-                    break
-            else:
-                self._a.close(reset=False)
-                self._b.close(reset=False)
+        kept = None if reset or give_back is None else self._kept()
+        for side in (self._a, self._b):
+            if side is not kept:
+                side.close(reset=reset)
+        if kept is not None and give_back is not None:
+            kept.closed = True
+            kept.unbind()
+            give_back(kept.end)
         on_end(reason)
+
+    def _kept(self) -> Side | None:
+        """Return the side whose connection goes on, if the relay has ended well.
+
+        What ``b`` was not given counts as lost, unless it is known where that begins.
+        """
+        is_lost = self._b.discarding or (self._a.discarding and self._taken is None)
+        if is_lost or self._a.reading or self._b.reading:
+            return None
+        return next((side for side in (self._b, self._a) if side.end.goes_on), None)
 
     def _forget_owner(self) -> None:
         """Drop the callbacks: the owner holds the relay, and the cycle would wait for
