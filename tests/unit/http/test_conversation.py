@@ -14,7 +14,7 @@ from harness.messages import single_bytes
 from localtunnel.errors import BadRequest, UpstreamInvalid
 from localtunnel.http.conversation import MAX_HELD_HEAD, Conversation
 from localtunnel.http.forwarding.forward import Forwarding
-from localtunnel.http.lending import CLOSED, LENT, PINNED, Fate
+from localtunnel.http.lending import CLOSED, ENDED, LENT, OWN, PINNED, Fate
 from localtunnel.http.message.request import HeadReader
 from localtunnel.http.options.rules import Rules
 from localtunnel.protocol.options import Options
@@ -87,7 +87,7 @@ def converse(
         ending is not None and ending.done,
         conversation.close,
         conversation.switched,
-        conversation.fate(sent=sent and request_ended, pinned=False, shared=False),
+        conversation.fate(sent=sent and request_ended, before=LENT, shared=False, may_own=True),
     )
 
 
@@ -98,19 +98,19 @@ CASES: dict[str, tuple[bytes, list[Event], Outcome]] = {
     "one that ends with its connection": (
         GET,
         [(UPSTREAM, UNTIL_CLOSE)],
-        Outcome(body=b"hello", answer_ended=False, closes=True, fate=CLOSED),
+        Outcome(body=b"hello", answer_ended=False, closes=True, fate=ENDED),
     ),
-    "half of one": (GET, [answer(body=b"o")], Outcome(body=b"o", answer_ended=False, fate=CLOSED)),
+    "half of one": (GET, [answer(body=b"o")], Outcome(body=b"o", answer_ended=False, fate=ENDED)),
     "half of a head": (
         GET,
         [(UPSTREAM, OK[:20])],
         Outcome(statuses=(), body=b"", answer_ended=False, fate=CLOSED),
     ),
-    "one after hints": (GET, [(UPSTREAM, HINTS), answer()], Outcome(statuses=(103, 200), fate=CLOSED)),
+    "one after hints": (GET, [(UPSTREAM, HINTS), answer()], Outcome(statuses=(103, 200), fate=OWN)),
     "hints for HTTP/1.0, which has none": (
         old(GET),
         [(UPSTREAM, HINTS), answer()],
-        Outcome(closes=True, fate=CLOSED),
+        Outcome(closes=True, fate=ENDED),
     ),
     "chunks for HTTP/1.0, which has none": (
         old(GET),
@@ -120,31 +120,31 @@ CASES: dict[str, tuple[bytes, list[Event], Outcome]] = {
     "an upstream that closes": (
         GET,
         [answer(fields="Connection: close\r\nContent-Length: 2\r\n")],
-        Outcome(fate=CLOSED),
+        Outcome(fate=ENDED),
     ),
     "a visitor that closes": (request(HOST, fields="Connection: close\r\n"), [answer()], Outcome(closes=True)),
-    "no body to HEAD": (HEAD, [answer(body=b"")], Outcome(body=b"", fate=CLOSED)),
+    "no body to HEAD": (HEAD, [answer(body=b"")], Outcome(body=b"", fate=OWN)),
     "no body with 304": (
         GET,
         [answer("304 Not Modified", body=b"")],
-        Outcome(statuses=(304,), body=b"", fate=CLOSED),
+        Outcome(statuses=(304,), body=b"", fate=OWN),
     ),
     "a trailer": (
         GET,
         [answer(fields=CHUNKED, body=b"0\r\nX: y\r\n\r\n")],
-        Outcome(body=b"0\r\nX: y\r\n\r\n", fate=CLOSED),
+        Outcome(body=b"0\r\nX: y\r\n\r\n", fate=OWN),
     ),
-    "an upload": (UPLOAD, [(VISITOR, b"body"), answer()], Outcome(uploaded=b"body", fate=CLOSED)),
-    "an upload that came with its head": (UPLOAD + b"body", [answer()], Outcome(uploaded=b"body", fate=CLOSED)),
+    "an upload": (UPLOAD, [(VISITOR, b"body"), answer()], Outcome(uploaded=b"body", fate=OWN)),
+    "an upload that came with its head": (UPLOAD + b"body", [answer()], Outcome(uploaded=b"body", fate=OWN)),
     "an upload in chunks": (
         CHUNKED_UPLOAD,
         [(VISITOR, CHUNKS), answer()],
-        Outcome(uploaded=CHUNKS, fate=CLOSED),
+        Outcome(uploaded=CHUNKS, fate=OWN),
     ),
     "the next request behind an upload": (
         UPLOAD,
         [(VISITOR, b"body" + GET), answer()],
-        Outcome(uploaded=b"body", fate=CLOSED),
+        Outcome(uploaded=b"body", fate=OWN),
     ),
     "an answer before the upload has ended": (
         UPLOAD,
@@ -165,7 +165,7 @@ CASES: dict[str, tuple[bytes, list[Event], Outcome]] = {
     "a login through a proxy": (
         request(HOST, fields="Authorization: NTLM x\r\nVia: 1.1 proxy\r\n"),
         [answer()],
-        Outcome(fate=CLOSED),
+        Outcome(fate=ENDED),
     ),
 }
 
@@ -178,11 +178,11 @@ def test_what_comes_of_a_request(case: str, bytewise: bool) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case][2].answer_ended])
-def test_what_stands_behind_an_answer_is_not_passed_on_and_its_connection_is_not_used_again(case: str) -> None:
+def test_what_stands_behind_an_answer_is_not_passed_on_and_its_stream_ends(case: str) -> None:
     data, events, outcome = CASES[case]
     last = max(number for number, (who, _) in enumerate(events) if who is UPSTREAM)
     events = [(who, said + b"more" * (number == last)) for number, (who, said) in enumerate(events)]
-    assert converse(data, *events) == outcome._replace(fate=CLOSED)
+    assert converse(data, *events) == outcome._replace(fate=CLOSED if outcome.fate is CLOSED else ENDED)
 
 
 def test_nor_is_a_connection_whose_answer_began_before_the_request_had_gone_out() -> None:

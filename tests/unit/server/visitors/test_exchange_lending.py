@@ -198,7 +198,7 @@ def test_a_pinned_connection_is_looked_at_as_well(site: Site, say: Callable[[Any
     asked = connection._pinned
     say(upstream.sock)
     head = type("Head", (), {"has_intermediary": False})
-    assert connection.take_pinned(asked.kept, head) is None
+    assert connection.take_pinned(asked.kept, head, held=True) is None
     assert connection._pinned is None
     upstream.was_reset()
 
