@@ -116,6 +116,7 @@ LIMITS = {
     "one of them": limits.MAX_OPTION_TEXT,
     "bytes of the visitor that go out with an assignment of 0.3": limits.MAX_FIRST,
     "ids that a client of 0.3 remembers in a session, at least": limits.SEEN_IDS,
+    "bytes of a stream behind the whole answer, before the client's end mark": limits.MAX_BEHIND_ANSWER,
     "proxy connections that a client parks, whatever it is asked for": limits.MAX_CONCURRENCY,
     "messages at once on an open control connection": limits.MESSAGE_BURST,
     "messages on average, in a second": limits.MESSAGE_RATE,
@@ -132,6 +133,8 @@ LIMITS = {
     "the same in round trips of the connection": limits.GOT_ROUND_TRIPS,
     "from `got` to `ready` or `failed`": limits.READY_TIMEOUT,
     "a parked connection of 0.3, less a random fifth": limits.PARKED_AGE,
+    "from the server's end mark behind the whole answer to the client's": limits.MARK_TIMEOUT,
+    "from the last end mark to the proxy request by which a connection comes back": limits.ENDED_TIMEOUT,
     "a name kept for a client without token and key that has gone without `release`": limits.LEASE,
     "the same for an owner with a token or a key": limits.OWNED_LEASE,
     "from a flood to the client's next attempt, at least": limits.FLOODED_PAUSE,
@@ -200,6 +203,10 @@ def number_of(value: str) -> float:
         ("Concurrency (LTP/0.3)", r"for ([0-9]+) s no window", demand.DECAY_AFTER),
         ("Concurrency (LTP/0.3)", r"above ([0-9]+) for one", limits.TUNNEL_CONCURRENCY),
         ("Concurrency (LTP/0.3)", r"together stays below ([0-9]+)", limits.TOTAL_CONCURRENCY),
+        ("Recycling (LTP/0.3)", r"more than ([0-9]+) bytes", limits.MAX_BEHIND_ANSWER),
+        ("Recycling (LTP/0.3)", r"not come within ([0-9]+) s", limits.MARK_TIMEOUT),
+        ("Recycling (LTP/0.3)", r"no whole request within ([0-9]+) s", limits.ENDED_TIMEOUT),
+        ("Errors", r"no whole proxy request within ([0-9]+) s", limits.ENDED_TIMEOUT),
     ],
 )
 def test_numbers_in_the_prose(title: str, sentence: str, value: float) -> None:
@@ -210,7 +217,11 @@ def test_numbers_in_the_prose(title: str, sentence: str, value: float) -> None:
 
 # States.
 
-STATE_ROWS = rows(TEXT, "LTP", "State", "Message", "Sent by", "Next state")
+ALL_STATE_ROWS = rows(TEXT, "LTP", "State", "Message", "Sent by", "Next state")
+END_MARKS = ("0.3", "`joined`", "The end marks of both directions", "either", "`ended`")
+"""The one step that no message makes, so that the tables in the code do not have it."""
+
+STATE_ROWS = [row for row in ALL_STATE_ROWS if row != END_MARKS]
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=str)
@@ -220,6 +231,11 @@ def test_state_tables(version: Version) -> None:
     in_code = {(state, kind, after) for state, row in TABLES[version].items() for kind, after in row.items()}
     assert in_document == in_code
     assert len(found) == len(in_code)
+
+
+def test_only_end_marks_lead_to_ended() -> None:
+    assert END_MARKS in ALL_STATE_ROWS
+    assert not any(State.ENDED in row.values() for table in TABLES.values() for row in table.values())
 
 
 def test_who_sends_each_message() -> None:
@@ -252,10 +268,13 @@ def test_the_list_of_messages() -> None:
 SECTIONS = {
     "Control request": (
         "Control request",
-        {"instance", "kind", "port", "resume", "auth", "owner", "takeover", "options"},
+        {"instance", "kind", "port", "resume", "auth", "owner", "takeover", "options", "recycle"},
     ),
-    "Control reply": ("Control reply", {"url", "session", "heartbeat", "auth", "options", "also", "real_ip"}),
-    "Proxy request": ("Proxy request", {"session"}),
+    "Control reply": (
+        "Control reply",
+        {"url", "session", "heartbeat", "auth", "options", "also", "real_ip", "recycle"},
+    ),
+    "Proxy request": ("Proxy request", {"session", "delivered"}),
     "Assigned and assignment": ("Assignment", {"id", "peer", "kind"}),
     "Got, ready and failed (LTP/0.3)": ("Failed", {"id", "error"}),
     "Error": ("Error", {"names"}),

@@ -13,7 +13,7 @@ from localtunnel.protocol.states import State, advance
 from localtunnel.protocol.version import LTP_0_2, LTP_0_3, VERSIONS, Version
 from localtunnel.protocol.wire import codec
 from localtunnel.protocol.wire.framing import Decoder
-from localtunnel.protocol.wire.stream import Unchunker
+from localtunnel.protocol.wire.stream import END, Unchunker, chunked
 
 TEXT = (ROOT / "PROTOCOL.md").read_text(encoding="utf-8")
 SESSION = "c1f0a94be23d4d6f8a5b7e90126c3d58"
@@ -43,8 +43,8 @@ def parts(session: str) -> list[tuple[str, str, bytes]]:
 
 def test_the_examples() -> None:
     assert " ".join(SESSIONS) == (
-        "control proxy version control_0_3 login_0_3 proxy_0_3 seen_0_3 chunked_0_3 failed_0_3 resume_0_3"
-        " replaced_0_3 options_0_3 tcp_0_3 tcp_proxy_0_3 invalid_0_3"
+        "control proxy version control_0_3 login_0_3 proxy_0_3 seen_0_3 chunked_0_3 recycled_0_3"
+        " failed_0_3 resume_0_3 replaced_0_3 options_0_3 tcp_0_3 tcp_proxy_0_3 invalid_0_3"
     )
 
 
@@ -177,6 +177,22 @@ def test_the_stream_in_chunks_byte_by_byte() -> None:
     assert carried == decoded("proxy_0_3")[1]
 
 
+def test_the_recycled_connection_byte_by_byte() -> None:
+    found, streams = decoded("recycled_0_3")
+    ask, answer = decoded("proxy_0_3")[1]["server"], decoded("proxy_0_3")[1]["client"]
+    first, second = found[:4], found[4:]
+    assert second[0] == messages.ProxyRequest("shop", session=SESSION, delivered=len(ask))
+    assert first[1:] == [messages.Assignment(45, "203.0.113.7:51241", "http"), messages.Got(45), messages.Ready(45)]
+    assert second[1:] == [messages.Assignment(46, "203.0.113.7:51242", "http"), messages.Got(46), messages.Ready(46)]
+    assert end_state(first, LTP_0_3) is State.JOINED
+    assert end_state(second, LTP_0_3, State.ENDED) is State.JOINED
+    for sender, content in (("server", ask), ("client", answer)):
+        # The marks of both directions come before the request, and each stream begins anew behind its message.
+        assert streams[sender] == chunked(content) + END + chunked(content)
+    order = [(sender, data) for sender, meaning, data in parts("recycled_0_3") if data == END or meaning == "header"]
+    assert order == [("client", b"LTP/0.3"), ("server", END), ("client", END)]
+
+
 def test_the_refused_upstream_byte_by_byte() -> None:
     found, _ = decoded("failed_0_3")
     assert found[1:] == [
@@ -229,8 +245,7 @@ def test_the_request_that_is_none_byte_by_byte() -> None:
     assert codec.decode_from_server(answer) == messages.ErrorReply(messages.INVALID_REQUEST, str(raised.value))
 
 
-def end_state(found: list[Message], version: Version) -> State:
-    state = State.START
+def end_state(found: list[Message], version: Version, state: State = State.START) -> State:
     for message in found:
         state = advance(version, state, message)
     return state

@@ -217,9 +217,9 @@ class Deliveries(RuleBasedStateMachine):
             return
         if isinstance(message, Assignment):
             sock, first = channel.detach()
-            self.session._take(channel, sock, message, first, real_ip=False)
+            self.session._take(channel, sock, message, first, None, real_ip=False)
 
-    def begin_visit(self, sock: Any, assignment: Assignment, first: bytes, *, real_ip: bool) -> None:
+    def begin_visit(self, sock: Any, assignment: Assignment, first: bytes, give_back: None, *, real_ip: bool) -> None:
         """The client's ``Visits.begin``: a visitor is delivered."""
         self.begun[assignment.id] += 1
         assert (b"ask %d;" % assignment.id).startswith(first)

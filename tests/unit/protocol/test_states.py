@@ -87,12 +87,13 @@ EXPECTED = {
         ("ASSIGNED", "Failed"): "CLOSED",
         ("TAKEN", "Ready"): "JOINED",
         ("TAKEN", "Failed"): "CLOSED",
+        ("ENDED", "ProxyRequest"): "PARKED",
     },
 }
 """Written down a second time, by hand: what PROTOCOL.md, section 5, allows. Everything else is refused."""
 
 STATES = {
-    LTP_0_2: set(State) - {State.CHALLENGED, State.PROVED, State.ASSIGNED, State.TAKEN},
+    LTP_0_2: set(State) - {State.CHALLENGED, State.PROVED, State.ASSIGNED, State.TAKEN, State.ENDED},
     LTP_0_3: set(State) - {State.PINGED},
 }
 """Which states a version has."""
@@ -124,7 +125,8 @@ def test_every_state_of_a_version_has_its_row_and_no_other(version: Version) -> 
 
 @every_version
 def test_every_state_can_be_reached(version: Version) -> None:
-    reached = {State.START}
+    # The end marks of a stream, which are no messages, lead to ENDED.
+    reached = {State.START, State.ENDED} & STATES[version]
     for _ in State:
         reached |= {following for state in reached for following in TABLES[version][state].values()}
     assert reached == STATES[version]
@@ -144,7 +146,7 @@ def test_an_error_may_come_until_the_connection_is_assigned() -> None:
     }
     assert without == {
         LTP_0_2: {State.JOINED, State.CLOSED},
-        LTP_0_3: {State.ASSIGNED, State.TAKEN, State.JOINED, State.CLOSED},
+        LTP_0_3: {State.ASSIGNED, State.TAKEN, State.JOINED, State.ENDED, State.CLOSED},
     }
 
 
@@ -169,6 +171,13 @@ WALKS: list[tuple[Version, list[Message], State]] = [
     (LTP_0_3, [*PARKING, Got(1), Failed(1, "refused")], State.CLOSED),
     (LTP_0_3, [*PARKING, Failed(1, "seen")], State.CLOSED),
 ]
+
+
+def test_what_comes_back_begins_again_without_a_header() -> None:
+    state = State.ENDED
+    for message in (*PARKING, Got(1), Ready(1)):
+        state = advance(LTP_0_3, state, message)
+    assert state is State.JOINED
 
 
 @pytest.mark.parametrize(("version", "walk", "end"), WALKS)
