@@ -30,13 +30,15 @@ def begin_stream(sock: Socket, received: bytes, *, goes_on: bool = False) -> tup
     content of ``received``.
 
     ``received`` are the bytes after the last message; ``goes_on`` says that messages
-    may follow the stream. Raises FrameError when they are not of a stream; the caller
-    closes.
+    may follow the stream, once it has ended in both directions. Raises FrameError when
+    they are not of a stream; the caller closes.
     """
     if not is_tls(sock):
         return None, received
-    stream = Unchunker(goes_on=goes_on)
-    return stream, stream.feed(received)
+    stream = Unchunker()
+    content = stream.feed(received)
+    stream.goes_on = goes_on
+    return stream, content
 
 
 def stream_end(end: SocketEnd, stream: Unchunker | None, written: int = 0) -> End:
@@ -72,6 +74,7 @@ class TlsEnd:
         "_closing",
         "_held",
         "_marked",
+        "_may_go_on",
         "_stream",
         "_writer",
         "has_pending",
@@ -91,6 +94,9 @@ class TlsEnd:
         self._stream = stream
         self.written = 0
         """Bytes of the stream that were written, without their framing."""
+        self._may_go_on, stream.goes_on = stream.goes_on, False
+        """Whether messages may follow, which is not before our own mark: a peer that has
+        not seen this knows nothing of it yet."""
         self._held = b""
         """A chunk that had no room: OpenSSL wants the same bytes again
         (SSL_write(3))."""
@@ -173,7 +179,7 @@ class TlsEnd:
     @property
     def goes_on(self) -> bool:
         """Whether messages may follow the stream, of which nothing waits to be sent."""
-        return self._stream.goes_on and not self._held and self._writer is None
+        return self._may_go_on and not self._held and self._writer is None
 
     def unlimited(self) -> "TlsEnd":
         """Return the end itself."""
@@ -186,7 +192,7 @@ class TlsEnd:
         caller. Returns None where that does not go out at once; the caller closes then.
         """
         data = message if self._marked else END + message
-        self._marked = True
+        self._mark()
         try:
             if data and self.sock.send(data) < len(data):
                 return None
@@ -198,12 +204,16 @@ class TlsEnd:
         """Send the end mark, now or as soon as there is room."""
         if self._marked:
             return
-        self._marked = True
+        self._mark()
         try:
             self.sock.send(END)
         except BlockingIOError:
             self._writer = gevent.get_hub().loop.io(self.sock.fileno(), WRITE)
             self._writer.start(self._send_mark)
+
+    def _mark(self) -> None:
+        self._marked = True
+        self._stream.goes_on = self._may_go_on
 
     def _send_mark(self) -> None:
         try:

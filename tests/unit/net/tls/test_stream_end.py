@@ -416,6 +416,111 @@ def test_a_reset_leaves_none(context):
     reader.end.close()
 
 
+# Connections that go on behind their stream.
+
+
+@contextlib.contextmanager
+def going_on(context):
+    """As ``by_hand``, of a connection on which messages may follow the stream."""
+    near, far = tls_pair(context)
+    stream, _ = begin_stream(near, b"", goes_on=True)
+    end = stream_end(SocketEnd(near, "peer"), stream)
+    try:
+        yield end, far
+    finally:
+        end.reset()
+        far.close()
+
+
+def all_of(sock, size):
+    """Return the next ``size`` bytes of a TLS connection that does not block."""
+    data = b""
+    with at_most(CAP, f"{size} bytes"):
+        while len(data) < size:
+            try:
+                data += sock.recv(size - len(data))
+            except BlockingIOError:
+                gevent.sleep(0.001)
+    return data
+
+
+def test_it_parts_with_the_mark_and_a_message_in_one_record(context):
+    with going_on(context) as (end, far):
+        assert end.goes_on
+        end.try_write(b"last words")
+        assert end.written == 10
+        assert end.part(b"message") == b""
+        assert all_of(far, 4 + 10 + 4 + 7) == chunked(b"last words") + END + b"message"
+        # A second mark would be the beginning of a frame.
+        end.shutdown_write()
+        assert end.part(b"again") == b""
+        assert all_of(far, 5) == b"again"
+        assert end.sock.fileno() >= 0
+
+
+def test_a_mark_that_was_sent_before_is_not_sent_again(context):
+    with going_on(context) as (end, far):
+        end.shutdown_write()
+        assert end.part(b"message") == b""
+        assert all_of(far, 4 + 7) == END + b"message"
+
+
+@pytest.mark.parametrize("behind", [b"", b"m", b"message", END, chunked(b"more")])
+def test_what_came_behind_the_peers_mark_is_handed_out_once_ours_was_sent(context, behind):
+    with going_on(context) as (end, far):
+        end.shutdown_write()
+        far.send(chunked(b"all") + END + behind)
+        reader = Reader(end)
+        reader.until(lambda: reader.ended, "the end")
+        assert reader.data == b"all"
+        assert end.part() == behind
+
+
+@pytest.mark.parametrize("behind", [b"m", END, chunked(b"more")])
+def test_before_our_mark_nothing_may_come_behind_the_peers(context, behind):
+    with going_on(context) as (end, far):
+        far.send(chunked(b"all") + END + behind)
+        reader = Reader(end)
+        reader.until(lambda: reader.error, "the error")
+        assert isinstance(reader.error, ConnectionResetError)
+        assert not reader.ended
+
+
+def test_what_came_with_the_beginning_may_end_the_stream_and_no_more(context):
+    near, far = tls_pair(context)
+    with near, far:
+        stream, content = begin_stream(near, chunked(b"all") + END, goes_on=True)
+        assert (content, stream.ended) == (b"all", True)
+        with pytest.raises(FrameError):
+            begin_stream(near, chunked(b"all") + END + b"m", goes_on=True)
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_an_end_goes_on_if_it_may_and_nothing_waits_to_be_sent(context, goes_on):
+    near, far = tls_pair(context, bufsize=16384)
+    stream, _ = begin_stream(near, b"", goes_on=goes_on)
+    end = stream_end(SocketEnd(near, "peer"), stream, written=5)
+    with far:
+        assert end.goes_on is goes_on
+        assert end.unlimited() is end
+        sent = fill(end)
+        # The chunk that had no room is no message's to follow.
+        assert not end.goes_on
+        assert end.written == 5 + sent
+        end.reset()
+
+
+def test_a_mark_that_waits_for_room_goes_on_to_nothing(context):
+    with going_on(context) as (end, far):
+        sock, end.sock = end.sock, Full(end.sock)
+        end.shutdown_write()
+        assert not end.goes_on
+        end.sock.room = True
+        assert all_of(far, 4) == END
+        assert end.goes_on
+        end.sock = sock
+
+
 def test_a_plain_connection_has_no_chunks():
     near, far = pair()
     with near, far:
