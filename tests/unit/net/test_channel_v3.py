@@ -7,10 +7,20 @@ from harness.channels import channel_and_peer
 from harness.v3 import HEADER_0_3, SESSION, assignment, control_request, failed, got, proxy_request, ready
 
 from localtunnel.errors import FrameError, MessageError
-from localtunnel.net.channel import assigned_channel, client_channel, server_channel
+from localtunnel.net.channel import assigned_channel, client_channel, ended_channel, parked_channel, server_channel
 from localtunnel.net.deadline import Deadline
 from localtunnel.protocol import limits, messages
-from localtunnel.protocol.messages import Assignment, ControlReply, ControlRequest, Failed, Got, ProxyRequest, Ready
+from localtunnel.protocol.messages import (
+    Assignment,
+    ControlReply,
+    ControlRequest,
+    ErrorReply,
+    Failed,
+    Got,
+    ProxyRequest,
+    Ready,
+)
+from localtunnel.protocol.states import State
 from localtunnel.protocol.version import LTP_0_2, LTP_0_3
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -142,3 +152,97 @@ def test_an_answer_has_the_limit_of_a_heartbeat(assigned_end):
     ours.sendall((limits.MAX_HEARTBEAT + 1).to_bytes(4, "big"))
     with pytest.raises(FrameError, match="4097 bytes"):
         receive_soon(channel)
+
+
+# Connections that come back.
+
+COMES_BACK = frame({"proxy": {"name": "foo", "session": SESSION, "delivered": 42}})
+"""The request of one: without a header."""
+
+
+def ended(received=b""):
+    """A server's channel on a connection whose stream has ended, with what came behind that, and the client's end."""
+    return channel_and_peer(ended_channel, received, "the client")
+
+
+@pytest.mark.parametrize("cut", range(len(COMES_BACK) + 1))
+def test_a_request_behind_a_stream_may_be_cut_anywhere(cut):
+    with ended(COMES_BACK[:cut]) as (channel, ours):
+        assert channel.state is State.ENDED
+        ours.sendall(COMES_BACK[cut:])
+        assert receive_soon(channel) == ProxyRequest("foo", session=SESSION, delivered=42)
+        assert channel.state is State.PARKED
+        assert channel.version == LTP_0_3
+        assert channel.detach() == (channel.sock, b"")
+
+
+@pytest.mark.parametrize("behind", [b"x", COMES_BACK])
+def test_what_comes_behind_the_request_is_left_for_whoever_takes_over(behind):
+    with ended(COMES_BACK + behind) as (channel, _):
+        receive_soon(channel)
+        assert channel.detach() == (channel.sock, behind)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        got(7),
+        ready(7),
+        failed(7, "refused"),
+        frame({"control": "ping"}),
+        frame({"release": True}),
+        frame({"proof": "c=x"}),
+        frame({"control": {"name": "foo", "client": "me", "instance": "one"}}),
+    ],
+)
+def test_no_other_message_may_follow_a_stream(sent):
+    with ended(sent) as (channel, _), pytest.raises(MessageError, match="may not come while the connection is ended"):
+        receive_soon(channel)
+
+
+@pytest.mark.parametrize(
+    ("sent", "error"),
+    [
+        (HEADER_0_3 + COMES_BACK, FrameError),
+        (bytes(4), FrameError),
+        (b"\xff" * 4, FrameError),
+        (frame({"unknown": 1}), MessageError),
+        (frame({"proxy": True}), MessageError),
+        (frame({"proxy": {"name": "foo", "client": "me"}}), MessageError),
+        (frame({"proxy": {"name": "foo", "session": SESSION, "delivered": -1}}), MessageError),
+    ],
+    ids=["a header", "a mark", "a length", "unknown", "assigned", "no session", "delivered"],
+)
+def test_what_is_no_request_behind_a_stream_is_refused(sent, error):
+    with ended(sent) as (channel, _), pytest.raises(error):
+        receive_soon(channel)
+
+
+def test_a_request_that_is_refused_gets_an_error():
+    with ended(COMES_BACK) as (channel, ours):
+        receive_soon(channel)
+        channel.send(ErrorReply("unavailable", "Another's."))
+        assert read_message(ours) == {"error": "unavailable", "message": "Another's."}
+        assert channel.state is State.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (assignment(7), Assignment(7, "203.0.113.7:51234", "http")),
+        (frame({"error": "unavailable"}), ErrorReply("unavailable")),
+    ],
+)
+def test_a_client_that_has_asked_to_come_back_is_parked(sent, message):
+    with channel_and_peer(parked_channel, LTP_0_3, "the server") as (channel, ours):
+        assert channel.state is State.PARKED
+        ours.sendall(sent + b"stream")
+        assert receive_soon(channel) == message
+        assert channel.detach() == (channel.sock, b"stream")
+
+
+def test_a_client_that_has_asked_to_come_back_takes_no_other_message():
+    with channel_and_peer(parked_channel, LTP_0_3, "the server") as (channel, ours):
+        ours.sendall(frame({"control": "ping"}))
+        with pytest.raises(MessageError, match="may not come while the connection is parked"):
+            receive_soon(channel)

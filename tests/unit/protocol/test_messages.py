@@ -131,6 +131,18 @@ EVERY_MESSAGE = [
     ),
     (ProxyRequest("demo", "c"), {"proxy": {"name": "demo", "client": "c"}}),
     (ProxyRequest("demo", session=SESSION), {"proxy": {"name": "demo", "session": SESSION}}),
+    (
+        ControlRequest("demo", "c", instance="i", recycle=True),
+        {"control": {"name": "demo", "client": "c", "instance": "i", "recycle": True}},
+    ),
+    (
+        ControlReply("h", recycle=True),
+        {"control": {"host": "h", "concurrency": 1, "banner": "", "recycle": True}},
+    ),
+    (
+        ProxyRequest("demo", session=SESSION, delivered=0),
+        {"proxy": {"name": "demo", "session": SESSION, "delivered": 0}},
+    ),
     (Assigned(), {"proxy": True}),
     (
         Assignment(7, "203.0.113.7:51234", "tcp"),
@@ -278,6 +290,9 @@ durations = st.floats(0, 1e9)
         st.builds(ControlReply, texts, sizes, texts, texts, secrets, durations.filter(bool)),
         st.builds(ProxyRequest, names, clients),
         st.builds(ProxyRequest, names, session=secrets),
+        st.builds(ProxyRequest, names, session=secrets, delivered=st.integers(0, 2**53 - 1)),
+        st.builds(ControlRequest, names, clients, instance=clients, recycle=st.booleans()),
+        st.builds(ControlReply, texts, sizes, texts, recycle=st.booleans()),
         st.builds(Assignment, ids, texts, kinds),
         st.builds(Got, ids),
         st.builds(Ready, ids),

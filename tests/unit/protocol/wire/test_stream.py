@@ -78,6 +78,44 @@ def test_any_chunks_cut_anywhere(pieces, data):
     assert stream.ended
 
 
+@given(st.lists(st.binary(min_size=1, max_size=50), max_size=4), st.binary(max_size=50), st.data())
+def test_where_the_connection_goes_on_the_rest_is_exactly_what_follows(pieces, behind, data):
+    content = b"".join(len(piece).to_bytes(LENGTH_SIZE, "big") + piece for piece in pieces)
+    whole = content + END + behind
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    stream, got = Unchunker(goes_on=True), b""
+    for start, stop in zip([0, *cuts], [*cuts, len(whole)], strict=True):
+        got += stream.feed(whole[start:stop])
+        assert stream.ended == (stop >= len(content) + LENGTH_SIZE)
+        assert stream.rest == whole[len(content) + LENGTH_SIZE : stop]
+    assert got == b"".join(pieces)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=20), max_size=3), st.binary(min_size=1, max_size=20))
+def test_byte_by_byte_it_ends_with_its_mark_and_not_a_byte_later(pieces, behind):
+    whole = b"".join(len(piece).to_bytes(LENGTH_SIZE, "big") + piece for piece in pieces) + END
+    goes_on, ends = Unchunker(goes_on=True), Unchunker()
+    for place, byte in enumerate(whole, 1):
+        assert goes_on.feed(bytes([byte])) == ends.feed(bytes([byte]))
+        assert goes_on.ended == ends.ended == (place == len(whole))
+        assert goes_on.rest == b""
+    for place, byte in enumerate(behind, 1):
+        # What would be a chunk of the stream that has ended is none.
+        assert goes_on.feed(bytes([byte])) == b""
+        assert goes_on.rest == behind[:place]
+        with pytest.raises(FrameError, match="behind its end"):
+            ends.feed(bytes([byte]))
+    assert ends.rest == b""
+
+
+@pytest.mark.parametrize("behind", [END, chunked(b"more"), END + chunked(b"more") + END, b"\0"])
+def test_what_looks_like_a_stream_behind_the_end_is_none_of_it(behind):
+    stream = Unchunker(goes_on=True)
+    assert stream.feed(chunked(b"all") + END + behind) == b"all"
+    assert stream.rest == behind
+    assert not stream.is_between_chunks
+
+
 @given(st.binary(max_size=200))
 def test_whatever_comes_it_never_gives_more_than_it_got(noise):
     stream = Unchunker()
