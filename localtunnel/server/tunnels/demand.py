@@ -1,8 +1,9 @@
 """The size of an LTP/0.3 tunnel's pool, which follows the bursts of its visitors.
 
-Visitors are counted in windows of one second. If a window has more visitors than the
-pool has connections, the pool grows at once to that number and a quarter more, so that
-the next burst of that size needs no waiting. If no window within DECAY_AFTER seconds
+Visitors are counted in windows of one second, less the connections that come back: who
+comes after the one before has gone needs no further connection. If a window has more
+visitors than the pool has connections, the pool grows at once to that number and a
+quarter more, so that the next burst of that size needs no waiting. If no window within DECAY_AFTER seconds
 came near the pool's size, the pool shrinks by a quarter, but not below the peak of
 those windows. The share of a tunnel is bounded by ``ceiling``, and all shares together
 by the server's total. A tunnel without visitors keeps IDLE_CONCURRENCY connections,
@@ -117,6 +118,11 @@ class Demand:
         if self._count > self.size:
             self._resize(next_size(self.size, self._count, self._shares.ceiling(self.size), decay=False))
         self._await_calm()
+
+    def came_back(self) -> None:
+        """Note that a connection has come back to the pool, for the next visitor."""
+        if self._count:
+            self._count -= 1
 
     def tick(self) -> None:
         """Shrink if a calm time is over."""

@@ -118,7 +118,7 @@ class Tunnel:
         """The refused requests that the client has not been told of."""
         self._kept: KeptConnections | None = None
         self._pool = Pool(terms.max_waiting, self._suspected)
-        self._returns = Returns(terms.readmit, self._pool.park) if terms.readmit is not None else None
+        self._returns = Returns(terms.readmit, self._park_again) if terms.readmit is not None else None
         self._all_joins = joins
         self._demand = Demand(shares, owner.resize) if terms.version.speaks_freely else None
 
@@ -166,6 +166,11 @@ class Tunnel:
 
     def park(self, end: SocketEnd, place: Place | None = None) -> None:
         """Take ownership of a proxy connection, and of its place in the quota."""
+        self._pool.park(end, place)
+
+    def _park_again(self, end: SocketEnd, place: Place | None) -> None:
+        if self._demand is not None:
+            self._demand.came_back()
         self._pool.park(end, place)
 
     def open(self, join: Join, deadline: Deadline) -> None:

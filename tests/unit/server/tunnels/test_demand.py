@@ -125,6 +125,24 @@ def test_visitors_within_the_pool_change_nothing() -> None:
     assert tunnel.asked == []
 
 
+def test_visitors_one_after_another_on_connections_that_come_back_change_nothing() -> None:
+    tunnel = Tunnel()
+    for _ in range(10 * FIRST_CONCURRENCY):
+        tunnel.burst(1)
+        tunnel.demand.came_back()
+    assert tunnel.asked == []
+
+
+def test_what_comes_back_is_there_for_a_part_of_the_next_burst_only() -> None:
+    tunnel = Tunnel()
+    tunnel.burst(FIRST_CONCURRENCY)
+    for _ in range(2 * FIRST_CONCURRENCY):
+        # More than have gone out in this window: the rest were counted in an earlier one.
+        tunnel.demand.came_back()
+    tunnel.burst(FIRST_CONCURRENCY + 1)
+    assert tunnel.asked == [next_size(FIRST_CONCURRENCY, FIRST_CONCURRENCY + 1, CEILING, decay=False)]
+
+
 @pytest.mark.parametrize("burst", [0, 64])
 def test_a_tunnel_without_visitors_keeps_two_connections(burst: int) -> None:
     tunnel = Tunnel()
