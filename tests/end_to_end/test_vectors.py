@@ -9,19 +9,24 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
 from gevent import socket
-from harness.state import own_directory
+from harness.logins import fingerprint
+from harness.state import own_directory, put_server_key
+from harness.tls import server_side_context, tls_connect
 from harness.vector_items import fill, load, to_bytes
 
 from localtunnel import Client, ClientConfig, Server, ServerConfig
 from localtunnel.client.config import Timeouts as ClientTimeouts
 from localtunnel.errors import LocaltunnelError
 from localtunnel.protocol import limits
+from localtunnel.server.certificates.own import OWN_FILE
 from localtunnel.server.config import Timeouts as ServerTimeouts
+from localtunnel.server.tunnels import returns
 
 # They say what comes when, within tenths of a second.
 pytestmark = pytest.mark.alone
@@ -43,6 +48,8 @@ LIMITS = {
     "ERROR_HOLD": 0.2,
     "GOT_TIMEOUT": limits.GOT_TIMEOUT,
     "READY_TIMEOUT": 0.5,
+    "MARK_TIMEOUT": 0.4,
+    "ENDED_TIMEOUT": 0.6,
 }
 
 
@@ -89,6 +96,9 @@ class Peer:
     def take_message(self) -> Any:
         return json.loads(self.take(int.from_bytes(self.take(4), "big")))
 
+    def take_chunk(self) -> bytes:
+        return self.take(int.from_bytes(self.take(4), "big"))
+
     def expect_nothing(self) -> None:
         with gevent.Timeout(MOMENT, False):
             self.buffer += self.sock.recv(1)
@@ -114,8 +124,12 @@ class Run:
         connect: Callable[[str], Any],
         stack: ExitStack,
         stop: Callable[[], None] = lambda: None,
+        cut: int = 1,
     ) -> None:
         self.case = case
+        self.cut = cut
+        """Where the bytes of a step with ``cut`` are cut in two."""
+        self.is_cut = False
         self.peers: dict[str, Peer] = {}
         self.words: dict[str, Any] = {}
         self._connect = connect
@@ -138,7 +152,12 @@ class Run:
             return
         peer = self._peer(name)
         if "send" in step:
-            peer.send(to_bytes(fill(step["send"], self.words)), bytewise=step.get("bytewise", False))
+            data = to_bytes(fill(step["send"], self.words))
+            if step.get("cut", False) and self.cut < len(data):
+                self.is_cut = True
+                peer.send(data[: self.cut])
+                data = data[self.cut :]
+            peer.send(data, bytewise=step.get("bytewise", False))
         elif "expect" in step:
             self._expect(name, peer, step["expect"])
         elif "stop" in step:
@@ -168,6 +187,8 @@ class Run:
                 wanted = to_bytes(items)
                 assert peer.take(len(wanted)) == wanted
                 peer.any_rest = True
+            case {"chunk": items}:
+                assert peer.take_chunk().startswith(to_bytes(items))
             case {"message": pattern}:
                 message = peer.take_message()
                 assert matches(pattern, message, self.words), f"{message} came where {pattern} was expected"
@@ -205,6 +226,8 @@ def descriptors() -> int:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, case: dict[str, Any]) -> Iterator[Server]:
     monkeypatch.setattr(limits, "READY_TIMEOUT", LIMITS["READY_TIMEOUT"])
+    monkeypatch.setattr(returns, "MARK_TIMEOUT", LIMITS["MARK_TIMEOUT"])
+    monkeypatch.setattr(returns, "ENDED_TIMEOUT", LIMITS["ENDED_TIMEOUT"])
     timeouts = ServerTimeouts(
         preamble=LIMITS["PREAMBLE_TIMEOUT"],
         heartbeat=LIMITS["HEARTBEAT_INTERVAL"],
@@ -224,9 +247,11 @@ def server(monkeypatch: pytest.MonkeyPatch, case: dict[str, Any]) -> Iterator[Se
     server.stop()
 
 
-def connect_to(server: Server, name: str) -> Any:
-    address = (server.frontend_addresses if name.startswith("visitor") else server.backend_addresses)[0]
-    return socket.create_connection(address)
+def connect_to(server: Server, name: str, *, tls: bool = False) -> Any:
+    if name.startswith("visitor"):
+        return socket.create_connection(server.frontend_addresses[0])
+    address = server.backend_addresses[0]
+    return tls_connect(address) if tls else socket.create_connection(address)
 
 
 @contextmanager
@@ -261,8 +286,13 @@ def bystander(server: Server) -> Iterator[Callable[[], None]]:
 def test_server(server: Server, case: dict[str, Any]) -> None:
     with bystander(server) as check:
         before = descriptors()
-        with ExitStack() as stack:
-            Run(case, lambda name: connect_to(server, name), stack).steps()
+        cut, is_cut = 0, True
+        while is_cut:
+            cut += 1
+            with ExitStack() as stack:
+                run = Run(case, lambda name: connect_to(server, name, tls=case.get("tls", False)), stack, cut=cut)
+                run.steps()
+            is_cut = run.is_cut
         # A name may still be leased to a client that has gone, but nothing else is left.
         assert eventually(lambda: len(server.registry.tunnels()) == 1 and not server.joins)
         assert eventually(lambda: descriptors() == before)
@@ -278,8 +308,10 @@ class FakeServer:
     A ``version`` that is not the client's first choice: connections that begin with another are closed unanswered.
     """
 
-    def __init__(self, stack: ExitStack, *, version: str, upstream_refuses: bool) -> None:
+    def __init__(self, stack: ExitStack, *, version: str, upstream_refuses: bool, tls: Path | None = None) -> None:
+        """``tls`` is the file with the key and the certificate of a backend that speaks TLS."""
         self._header = f"LTP/{version}".encode()
+        self._context = server_side_context(tls) if tls is not None else None
         self.backend = self._listen(stack)
         self.upstream = self._listen(stack)
         self.backend_port = self.backend.getsockname()[1]
@@ -292,6 +324,8 @@ class FakeServer:
             return self.upstream.accept()[0]
         while True:
             sock = self.backend.accept()[0]
+            if self._context is not None:
+                return self._context.wrap_socket(sock, server_side=True)
             if self._header == NEWEST or sock.recv(len(NEWEST), socket.MSG_PEEK) == self._header:
                 return sock
             sock.close()
@@ -332,7 +366,10 @@ def run_client(client: Client) -> str | None:
 def test_client(case: dict[str, Any]) -> None:
     before = descriptors()
     with ExitStack() as stack:
-        fake = FakeServer(stack, version=case["version"], upstream_refuses=case.get("upstream") == "refuses")
+        directory = stack.enter_context(own_directory())
+        tls = put_server_key(directory / "server") / OWN_FILE if case.get("tls", False) else None
+        refuses = case.get("upstream") == "refuses"
+        fake = FakeServer(stack, version=case["version"], upstream_refuses=refuses, tls=tls)
         timeouts = ClientTimeouts(heartbeat=LIMITS["CLIENT_HEARTBEAT_TIMEOUT"], retry_first=0.05, retry_longest=0.1)
         config = ClientConfig(
             target=f"127.0.0.1:{fake.upstream_port}",
@@ -340,8 +377,9 @@ def test_client(case: dict[str, Any]) -> None:
             server="127.0.0.1:1",
             backend=f"127.0.0.1:{fake.backend_port}",
             kind=case.get("kind", "http"),
-            insecure=True,
-            data_dir=str(stack.enter_context(own_directory())),
+            insecure=tls is None,
+            fingerprint=fingerprint() if tls is not None else None,
+            data_dir=str(directory / "client"),
             **case.get("options", {}),
             timeouts=timeouts,
         )

@@ -35,6 +35,13 @@ def tls_connect(address: Address, context: Any = None, session: Any = None) -> A
     return context.wrap_socket(connect(address), session=session)
 
 
+def server_side_context(path: Path) -> gevent.ssl.SSLContext:
+    """Return a server's context with the certificate and the key in ``path``."""
+    context = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
 def write_certificate(authority: trustme.CA, directory: Path, *names: str) -> Path:
     """Have ``authority`` sign a certificate for ``names``; return the PEM file with its key and its chain."""
     path = directory / "certificate.pem"
@@ -63,8 +70,7 @@ class TlsListening:
     """
 
     def __init__(self, path: Path) -> None:
-        self._context = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(path)
+        self._context = server_side_context(path)
         self._listener = listening()
         self.port: int = self._listener.getsockname()[1]
         self.heard: list[bytes | str] = []
@@ -101,8 +107,7 @@ class ManInTheMiddle:
         self.heard = bytearray()
         self.connections = 0
         self._target = target
-        self._context = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(path)
+        self._context = server_side_context(path)
         self._server = StreamServer(listening(), self._serve)
         self._server.start()
         self.port: int = self._server.server_port
