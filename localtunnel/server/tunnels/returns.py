@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from localtunnel.errors import FrameError, LocaltunnelError, RefusedError
-from localtunnel.net.channel import Channel, ended_channel
+from localtunnel.net.channel import READS_AT_A_TIME, Channel, ended_channel
 from localtunnel.net.deadline import Expiry
 from localtunnel.net.flow.buffer import view
 from localtunnel.net.flow.ends import End, SocketEnd
@@ -168,10 +168,14 @@ class _Return:
         An answer may have more behind its end, and the client does not know that the
         visitor has got all of it.
         """
+        reads = 0
         while size := self._end.try_read(view):
             self._dropped += size
             if self._dropped > MAX_BEHIND_ANSWER:
                 raise FrameError("The stream goes on behind the answer.")
+            reads += 1
+            if reads >= READS_AT_A_TIME and not self._end.has_pending:
+                return False
         rest = self._end.part()
         if rest is None:
             return False
