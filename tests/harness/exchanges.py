@@ -9,12 +9,13 @@ from typing import Any
 
 import gevent
 import msgspec
-from gevent import socket
+from gevent import socket, ssl
 
 from harness.inprocess import backend, frontend, running_server
 from harness.peers import RawClient, read_message
-from harness.sockets import Address, connect
-from harness.v3 import Peer, got, parked, ready
+from harness.sockets import LOOPBACK, Address, connect, read_exactly
+from harness.tls import tls_connect
+from harness.v3 import Peer, come_back, got, parked, ready
 from harness.waiting import CAP, wait_until
 from localtunnel import Server
 
@@ -141,6 +142,23 @@ class Stream:
         return piece != b""
 
 
+class ChunkedStream(Stream):
+    """The client's end of a stream over TLS, which is in chunks with a mark at its end."""
+
+    def send(self, *pieces: bytes) -> None:
+        """Send every piece as a chunk, and let whoever reads take each by itself."""
+        super().send(*(len(piece).to_bytes(4, "big") + piece for piece in pieces))
+
+    def finish(self, behind: bytes = b"") -> None:
+        """End this direction, with ``behind`` in the record of the mark."""
+        self.sock.sendall(bytes(4) + behind)
+
+    def _more(self) -> bool:
+        size = int.from_bytes(read_exactly(self.sock, 4), "big")
+        self._data += read_exactly(self.sock, size)
+        return size > 0
+
+
 class Tunnel:
     """A raw client of one version with a tunnel, whose proxy connections the test answers as the upstream."""
 
@@ -171,7 +189,11 @@ class Tunnel:
         assignment = read_message(proxy)["proxy"]
         if assignment is not True:
             proxy.sendall(got(assignment["id"]) + ready(assignment["id"]))
-        return Stream(proxy)
+        return ChunkedStream(proxy) if isinstance(proxy, ssl.SSLSocket) else Stream(proxy)
+
+    def asking_back(self, **fields: Any) -> bytes:
+        """Return the request by which one of its connections comes back, with ``fields`` instead of the right ones."""
+        return come_back(**{"name": self.name, "session": self.peer.session, "delivered": 0, **fields})
 
     def close(self) -> None:
         """Close every connection."""
@@ -186,10 +208,13 @@ class Site:
         self.tunnels = [Tunnel(server, version, "demo", **fields)]
         self.demo = self.tunnels[0]
         self.visitors: list[Stream] = []
+        self._is_tcp = fields.get("kind") == "tcp"
 
     @property
     def address(self) -> Address:
         """Where visitors connect."""
+        if self._is_tcp:
+            return LOOPBACK, int(self.demo.peer.reply["control"]["host"].rpartition(":")[2])
         return frontend(self.server)
 
     @property
@@ -210,11 +235,22 @@ class Site:
         visitor.send(*pieces)
         return visitor
 
-    def join(self, *pieces: bytes) -> tuple[Stream, Stream]:
-        """Send a visitor in, and return both ends of its exchange: the visitor's and the upstream's."""
-        proxy = self.demo.park()
+    def join(self, *pieces: bytes, proxy: socket.socket | None = None) -> tuple[Stream, Stream]:
+        """Send a visitor in, and return both ends of its exchange: the visitor's and the upstream's.
+
+        ``proxy`` is the newest connection that is parked, if one is to be used.
+        """
+        proxy = proxy or self.demo.park()
         visitor = self.visit(*pieces)
         return visitor, self.demo.joined(proxy)
+
+    def recycle(self, upstream: Stream, **fields: Any) -> None:
+        """End the client's direction of a stream whose other one has ended, and have its connection parked again."""
+        assert isinstance(upstream, ChunkedStream)
+        assert upstream.rest() == b""
+        before = parked(self.server, self.demo.name)
+        upstream.finish(self.demo.asking_back(**fields))
+        wait_until(lambda: parked(self.server, self.demo.name) > before, what="the connection is parked again")
 
     def close(self) -> None:
         """Close every connection."""
@@ -233,3 +269,11 @@ def running_site(version: str, fields: dict[str, Any] | None = None, **settings:
             yield site
         finally:
             site.close()
+
+
+@contextmanager
+def recycling_site(fields: dict[str, Any] | None = None, **settings: Any) -> Iterator[Site]:
+    """Run a server, and a client of LTP/0.3 over TLS whose connections come back."""
+    with running_site("0.3", {"connect": tls_connect, "recycle": True, **(fields or {})}, **settings) as site:
+        assert site.demo.peer.reply["control"]["recycle"] is True
+        yield site

@@ -26,6 +26,11 @@ def proxy_request(name: str, session: str) -> bytes:
     return HEADER_0_3 + frame({"proxy": {"name": name, "session": session}})
 
 
+def come_back(**fields: Any) -> bytes:
+    """Return the bytes with which a client asks for a connection, whose stream has ended, to be parked again."""
+    return frame({"proxy": fields})
+
+
 def control_reply(size: int = 1, heartbeat: float = 5.0) -> bytes:
     """Return a server's answer to a control request."""
     reply = {"host": "demo.localhost", "concurrency": size, "banner": "", "url": "http://demo.localhost"}
