@@ -120,8 +120,7 @@ class KeptConnections:
 
     def keep(self, carrier: KeptConnection) -> None:
         """Take ownership of ``carrier``, which has nothing in flight."""
-        if self._closed or (self._owed and self._late):
-            self._owed = False
+        if self._closed or (self._owed and self._gives_way()):
             self.give_back(carrier)
             return
         self._kept[carrier] = None
@@ -134,7 +133,7 @@ class KeptConnections:
         ``take_away()`` is called when its time is over, or when something comes on it;
         it is the visitor's until ``forget``.
         """
-        if self._closed:
+        if self._closed or (self._owed and carrier.fate is OWN and self._gives_way()):
             return False
         self._personal[carrier] = take_away
         if carrier.fate is OWN:
@@ -207,6 +206,11 @@ class KeptConnections:
         self._idle.close()
         self._unanswered.close()
         self._late.clear()
+
+    def _gives_way(self) -> bool:
+        """Whether the connection that is owed to a late exchange is still wanted."""
+        self._owed = False
+        return bool(self._late)
 
     def _expired(self, carrier: KeptConnection) -> None:
         if carrier in self._kept:

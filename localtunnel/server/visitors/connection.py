@@ -244,12 +244,14 @@ class Connection:
 
         It is closed where anything has come on it, and where a proxy may have sent
         ``request`` for another visitor. A request that is not ``held`` cannot go out
-        again, so it gets only a connection with a login.
+        again, so it gets only a connection with a login. Any other makes room for the
+        fresh one, for which the upstream may have to see its end.
         """
         carrier = self._pinned
-        if carrier is None or carrier.kept is not kept or not (held or carrier.fate is PINNED):
+        if carrier is None or carrier.kept is not kept:
             return None
-        if request.has_intermediary or not carrier.end.is_quiet:
+        may_use = held or carrier.fate is PINNED
+        if request.has_intermediary or not may_use or not carrier.end.is_quiet:
             self._unpin()
             return None
         self._pinned = None
