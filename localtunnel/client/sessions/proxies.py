@@ -1,5 +1,5 @@
 """The pool of proxy connections of one session: as many parked as the server asked for,
-another for each one joined.
+another for each one joined that does not come back soon.
 
 A parked connection is a socket and a watcher, no greenlet.
 """
@@ -42,6 +42,14 @@ SETTLED = 5.0
 """A connection that was parked for this many seconds counts as a success when it
 ends."""
 
+WEIGHT = 1 / 8
+"""The weight of the latest dial, and of the latest visit, in what is expected of the
+next: that of TCP for its round trip (RFC 6298)."""
+
+PATIENCE = 0.05
+"""Seconds that a joined connection is waited for, beyond the time that a dial takes: a
+handshake costs both sides as much CPU time as several visits."""
+
 Taken = Callable[[Socket, Assignment | None, bytes], None]
 
 
@@ -78,17 +86,32 @@ class Proxies:
         self._timer: Any = None
         self._closed = False
         self._refilling = False
+        self._dial_time = 0.0
+        """Seconds from a dial until the connection is parked, as a rule."""
+        self._joined: dict[int, float] = {}
+        """When each joined connection was assigned, by the id of its socket, for as
+        long as it is waited for."""
+        self._soon = 0.0
+        """The share of visits, of late, after which the connection came back in that
+        time."""
 
     def __len__(self) -> int:
         return len(self._open)
 
     def fill(self) -> None:
-        """Open the missing connections."""
+        """Open the missing connections.
+
+        One that is about to come back is not missing: under a steady load every visit
+        would cost a dial, and its connection would be one too many when it came back.
+        """
         self._stop_timer()
-        while not self._closed and self._timer is None and len(self._open) < self._size:
+        coming = self._coming()
+        while not self._closed and self._timer is None and len(self._open) + coming < self._size:
             proxy = _Proxy(self)
             self._open[proxy] = None
             proxy.start()
+        if coming and not self._closed and self._timer is None and len(self._open) < self._size:
+            self._refill_in(self._dial_time + PATIENCE)
 
     def resize(self, size: int) -> None:
         """Keep ``size`` connections from now on: open missing ones, close the oldest of
@@ -128,20 +151,25 @@ class Proxies:
         """Hand ``proxy`` on, which was assigned, and open another."""
         self._open.pop(proxy, None)
         self._failures = 0
+        self._joined.pop(id(sock), None)
+        self._joined[id(sock)] = time.monotonic()
         self._taken(sock, assignment, first)
         if not self._open:
             self.fill()
         elif not self._refilling and not self._closed:
-            self._stop_timer()
-            self._refilling = True
-            self._timer = gevent.get_hub().loop.timer(REFILL_DELAY)
-            self._timer.start(self.fill)
+            self._refill_in(REFILL_DELAY)
+
+    def parked(self, seconds: float) -> None:
+        """Note that a connection was parked ``seconds`` after it was dialled."""
+        self._dial_time += (seconds - self._dial_time) * (WEIGHT if self._dial_time else 1.0)
 
     def take_back(self, end: End, delivered: int) -> None:
         """Park ``end`` again, whose stream has ended, unless there are enough.
 
         The server is told how many bytes of the stream were ``delivered``.
         """
+        if self._joined.pop(id(end.sock), None) is not None:
+            self._soon += (1.0 - self._soon) * WEIGHT
         if self._closed or len(self._open) >= 2 * self._size or not isinstance(end, TlsEnd):
             end.close()
         elif end.part(encode(msgspec.structs.replace(self.request, delivered=delivered))) != b"":
@@ -174,6 +202,22 @@ class Proxies:
         self.lost(proxy, LocaltunnelError(f"The server refused a proxy connection: {reply.message or reply.error}"))
         self._refused(reply)
 
+    def _coming(self) -> int:
+        """Return how many of the joined connections are about to come back."""
+        since = time.monotonic() - self._dial_time - PATIENCE
+        for key, joined_at in list(self._joined.items()):
+            if joined_at > since:
+                break
+            del self._joined[key]
+            self._soon -= self._soon * WEIGHT
+        return len(self._joined) if self._soon > 0.5 else 0
+
+    def _refill_in(self, seconds: float) -> None:
+        self._stop_timer()
+        self._refilling = True
+        self._timer = gevent.get_hub().loop.timer(seconds)
+        self._timer.start(self.fill)
+
     def _stop_timer(self) -> None:
         self._refilling = False
         if self._timer is not None:
@@ -193,9 +237,10 @@ class _Proxy:
     """One proxy connection until its assignment: a greenlet while it waits for the
     backend, then a watcher."""
 
-    __slots__ = ("_channel", "_dialling", "_parked_at", "_proxies", "_watcher")
+    __slots__ = ("_began", "_channel", "_dialling", "_parked_at", "_proxies", "_watcher")
 
     def __init__(self, proxies: Proxies) -> None:
+        self._began = time.monotonic()
         self._proxies = proxies
         self._channel: Channel[FromServer] | None = None
         self._watcher: Any = None
@@ -251,6 +296,7 @@ class _Proxy:
         except NetworkError as error:
             self._lose(error)
             return
+        self._proxies.parked(time.monotonic() - self._began)
         self.wait(channel)
 
     def _readable(self, channel: Channel[FromServer]) -> None:
