@@ -82,6 +82,7 @@ def test_one_post_after_another_rides_on_one_connection(site: Site) -> None:
         exchange(visitor, upstream, request(HOST, f"/{number}", method="POST", body=b"body"))
     assert parked(site.server) == 1
     upstream.close()
+    wait_until(lambda: owned(site) == [], what="its end has come")
     on_a_fresh_one(site, visitor, POST)
     spare.close()
 
