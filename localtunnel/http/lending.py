@@ -5,7 +5,8 @@ An upstream that gets HTTP wrong leaves something behind on its connection: a pa
 request that it has not read, and takes for the next one, or a part of an answer that
 the visitor did not get, which the next visitor then gets. No peer can see what an
 upstream has read. So a connection changes visitors only after an exchange that can have
-left nothing behind, whatever the upstream does, and is closed after any other.
+left nothing behind, whatever the upstream does. After any other it stays with its
+visitor, or its stream ends, and with that the connection to the upstream.
 
 A connection that is kept by this rule is looked at once more before it is used
 (``server.tunnels.kept``). docs/security.md lists every other way in which a connection
