@@ -138,6 +138,17 @@ def test_it_serves_one_visitor_after_another_before_those_that_are_older(way: st
         assert is_closed(Stream(older)), "to which nothing was ever assigned"
 
 
+def test_a_visitor_who_waits_gets_it_at_once(site: Site) -> None:
+    upstream = over(site)
+    other = site.visit(request(HOST, "/second"))
+    wait_until(lambda: site.demo.tunnel.waiting == 1)
+    upstream.finish(site.demo.asking_back())
+    second = site.demo.joined(upstream.sock)
+    assert second.message().target == "/second"
+    second.send(OK)
+    assert other.message().body == b"ok"
+
+
 CUTS: dict[str, Callable[[bytes], list[bytes]]] = {
     "in the record of the mark": lambda asking: [MARK + asking],
     "in the next record": lambda asking: [MARK, asking],
@@ -276,6 +287,21 @@ def test_nothing_else_may_follow_its_mark(site: Site, said: bytes) -> None:
     has_nothing_to_come_back_with(site, said)
 
 
+@pytest.mark.parametrize("way", ["upgrade", "join", "TCP"])
+def test_nothing_at_all_may_before_the_servers_own(way: str) -> None:
+    """The visitor's direction has not ended: the stream is broken."""
+    _, settings = WAYS[way]
+    with recycling_site(**settings()) as site:
+        visitor, upstream = site.join(UPGRADE if way == "upgrade" else GET)
+        upstream.message()
+        upstream.send(SWITCHING)
+        assert visitor.message().status == 101
+        upstream.finish(site.demo.asking_back())
+        assert visitor.was_reset()
+        assert is_closed(upstream)
+        wait_until_held(site, 0)
+
+
 @pytest.mark.parametrize("delivered", [-1, 1 << 53, "1", True, 1.5])
 def test_nor_a_number_of_bytes_that_is_none(site: Site, delivered: Any) -> None:
     has_nothing_to_come_back_with(site, site.demo.asking_back(delivered=delivered))
@@ -373,6 +399,13 @@ def test_nor_does_it_come_back_once_the_tunnel_has_ended(way: str, how: str) -> 
 
 
 # Clients and links without it.
+
+
+def test_on_a_new_connection_what_was_delivered_means_nothing(site: Site) -> None:
+    proxy = site.demo.peer.open(b"LTP/0.3" + site.demo.asking_back(delivered=17))
+    wait_until_held(site, 1)
+    _, upstream = site.join(GET, proxy=proxy)
+    assert upstream.message().target == "/"
 
 
 @pytest.mark.parametrize("fields", [{}, {"recycle": False}, {"recycle": None}], ids=["none", "false", "null"])
