@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from localtunnel.errors import FrameError, LocaltunnelError, RefusedError
+from localtunnel.errors import FrameError, LimitReached, LocaltunnelError, RefusedError
 from localtunnel.net.channel import READS_AT_A_TIME, Channel, ended_channel
 from localtunnel.net.deadline import Expiry
 from localtunnel.net.flow.buffer import view
@@ -80,7 +80,9 @@ class Returns:
             host = plain_host(sock.getpeername()[0])
             place = self._readmit(request, host)
         except RefusedError as error:
-            log.warning("proxy connection refused", extra={"tunnel": request.name, "error": error.code})
+            # A full quota is no news, and would be told thousands of times a second.
+            level = logging.DEBUG if isinstance(error, LimitReached) else logging.WARNING
+            log.log(level, "proxy connection refused", extra={"tunnel": request.name, "error": error.code})
             with suppress(LocaltunnelError):
                 channel.send(ErrorReply(error.code, str(error)))
             end.watcher.close()

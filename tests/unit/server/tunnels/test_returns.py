@@ -246,7 +246,7 @@ OTHERS: dict[str, Callable[[Site, Tunnel], bytes]] = {
 
 
 @pytest.mark.parametrize("case", OTHERS)
-def test_it_never_changes_its_tunnel(site: Site, case: str) -> None:
+def test_it_never_changes_its_tunnel(site: Site, case: str, caplog: pytest.LogCaptureFixture) -> None:
     """The client may own the other tunnel as well: what a connection has carried was this one's."""
     other = site.another("other")
     upstream = over(site)
@@ -255,6 +255,7 @@ def test_it_never_changes_its_tunnel(site: Site, case: str) -> None:
     assert is_closed(upstream)
     wait_until_held(site, 0)
     assert parked(site.server, "other") == 0
+    assert "refused" in caplog.text
 
 
 @pytest.mark.parametrize("records", [1, 2])
@@ -343,7 +344,7 @@ def test_nor_without_a_request(size: int, monkeypatch: pytest.MonkeyPatch) -> No
         wait_until_held(site, 0)
 
 
-def test_it_finds_no_place_where_too_many_are_parked() -> None:
+def test_it_finds_no_place_where_too_many_are_parked(caplog: pytest.LogCaptureFixture) -> None:
     with recycling_site(quotas={"parked_per_owner": 1}) as site:
         upstream = over(site)
         site.demo.park()
@@ -351,6 +352,7 @@ def test_it_finds_no_place_where_too_many_are_parked() -> None:
         assert read_message(upstream.sock)["error"] == "limit_reached"
         assert is_closed(upstream)
         wait_until_held(site, 1)
+        assert "refused" not in caplog.text, "for it would be so all the time"
 
 
 ENDS: dict[str, Callable[[Site], AbstractContextManager[object] | None]] = {
