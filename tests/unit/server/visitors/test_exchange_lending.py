@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from gevent import socket
 from harness import CAP, LOOPBACK, Address, parse_response, request, running_server, wait_until
-from harness.exchanges import HOST, OK, VERSIONS, Site, Stream, running_site
+from harness.exchanges import HOST, OK, VERSIONS, Site, Stream, recycling_site, running_site
 from harness.peers import read_message
 from harness.tls import tls_connect
 from harness.v3 import end, got, ready
@@ -105,6 +105,30 @@ def test_any_other_ends_and_the_next_visitor_gets_a_fresh_one(site: Site, case: 
     assert fresh.message().target == "/second"
     fresh.send(OK)
     assert visitor.message().body == b"ok", "and the visitor's own connection has stayed"
+
+
+@pytest.mark.parametrize("case", CLOSED)
+def test_where_connections_come_back_it_stays_with_its_visitor(case: str) -> None:
+    with recycling_site() as site:
+        visitor, upstream = have(site, *CLOSED[case], head_only=case == "HEAD")
+        assert kept(site) == 0
+        proxy = site.demo.park()
+        other = site.visit(request(HOST, "/other"))
+        fresh = site.demo.joined(proxy)
+        assert fresh.message().target == "/other"
+        fresh.send(OK)
+        assert other.message().body == b"ok"
+        visitor.send(request(HOST, "/second", method="POST", body=b"body"))
+        assert upstream.message().target == "/second"
+
+
+@pytest.mark.parametrize("case", LENT)
+def test_there_as_well_one_on_which_nothing_can_be_left_is_lent(case: str) -> None:
+    with recycling_site() as site:
+        _, upstream = have(site, *LENT[case])
+        assert kept(site) == 1
+        site.visit(request(HOST, "/second"))
+        assert upstream.message().target == "/second"
 
 
 def narrow_connect(address: Address) -> socket.socket:
