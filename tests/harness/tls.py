@@ -1,6 +1,7 @@
 """TLS by hand: a test's own authority, clients that look at nothing, and a man in the middle."""
 
 import contextlib
+import socket as plain_socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,12 @@ import trustme
 from gevent import socket
 from gevent.server import StreamServer
 
-from harness.sockets import Address, connect, listening
-from harness.waiting import CAP
+from harness.sockets import Address, connect, listening, pair
+from harness.waiting import CAP, at_most
+from localtunnel.net.deadline import Deadline
 from localtunnel.net.tls import keys
+from localtunnel.net.tls.context import ServerContext, client_context
+from localtunnel.net.tls.handshake import shake_hands, wrap
 
 _VERSION_3, _VERSION_6 = b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"
 """The field of a certificate that says which version of X.509 it is of (RFC 5280 4.1)."""
@@ -33,6 +37,28 @@ def tls_connect(address: Address, context: Any = None, session: Any = None) -> A
     """Return a TLS connection to ``address``, whose certificate is not looked at, as a gevent socket."""
     context = context or careless_context()
     return context.wrap_socket(connect(address), session=session)
+
+
+def tls_pair(context: Any, bufsize: int | None = None) -> list[Any]:
+    """Return both ends of a TLS connection, non-blocking as the programs have them, the server's first.
+
+    ``context`` is the server's.
+    """
+    near, far = pair()
+    client = plain_socket.socket(fileno=far.detach())
+    client.setblocking(False)
+    for sock in () if bufsize is None else (near, client):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, bufsize)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, bufsize)
+    shaking = [gevent.spawn(_shaken, near, context), gevent.spawn(_shaken, client, client_context(roots=False))]
+    with at_most(CAP, "the handshake"):
+        return [each.get() for each in shaking]
+
+
+def _shaken(sock: Any, context: Any) -> Any:
+    made = wrap(sock, context, host=None if isinstance(context, ServerContext) else "localhost")
+    shake_hands(made, Deadline(CAP))
+    return made
 
 
 def server_side_context(path: Path) -> gevent.ssl.SSLContext:

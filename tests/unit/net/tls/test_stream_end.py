@@ -12,15 +12,14 @@ from harness import CAP, at_most, frame, is_reset, pair, read_exactly, read_to_e
 from harness.relays import BULK, DIGEST, digest_to_end, send_and_finish
 from harness.sockets import wait_until_arrived
 from harness.state import server_key
+from harness.tls import tls_pair
 
 from localtunnel.errors import FrameError
 from localtunnel.net import closing
 from localtunnel.net.channel import READS_AT_A_TIME, server_channel
-from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.ends import SocketEnd
 from localtunnel.net.flow.relay import Relay
 from localtunnel.net.tls import context as tls
-from localtunnel.net.tls.handshake import shake_hands, wrap
 from localtunnel.net.tls.stream_end import TlsEnd, begin_stream, stream_end, to_stream
 from localtunnel.protocol.wire.stream import END, Unchunker, chunked
 
@@ -32,25 +31,6 @@ def context(tmp_path_factory):
     path = tmp_path_factory.mktemp("own") / "tls.pem"
     path.write_bytes(server_key())
     return tls.server_context(path, path)
-
-
-def tls_pair(context, bufsize=None):
-    """Return both ends of a TLS connection, non-blocking, the server's first."""
-    near, far = pair()
-    client = socket.socket(fileno=far.detach())
-    client.setblocking(False)
-    for sock in () if bufsize is None else (near, client):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, bufsize)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, bufsize)
-    shaking = [gevent.spawn(shaken, near, context), gevent.spawn(shaken, client, tls.client_context(roots=False))]
-    with at_most(CAP, "the handshake"):
-        return [each.get() for each in shaking]
-
-
-def shaken(sock, context):
-    made = wrap(sock, context, host=None if isinstance(context, tls.ServerContext) else "localhost")
-    shake_hands(made, Deadline(CAP))
-    return made
 
 
 class Chain:
