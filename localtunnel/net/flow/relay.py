@@ -238,6 +238,7 @@ class Relay:
             return
         if side.other.discarding:
             side.reading = False
+            side.watch()
             self.read_ended(side)
             return
         self.abort(_failed(side, error.errno))

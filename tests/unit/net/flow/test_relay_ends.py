@@ -78,6 +78,19 @@ def test_a_held_eof_waits_for_as_long_as_the_answer_flows(monkeypatch):
     assert bound.end() == "closed"
 
 
+def test_an_end_that_fails_while_the_other_is_drained_is_watched_no_more():
+    bound = Bound().start()
+    bound.b.sendall(b"refused")
+    assert read_exactly(bound.a, 7) == b"refused"
+    # A write to b fails, and then a read of it as well.
+    bound.relay.write_failed(bound.relay._b)
+    closing.reset(bound.b)
+    assert read_to_end(bound.a) == b""
+    assert not bound.relay._b.end.watcher.active
+    bound.a.close()
+    assert bound.end() == "closed"
+
+
 # Abort.
 
 
