@@ -105,8 +105,9 @@ class Observer(Generic[Seen]):
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether all that has passed are requests with whole answers."""
-        return not (self._waiting or self.is_lost)
+        """Whether all that has passed are whole requests with whole answers."""
+        is_asking = self._request_body is not None or self._request_reader is not None
+        return not (self._waiting or is_asking or self.is_lost)
 
     # What a subclass is told.
 

@@ -24,7 +24,7 @@ DIGEST = hashlib.sha256(BULK).digest()
 class Recorder:
     """A tap that remembers what it was shown, and how much went by unseen: ``unneeded`` bytes at a time may.
 
-    ``is_owed`` is what it says of the answer that comes from ``b``.
+    ``is_owed`` and ``is_at_rest`` are what it says of what has come.
     """
 
     def __init__(self, unneeded: int = 0) -> None:
@@ -32,6 +32,7 @@ class Recorder:
         self.passed_from = {True: 0, False: 0}
         self.ends: list[bool] = []
         self.is_owed = False
+        self.is_at_rest = False
         self._unneeded = unneeded
 
     def seen(self, data: memoryview, *, from_a: bool) -> None:

@@ -176,7 +176,7 @@ class Relay:
     def filter(self, side: Side, data: memoryview) -> memoryview:
         """Pass the bytes on unchanged."""
         tap, from_a = self._tap, side is self._a
-        if from_a and self._ends_when_answered and self._has_b_gone(len(data)):
+        if self._ends_when_answered and self._is_over(len(data), from_a=from_a):
             return data[:0]
         if tap is not None:
             tap.seen(data, from_a=from_a)
@@ -236,7 +236,7 @@ class Relay:
         """Reset both, since ``side`` was reset or has timed out."""
         if self._is_unanswered(side):
             return
-        if side.other.discarding:
+        if side.other.discarding or (side is self._b and self._ends_when_answered and self._is_answered()):
             side.reading = False
             side.watch()
             self.read_ended(side)
@@ -315,15 +315,18 @@ class Relay:
         on_unanswered()
         return True
 
-    def _has_b_gone(self, size: int) -> bool:
-        """Say whether ``b`` has closed, or said what nobody asked for, before the
-        request that begins with ``size`` bytes of ``a``.
+    def _is_over(self, size: int, *, from_a: bool) -> bool:
+        """Say whether the next ``size`` bytes are not to go on, because ``b`` was done
+        before they came.
 
-        Nothing of the request is given to it then, so that it can go elsewhere.
+        What ``b`` says without having been asked, such as a 408, must not become the
+        answer of a request that is in flight. And a request that finds ``b`` closed, or
+        talking, can go elsewhere as long as it has got nothing of it.
         """
-        if self._a.count == size or not self._is_answered() or self._b.end.is_quiet:
+        taken = self._a.count - size if from_a else self._a.count
+        if not (taken and self._is_answered()) or (from_a and self._b.end.is_quiet):
             return False
-        self._give_b_nothing(self._a.count - size)
+        self._give_b_nothing(taken)
         self._b.reading = False
         self._b.watch()
         if self._tap is not None:

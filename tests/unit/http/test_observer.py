@@ -371,3 +371,27 @@ def test_the_account_is_the_same_however_a_conversation_is_cut(conversation, dat
             sent += size
     seen.close()
     assert seen.ended == [told for _, _, told in conversation]
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "is_at_rest"),
+    [
+        (b"", b"", True),
+        (GET, b"", False),
+        (GET, OK[:-1], False),
+        (GET, OK, True),
+        (GET + GET, OK, False),
+        (GET + GET[:1], OK, False),
+        (CHUNKED_POST, OK, True),
+        (CHUNKED_POST[:-1], OK, False),
+        (GET, OK + b"x", False),
+        (b"no HTTP\r\n\r\n", b"", False),
+        (UPGRADE, SWITCHED, False),
+        (GET, b"HTTP/1.1 200 OK\r\n\r\nup to the end", False),
+    ],
+)
+def test_it_is_at_rest_when_whole_requests_have_whole_answers_and_nothing_else_has_passed(asked, answered, is_at_rest):
+    seen = Seen()
+    seen.feed_request(asked)
+    seen.feed_answer(answered)
+    assert seen.is_at_rest == is_at_rest
