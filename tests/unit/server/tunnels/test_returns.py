@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-import gevent
 import pytest
 from gevent import socket
-from harness import at_most, request, unused_port, wait_until
+from harness import request, unused_port, wait_until
 from harness.exchanges import HOST, OK, Site, Stream, Tunnel, recycling_site, running_site
 from harness.messages import single_bytes
 from harness.peers import frame, read_message
@@ -321,26 +320,24 @@ def test_its_client_may_close_it_instead(site: Site, how: str, said: bytes) -> N
 
 @pytest.mark.parametrize("said", [b"", b"\0\0\0", b"\0\0\0\5hello"])
 def test_it_is_not_waited_for_without_a_mark(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(returns, "MARK_TIMEOUT", 0.2)
+    monkeypatch.setattr(returns, "MARK_TIMEOUT", 0.5)
+    monkeypatch.setattr(returns, "ENDED_TIMEOUT", 60.0)
     with recycling_site() as site:
         upstream = over(site)
-        upstream.sock.sendall(said or MARK[:1])
-        with at_most(2.0, "giving up"):
-            assert is_closed(upstream)
+        if said:
+            upstream.sock.sendall(said)
+        assert is_closed(upstream)
         wait_until_held(site, 0)
 
 
 @pytest.mark.parametrize("size", [0, 1, 30])
 def test_nor_without_a_request(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(returns, "MARK_TIMEOUT", 0.1)
-    monkeypatch.setattr(returns, "ENDED_TIMEOUT", 0.3)
+    monkeypatch.setattr(returns, "MARK_TIMEOUT", 60.0)
+    monkeypatch.setattr(returns, "ENDED_TIMEOUT", 0.5)
     with recycling_site() as site:
         upstream = over(site)
         upstream.finish(site.demo.asking_back()[:size])
-        gevent.sleep(0.15)
-        assert site.demo.tunnel.returning == 1, "for the time of the mark is that of the mark only"
-        with at_most(2.0, "giving up"):
-            assert is_closed(upstream)
+        assert is_closed(upstream)
         wait_until_held(site, 0)
 
 
