@@ -163,14 +163,16 @@ class Proxies:
         """Note that a connection was parked ``seconds`` after it was dialled."""
         self._dial_time += (seconds - self._dial_time) * (WEIGHT if self._dial_time else 1.0)
 
-    def take_back(self, end: End, delivered: int) -> None:
+    def take_back(self, end: End, delivered: int, lacking: bool = False) -> None:
         """Park ``end`` again, whose stream has ended, unless there are enough.
 
-        The server is told how many bytes of the stream were ``delivered``.
+        The server is told how many bytes of the stream were ``delivered``. If some are
+        ``lacking``, it is told in any case: a request waits for that.
         """
         if self._joined.pop(id(end.sock), None) is not None:
             self._soon += (1.0 - self._soon) * WEIGHT
-        if self._closed or len(self._open) >= 2 * self._size or not isinstance(end, TlsEnd):
+        enough = len(self._open) >= 2 * self._size and not lacking
+        if self._closed or enough or not isinstance(end, TlsEnd):
             end.close()
         elif end.part(encode(msgspec.structs.replace(self.request, delivered=delivered))) != b"":
             # Nothing may have come behind the server's end mark.

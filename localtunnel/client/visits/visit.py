@@ -34,9 +34,9 @@ from localtunnel.protocol.messages import Assignment, Failed, Got, Ready
 from localtunnel.protocol.wire.codec import encode
 from localtunnel.protocol.wire.stream import Unchunker
 
-GiveBack = Callable[[End, int], None]
+GiveBack = Callable[[End, int, bool], None]
 """Takes ownership of a proxy connection whose stream has ended, and gets the number of
-its bytes that were written to the upstream."""
+its bytes that were written to the upstream, and whether others were not."""
 
 
 class Watcher(Protocol):
@@ -200,7 +200,8 @@ class Visit:
 
     def _hand_back(self, end: End) -> None:
         if self._give_back is not None and self._relay is not None:
-            self._give_back(end, self._relay.delivered)
+            delivered = self._relay.delivered
+            self._give_back(end, delivered, delivered < self._relay.from_a)
 
     def _fail(self, error: NetworkError) -> None:
         """Tell the visitor that the upstream is down. The exact error is for the

@@ -185,6 +185,24 @@ def test_twice_the_size_are_kept_and_no_more(make):
         assert proxy.recv(1) == b""
 
 
+def test_where_the_server_waits_for_the_number_one_comes_back_though_there_are_enough(make):
+    """A POST of which the upstream has got nothing would otherwise be refused."""
+    bench = make(1)
+    ends = []
+    for place in range(3):
+        ends.append((bench.parked[place], bench.assign(bench.parked[place])))
+        bench.parked.append(bench.server.accept_proxy())
+    for proxy, end in ends:
+        bench.end_stream(end, proxy)
+    bench.pool.take_back(ends[0][1], 40)
+    assert len(bench.pool) == 2
+    bench.pool.take_back(ends[1][1], 40, True)
+    bench.pool.take_back(ends[2][1], 40, False)
+    assert bench.again(ends[1][0])["proxy"]["delivered"] == 40
+    assert ends[2][0].recv(4) == END
+    assert ends[2][0].recv(1) == b""
+
+
 @pytest.mark.parametrize("how", ["drain", "close"])
 def test_a_pool_that_is_over_takes_none_back(make, how):
     bench = make(1)
