@@ -2,7 +2,7 @@
 
 Each is a context manager, listens on a port of its own, which it yields, and writes its log to the directory given.
 What they serve is in tests/programs/upstreams; ``/echo/NAME`` says in all of them what was asked for and gives the
-body back.
+body back. ``/once/NAME`` says how often that name was posted, in Flask's application and in Node.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """A Flask application that does what web applications do, for the development server and for gunicorn."""
 
 import queue
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from flask import Flask, Response, request
@@ -10,6 +10,7 @@ METHODS = ["GET", "POST", "PUT", "DELETE"]
 
 app = Flask(__name__)
 app.config["MAX_COOKIE_SIZE"] = 0
+times: Counter[str] = Counter()
 channels: dict[str, queue.Queue[bytes]] = defaultdict(queue.Queue)
 
 
@@ -17,6 +18,13 @@ channels: dict[str, queue.Queue[bytes]] = defaultdict(queue.Queue)
 def echo(name: str) -> Response:
     """Say what was asked for, and give the body back."""
     return Response(f"{request.method} {name}\n".encode() + request.get_data(), mimetype="application/octet-stream")
+
+
+@app.post("/once/<name>")
+def once(name: str) -> str:
+    """Say how often this name has come."""
+    times[name] += 1
+    return str(times[name])
 
 
 @app.get("/field/<name>")

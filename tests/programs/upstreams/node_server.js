@@ -2,12 +2,17 @@
 
 const { createServer } = require("node:http");
 
+const times = new Map();
+
 const server = createServer((request, response) => {
   const chunks = [];
   request.on("data", (chunk) => chunks.push(chunk));
   request.on("end", () => {
     const name = request.url.split("/").pop();
-    if (request.url.startsWith("/fields/")) {
+    if (request.url.startsWith("/once/")) {
+      times.set(name, (times.get(name) ?? 0) + 1);
+      response.end(String(times.get(name)));
+    } else if (request.url.startsWith("/fields/")) {
       response.end(JSON.stringify(request.rawHeaders));
     } else {
       response.end(Buffer.concat([Buffer.from(`${request.method} ${name}\n`), ...chunks]));
