@@ -41,7 +41,9 @@ class Backend(RawBackend):
 
     def accept_silently(self) -> Any:
         """Return the next connection, of which nothing but the handshake has been read."""
-        sock = self._context.wrap_socket(super().accept_silently(), server_side=True)
+        plain = super().accept_silently()
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock = self._context.wrap_socket(plain, server_side=True)
         self.sockets.append(sock)
         return sock
 
@@ -285,9 +287,10 @@ def test_one_that_is_about_to_come_back_is_not_replaced(make, monkeypatch):
 
 
 def test_one_that_does_not_come_back_in_time_is_replaced(make, monkeypatch):
-    monkeypatch.setattr(proxies_module, "PATIENCE", 0.05)
+    monkeypatch.setattr(proxies_module, "PATIENCE", 60.0)
     bench = make(1)
     proxy = learn(bench)
+    monkeypatch.setattr(proxies_module, "PATIENCE", 0.05)
     bench.assign(proxy)
     assert len(bench.pool) == 0
     bench.server.accept_proxy()
