@@ -16,10 +16,10 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from costs import tunnels_that_leave
 from processes import resident_kib
 from programs import BenchError, Programs, raise_descriptor_limit, require
 from systems import System, Upstreams, localtunnel, nginx
+from tunnels import tunnels_that_leave
 from visitors import visit
 
 BAR = 1024

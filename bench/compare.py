@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Ours beside its peers on loopback, in one run: requests and connections per second,
-bulk, memory, a neighbour's wait.
+bulk, memory, a neighbour's wait. What users run by default comes first.
 
 Every system stands in front of the same local servers, and every rate is the median of
 several rounds, in each of which all systems take their turn, so that a busy moment of
@@ -23,14 +23,15 @@ from functools import partial
 import bars
 import report
 import tables
-from costs import hold, per_connection, tunnel_kib
-from figures import CLIENT_KIB, HELD, IDLE_CPU, SERVER_KIB, TUNNEL_KIB, measure
+from costs import hold, per_connection
+from figures import CLIENT_KIB, HELD, IDLE_CPU, SERVER_KIB, SHRUNK_KIB, TUNNEL_KIB, measure
 from flood import neighbour
 from loads import all_loads, make_bulk
 from pieces import measure_pieces
 from programs import HAPROXY, SSH, SSHD, BenchError, Programs, find, raise_descriptor_limit
 from redials import measure_redials
-from systems import EDGES, HOST, Door, System, Upstreams, haproxy, localtunnel, nginx, sink, ssh
+from systems import EDGES, HOST, Door, System, Upstreams, haproxy, localtunnel, nginx, ours, sink, ssh
+from tunnels import shrunk_kib, tunnel_kib
 
 Maker = Callable[[Programs, Upstreams], System]
 
@@ -49,7 +50,9 @@ class Scale:
     window: float
     """Seconds over which idle CPU is read."""
     tunnels: tuple[int, int]
-    """Idle tunnels at which memory is read; the difference counts."""
+    """Fresh tunnels at which memory is read; the difference counts."""
+    shrunk: tuple[int, ...]
+    """The same for tunnels whose pools have shrunk; one crowd after another."""
     flood_rounds: int
     pool: int
     """Connections of a pool that is opened again; a client opens 1000 at most."""
@@ -61,10 +64,20 @@ FULL = Scale(
     held=(10, 1000, 2000, 5000, bars.MANY),
     window=3,
     tunnels=(1, 200),
+    shrunk=(50, 100, 150, 200),
     flood_rounds=3,
     pool=1000,
 )
-QUICK = Scale(rounds=1, seconds=0.2, held=(10, 40), window=0.1, tunnels=(1, 5), flood_rounds=1, pool=16)
+QUICK = Scale(
+    rounds=1,
+    seconds=0.2,
+    held=(10, 40),
+    window=0.1,
+    tunnels=(1, 5),
+    shrunk=(2, 4),
+    flood_rounds=1,
+    pool=16,
+)
 """A short run that only shows whether everything works."""
 
 OTHERS_HELD = 2000
@@ -143,7 +156,8 @@ def compare(scale: Scale, peers: list[System], upstream_port: int | None = None)
         # that earlier loads had freed.
         for make in makers:
             _measure_costs(make, upstreams, scale, results)
-        systems = [direct, *(make(programs, upstreams) for make in makers), *peers]
+        _measure_shrunk(scale, results)
+        systems = [*(make(programs, upstreams) for make in makers), direct, *peers]
         measure(systems, all_loads(bulk, scale.seconds), scale.rounds, _say, results.figures)
     _measure_flood(scale, results)
     measure_redials(scale.pool, scale.rounds, _say, results.figures)
@@ -152,9 +166,11 @@ def compare(scale: Scale, peers: list[System], upstream_port: int | None = None)
 
 
 def _installed() -> list[Maker]:
-    """Return the starters of each installed peer, and of ours in each mode, plain and
-    as users run it."""
-    makers: list[Maker] = []
+    """Return the starters of ours in each mode, as users run it and plain, and of each
+    installed peer."""
+    makers: list[Maker] = [
+        partial(localtunnel, edge=edge, encrypted=encrypted) for encrypted in (True, False) for edge in EDGES
+    ]
     if find(HAPROXY) is None:
         _say("haproxy is not installed (sudo apt-get install haproxy); it is left out.")
     else:
@@ -163,7 +179,7 @@ def _installed() -> list[Maker]:
         _say("ssh or sshd is not installed (sudo apt-get install openssh-client openssh-server); ssh -R is left out.")
     else:
         makers.append(ssh)
-    return [*makers, *(partial(localtunnel, edge=edge, encrypted=tls) for tls in (False, True) for edge in EDGES)]
+    return makers
 
 
 def _measure_costs(make: Maker, upstreams: Upstreams, scale: Scale, results: tables.Results) -> None:
@@ -188,17 +204,29 @@ def _measure_costs(make: Maker, upstreams: Upstreams, scale: Scale, results: tab
             figures.add(system.name, TUNNEL_KIB, tunnel_kib(make(programs, upstreams), *scale.tunnels))
 
 
+def _measure_shrunk(scale: Scale, results: tables.Results) -> None:
+    """Measure what tunnels over TLS cost each mode of the server when nobody has
+    visited them for long."""
+    for edge in EDGES:
+        name = ours(edge, encrypted=True)
+        _say(f"memory of {name}, without visitors for long")
+        with Programs() as programs:
+            results.figures.add(name, SHRUNK_KIB, shrunk_kib(programs, edge, scale.shrunk))
+
+
 def _measure_flood(scale: Scale, results: tables.Results) -> None:
     """Flood one tunnel of ours, and look at a neighbour that has a client and an nginx
     of its own."""
     with Programs() as first, Programs() as second:
         upstreams = Upstreams(nginx(first, first.directory).port, nginx(second, second.directory).port)
-        systems = [localtunnel(first, upstreams, edge=edge) for edge in EDGES]
-        measure(systems, {"a flood": partial(_flood, scale.seconds)}, scale.flood_rounds, _say, results.figures)
+        systems = [localtunnel(first, upstreams, edge=edge, encrypted=True) for edge in EDGES]
 
+        def flood(system: System) -> dict[str, float]:
+            if system.uploads is None:
+                return {}
+            return neighbour(system.requests, system.uploads, Door(upstreams.requests), scale.seconds)
 
-def _flood(seconds: float, system: System) -> dict[str, float]:
-    return {} if system.uploads is None else neighbour(system.requests, system.uploads, seconds)
+        measure(systems, {"a flood": flood}, scale.flood_rounds, _say, results.figures)
 
 
 def _say(text: str) -> None:

@@ -8,25 +8,37 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from systems import System
 
-KEEP_ALIVE, NEW = "keep-alive requests/s", "new connections/s"
+KEEP_ALIVE, POST = "keep-alive GETs/s", "keep-alive POSTs/s"
+NEW, HTTP_1_0 = "new connections/s", "HTTP/1.0 visitors/s"
 DOWN_1, DOWN_8 = "download MB/s, 1 stream", "download MB/s, 8 streams"
 UP_1, UP_8 = "upload MB/s, 1 stream", "upload MB/s, 8 streams"
-RATES = (KEEP_ALIVE, NEW, DOWN_1, DOWN_8, UP_1, UP_8)
+RATES = (KEEP_ALIVE, POST, NEW, HTTP_1_0, DOWN_1, DOWN_8, UP_1, UP_8)
 """Measures of which more is better, in the order of the tables."""
 
 CPU_SERVER, CPU_CLIENT = "server, {}", "client, {}"
 """CPU time that the two sides took for one unit of a rate: see UNITS."""
 
-UNITS = {KEEP_ALIVE: "µs per request", NEW: "µs per connection", DOWN_1: "ms per GB down", UP_1: "ms per GB up"}
+REQUEST_UNITS = {
+    KEEP_ALIVE: "µs per GET",
+    POST: "µs per POST",
+    NEW: "µs per connection",
+    HTTP_1_0: "µs per HTTP/1.0 visitor",
+}
+BULK_UNITS = {DOWN_1: "ms per GB down", UP_1: "ms per GB up"}
+UNITS = REQUEST_UNITS | BULK_UNITS
 """The rates whose CPU time is shown, and in what."""
 
 SERVER_KIB, CLIENT_KIB = "KiB per open connection, server", "KiB per open connection, client"
 HELD, IDLE_CPU = "connections held", "idle CPU, % of a core"
-TUNNEL_KIB = "KiB per idle tunnel with a pool of 4"
-REDIALS = "pool redials/s"
-REDIAL_SERVER, REDIAL_CLIENT = "server, µs per redial", "client, µs per redial"
+TUNNEL_KIB = "KiB per fresh tunnel, pool of 4"
+SHRUNK_KIB = "KiB per idle tunnel, pool of 2"
+REDIALS = "connections/s"
+REDIAL_SERVER, REDIAL_CLIENT = "server, µs each", "client, µs each"
 PIECES = "p50 ms, answers in two pieces"
 CALM_P50, CALM_P99 = "p50 ms, calm", "p99 ms, calm"
+BESIDE_P50, BESIDE_P99 = "p50 ms, nginx flooded directly", "p99 ms, nginx flooded directly"
+"""What the same flood does to the visitor when it goes past the tunnels."""
+
 FLOODED_P50, FLOODED_P99 = "p50 ms, flooded", "p99 ms, flooded"
 
 
@@ -55,6 +67,12 @@ class Figures:
         of them was not measured."""
         mine, its = self.get(system, measure), self.get(to, measure)
         return mine / its if mine is not None and its else None
+
+    def per(self, system: str, measure: str, other: str) -> float | None:
+        """Return the median as a multiple of that of the measure ``other`` of the same
+        system; None where one of them was not measured."""
+        figure, unit = self.get(system, measure), self.get(system, other)
+        return figure / unit if figure is not None and unit else None
 
     def spread(self, system: str, measure: str) -> float:
         """Return how far apart the rounds were, as a fraction of their median; 0 with

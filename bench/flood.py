@@ -1,17 +1,17 @@
-"""One tunnel flooded, and what a visitor of its neighbour on the same server
-notices."""
+"""One tunnel flooded, and what a visitor of its neighbour on the same server notices;
+beside it, what the same flood does when nothing of it reaches the server."""
 
 import statistics
 import subprocess
 import time
 
-from figures import CALM_P50, CALM_P99, FLOODED_P50, FLOODED_P99
+from figures import BESIDE_P50, BESIDE_P99, CALM_P50, CALM_P99, FLOODED_P50, FLOODED_P99
 from loads import read_wrk, wrk
 from systems import Door
 from visitors import REQUEST_TIMEOUT, crowd, join, timed
 
 CONNECTIONS = 64
-"""Visitors of the flooded tunnel, each of which asks again as soon as it is
+"""Visitors of what is flooded, each of which asks again as soon as it is
 answered."""
 
 PAUSE = 0.002
@@ -19,23 +19,31 @@ PAUSE = 0.002
 without being a load."""
 
 
-def neighbour(flooded: Door, calm: Door, seconds: float) -> dict[str, float]:
-    """Return the neighbour's latencies in milliseconds, without and with the flood.
+def neighbour(flooded: Door, calm: Door, upstream: Door, seconds: float) -> dict[str, float]:
+    """Return the latencies of ``calm``'s visitor in milliseconds: without a flood, with
+    one of ``upstream``, which goes past the tunnels, and with one of ``flooded``.
     Raises BenchError."""
-    found: dict[str, float] = {}
     p50, p99 = _latencies(calm, seconds)
-    found |= {CALM_P50: p50, CALM_P99: p99}
+    found = {CALM_P50: p50, CALM_P99: p99}
+    p50, p99 = _beside("nginx", upstream, calm, seconds)
+    found |= {BESIDE_P50: p50, BESIDE_P99: p99}
+    p50, p99 = _beside("The flooded tunnel", flooded, calm, seconds)
+    return found | {FLOODED_P50: p50, FLOODED_P99: p99}
+
+
+def _beside(name: str, flooded: Door, calm: Door, seconds: float) -> tuple[float, float]:
+    """Return what ``_latencies`` does, while wrk floods ``flooded``."""
     whole = max(1, round(seconds))
     with subprocess.Popen(wrk(flooded, whole + 1, CONNECTIONS), stdout=subprocess.PIPE, text=True) as flood:
         try:
             # wrk connects first; the flood is on once that is done.
             time.sleep(0.3)
-            p50, p99 = _latencies(calm, whole)
+            found = _latencies(calm, whole)
             printed, _ = flood.communicate(timeout=REQUEST_TIMEOUT)
         finally:
             flood.kill()
-    read_wrk("The flooded tunnel", printed)
-    return found | {FLOODED_P50: p50, FLOODED_P99: p99}
+    read_wrk(name, printed)
+    return found
 
 
 def _latencies(door: Door, seconds: float) -> tuple[float, float]:

@@ -7,10 +7,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import bulk
-from figures import CPU_CLIENT, CPU_SERVER, DOWN_1, DOWN_8, KEEP_ALIVE, NEW, UNITS, UP_1, UP_8
+from figures import (
+    CPU_CLIENT,
+    CPU_SERVER,
+    DOWN_1,
+    DOWN_8,
+    HTTP_1_0,
+    KEEP_ALIVE,
+    NEW,
+    POST,
+    REQUEST_UNITS,
+    UNITS,
+    UP_1,
+    UP_8,
+)
 from processes import cpu_seconds
 from programs import BenchError, require
-from systems import Door, System
+from systems import ROOT, Door, System
 
 CONNECTIONS = 32
 """Visitors that wrk keeps busy at the same time."""
@@ -60,13 +73,20 @@ def all_loads(file: Path, seconds: float) -> dict[str, Callable[[System], dict[s
 
     loads: dict[str, Callable[[System], float | None]] = {
         KEEP_ALIVE: lambda system: requests(system.name, system.requests, seconds),
-        NEW: lambda system: requests(system.name, system.requests, seconds, "-H", "Connection: close"),
+        POST: lambda system: requests(system.name, system.requests, seconds, *_script("post")),
+        NEW: lambda system: requests(system.name, system.requests, seconds, "-H", "Connection: close", closing=True),
+        HTTP_1_0: lambda system: requests(system.name, system.requests, seconds, *_script("http10"), closing=True),
         DOWN_1: down(1),
         DOWN_8: down(MANY_STREAMS),
         UP_1: up(1),
         UP_8: up(MANY_STREAMS),
     }
     return {name: _with_cpu(name, take) for name, take in loads.items()}
+
+
+def _script(name: str) -> tuple[str, str]:
+    """Return the options that have wrk send what one of the scripts here says."""
+    return "-s", str(ROOT / "bench" / f"{name}.lua")
 
 
 def _with_cpu(name: str, take: Callable[[System], float | None]) -> Callable[[System], dict[str, float]]:
@@ -84,7 +104,7 @@ def _with_cpu(name: str, take: Callable[[System], float | None]) -> Callable[[Sy
             return {}
         found = {name: rate}
         if unit := UNITS.get(name):
-            scale = _MICROSECONDS if name in (KEEP_ALIVE, NEW) else _MILLISECONDS * _MB_PER_GB
+            scale = _MICROSECONDS if name in REQUEST_UNITS else _MILLISECONDS * _MB_PER_GB
             for side, seconds in after.items():
                 found[side.format(unit)] = (seconds - before[side]) / took / rate * scale
         return found
@@ -102,12 +122,14 @@ def _cpu(system: System) -> Mapping[str, float]:
     return found
 
 
-def requests(name: str, door: Door, seconds: float, *options: str, connections: int = CONNECTIONS) -> float:
-    """Return the requests per second that wrk gets answered. Raises BenchError when one
-    is not."""
+def requests(
+    name: str, door: Door, seconds: float, *options: str, connections: int = CONNECTIONS, closing: bool = False
+) -> float:
+    """Return the requests per second that wrk gets answered; ``closing`` as in
+    ``read_wrk``. Raises BenchError when one is not."""
     whole = max(1, round(seconds))
     printed = output(wrk(door, whole, connections, *options), whole + _WRK_PATIENCE)
-    return read_wrk(name, printed, closing="Connection: close" in options)
+    return read_wrk(name, printed, closing=closing)
 
 
 def wrk(door: Door, seconds: int, connections: int, *options: str) -> list[str]:

@@ -14,8 +14,8 @@ from programs import HAPROXY, LOOPBACK, NGINX, SSH, SSHD, START_TIMEOUT, Program
 ROOT = Path(__file__).resolve().parent.parent
 
 JOIN, HTTP = "join", "http"
-EDGES = (JOIN, HTTP)
-"""The two modes of lt-server."""
+EDGES = (HTTP, JOIN)
+"""The two modes of lt-server, its default first."""
 
 DIRECT, HOP, SSH_R = "nginx, direct", "haproxy, one TCP hop", "ssh -R"
 """The names of the other systems in tables."""
@@ -178,12 +178,12 @@ def ours(edge: str | None, *, encrypted: bool = False) -> str:
     return ", ".join(["localtunnel", *([] if edge is None else [edge]), *(["TLS"] if encrypted else [])])
 
 
-def lt_server(programs: Programs, route: Route, edge: str | None = None) -> System:
+def lt_server(programs: Programs, route: Route, edge: str | None = None, settings: str = "") -> System:
     """Start an lt-server, to which no client has come yet; ``edge`` is its mode, None
-    for its default."""
+    for its default, ``settings`` what else its file says."""
     port, backend = unused_port(), unused_port()
     name = f"lt-server-{port}"
-    config = _configure(programs, name, _QUOTAS)
+    config = _configure(programs, name, _QUOTAS + settings)
     command = [sys.executable, str(ROOT / "bin/lt-server"), f"--config={config}", f"--frontend={LOOPBACK}:{port}"]
     command += [f"--backend={route.server_host}:{backend}", "--grace=0", "--log-level=warning"]
     if edge is not None:

@@ -9,6 +9,9 @@ import plot
 import report
 from costs import Held
 from figures import (
+    BESIDE_P50,
+    BESIDE_P99,
+    BULK_UNITS,
     CALM_P50,
     CALM_P99,
     CLIENT_KIB,
@@ -17,21 +20,27 @@ from figures import (
     FLOODED_P50,
     FLOODED_P99,
     KEEP_ALIVE,
+    NEW,
     PIECES,
     RATES,
     REDIAL_CLIENT,
     REDIAL_SERVER,
     REDIALS,
+    REQUEST_UNITS,
     SERVER_KIB,
+    SHRUNK_KIB,
     TUNNEL_KIB,
     UNITS,
     Figures,
 )
 from programs import HAPROXY, NGINX, SSH, find, version
-from systems import HOP
+from systems import HOP, JOIN, ours
 
 _NONE = "-"
 """A cell for what was not measured, or does not exist."""
+
+COMES_BACK = "a whole visit on one that comes back"
+"""The row beside the redials: what no redial is needed for."""
 
 
 @dataclass
@@ -45,7 +54,6 @@ class Results:
 def describe(results: Results) -> str:
     """Return all tables as Markdown."""
     figures = results.figures
-    cpu = [side.format(unit) for unit in UNITS.values() for side in (CPU_SERVER, CPU_CLIENT)]
     parts = [
         f"{report.machine()}; {'; '.join(_versions())}.",
         "The bars, and what is aimed at:",
@@ -53,15 +61,17 @@ def describe(results: Results) -> str:
         "Rates, as medians, and how many times haproxy's they are:",
         report.table(["system", *RATES], _rates(figures)),
         "CPU time that the two sides take, of all cores together:",
-        report.table(*_medians(figures, *cpu)),
-        "Memory, in KiB:",
-        report.table(*_medians(figures, SERVER_KIB, CLIENT_KIB, TUNNEL_KIB)),
+        report.table(*_medians(figures, *_both_sides(REQUEST_UNITS))),
+        report.table(*_medians(figures, *_both_sides(BULK_UNITS))),
+        "Memory, in KiB; a tunnel's is the server's:",
+        report.table(*_medians(figures, SERVER_KIB, CLIENT_KIB, TUNNEL_KIB, SHRUNK_KIB)),
         "Resident memory of the server in MiB, and its CPU while nothing happens, as open connections grow:",
         report.table(*_growth(results.held)),
-        "A visitor of one tunnel while another one on the same server is flooded:",
-        report.table(*_medians(figures, CALM_P50, FLOODED_P50, CALM_P99, FLOODED_P99, digits=2)),
-        "A pool that is opened again at once, by the client's own dialler:",
-        report.table(*_medians(figures, REDIALS, REDIAL_SERVER, REDIAL_CLIENT, of="link")),
+        "A visitor of one tunnel while another one on the same server is flooded, and while its nginx is, directly:",
+        report.table(*_flood(figures)),
+        "A pool that is opened again at once, by the client's own dialler. Below it a whole visit in join mode over "
+        "TLS with a new connection of the visitor: its proxy connection comes back to the pool, which saves a redial.",
+        report.table(*_redials(figures)),
         "A request to Python's http.server on a kept connection; it sends head and body by themselves:",
         report.table(*_medians(figures, PIECES, digits=1)),
     ]
@@ -77,6 +87,25 @@ def _rates(figures: Figures) -> list[list[str]]:
             cells.append(_cell(figures.get(name, measure)) + (f" ({share:.2f})" if share is not None else ""))
         rows.append([name, *cells])
     return rows
+
+
+def _both_sides(units: dict[str, str]) -> list[str]:
+    return [side.format(unit) for unit in units.values() for side in (CPU_SERVER, CPU_CLIENT)]
+
+
+def _flood(figures: Figures) -> tuple[list[str], list[list[str]]]:
+    measures = (CALM_P50, BESIDE_P50, FLOODED_P50, CALM_P99, BESIDE_P99, FLOODED_P99)
+    head, rows = _medians(figures, *measures, digits=2)
+    return [*head, "p99, flooded, of nginx flooded"], [
+        [*row, _cell(figures.per(row[0], FLOODED_P99, BESIDE_P99), 2)] for row in rows
+    ]
+
+
+def _redials(figures: Figures) -> tuple[list[str], list[list[str]]]:
+    """Return the table of redials, with a visit that needs none in its last row."""
+    head, rows = _medians(figures, REDIALS, REDIAL_SERVER, REDIAL_CLIENT, of="proxy connection")
+    visit = [NEW, *_both_sides({NEW: UNITS[NEW]})]
+    return head, [*rows, [COMES_BACK, *(_cell(figures.get(ours(JOIN, encrypted=True), each)) for each in visit)]]
 
 
 def _growth(held: dict[str, list[Held]]) -> tuple[list[str], list[list[str]]]:

@@ -6,8 +6,8 @@ The server and the visitors are in one network namespace, the client and its ngi
 another; what goes between the two takes half a round trip each way. One visitor is a
 new connection, a GET, the whole answer, and the end of the connection; its time is from
 the connect to the answer's last byte. The bounds are those of a link without
-encryption; the same over TLS, as users have it, and ``ssh -R`` are measured beside it
-without bounds.
+encryption. TLS, as users have it, comes first and has bars instead, which the table
+shows and no exit code; ``ssh -R`` has neither.
 
 Exit codes: 0 every bound holds, 1 one does not, 2 the benchmark cannot be run here.
 Needs root (for the namespaces), /dev/net/tun, and on Debian the packages iproute2,
@@ -27,10 +27,11 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+import bars
 import report
 from delay import ADDRESSES
 from programs import LOOPBACK, NGINX, SSH, BenchError, Programs, raise_descriptor_limit, require, version
-from systems import HOST, Route, System, Upstreams, localtunnel, nginx, ssh
+from systems import HOST, Route, System, Upstreams, localtunnel, nginx, ours, ssh
 from visitors import Visit, visit
 
 ROUND_TRIP = 0.1
@@ -80,7 +81,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         if arguments.inside:
-            makers = (localtunnel,) if arguments.ours else (localtunnel, partial(localtunnel, encrypted=True), ssh)
+            makers = (localtunnel,) if arguments.ours else (partial(localtunnel, encrypted=True), localtunnel, ssh)
             return measure(makers, write=arguments.write)
         return run_in_namespaces(sys.argv[1:])
     except BenchError as error:
@@ -102,8 +103,8 @@ def run_in_namespaces(arguments: list[str]) -> int:
 
 
 def measure(makers: Sequence[Callable[[Programs, Upstreams, Route], System]], *, write: bool) -> int:
-    """Measure what has bounds, which comes first, and the others; print the table, and
-    return the exit code."""
+    """Measure what has bounds, and the others; print the table, and return the exit
+    code."""
     raise_descriptor_limit()
     with Programs() as programs:
         laptop = start_wire(programs)
@@ -115,7 +116,8 @@ def measure(makers: Sequence[Callable[[Programs, Upstreams, Route], System]], *,
     print(text)
     if write:
         report.write("bench/wan", text)
-    faults = broken_bounds(results[0], round_trip)
+    bound = next(each for each in results if each.system.name == ours(None))
+    faults = broken_bounds(bound, round_trip)
     for fault in faults:
         print(f"bench/wan: {fault}", file=sys.stderr)
     return _BROKEN if faults else 0
@@ -193,13 +195,18 @@ def describe(results: list[Result], round_trip: float) -> str:
     head = ["round trips", "lone, median", "lone, slowest"]
     head += [f"burst {number}, slowest" for number in range(1, BURSTS + 1)] + ["failed"]
     rows = [[each.system.name, *_cells(each, round_trip), str(len(each.failures))] for each in results]
-    bounds = ["bound for localtunnel", str(LONE_BOUND), "", str(FIRST_BURST_BOUND)]
-    rows.append([*bounds, *[str(NEXT_BURST_BOUND)] * (BURSTS - 1), "0"])
+    if len(results) > 1:
+        rows.append(_row(f"bar for {ours(None, encrypted=True)}", bars.FAR_LONE, bars.FAR_FIRST, bars.FAR_LATER))
+    rows.append(_row(f"bound for {ours(None)}", LONE_BOUND, FIRST_BURST_BOUND, NEXT_BURST_BOUND))
     versions = ", ".join([report.python_versions(), version(require(NGINX, "nginx"), "-v")])
     if len(results) > 1:
         versions += f", {version(require(SSH, 'openssh-client'), '-V')}"
     where = f"{report.machine()}; {versions}; round trip of the wire {round_trip * 1000:.1f} ms; "
     return f"{where}{LONE} lone visitors, {BURSTS} bursts of {BURST}.\n\n{report.table(head, rows)}"
+
+
+def _row(name: str, lone: float, first: float, later: float) -> list[str]:
+    return [name, str(lone), "", str(first), *[str(later)] * (BURSTS - 1), "0"]
 
 
 def _cells(result: Result, round_trip: float) -> list[str]:

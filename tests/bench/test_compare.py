@@ -5,10 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from figures import PIECES, RATES, REDIALS
+from figures import BESIDE_P99, PIECES, RATES, REDIALS, SHRUNK_KIB, TUNNEL_KIB
 from harness import ROOT
 from programs import find
 from redials import FULL, PLAIN, RESUMED
+from tables import COMES_BACK
 
 CAP = 240.0
 """Seconds that a quick run may take; it takes 30 to 80, with what the machine has installed."""
@@ -34,9 +35,14 @@ def test_the_comparison_measures_every_mode_of_ours_from_end_to_end() -> None:
     measured = {row[0]: row[1:] for row in rows[rates + 2 :]}
     for mode in ("join", "http", "join, TLS", "http, TLS"):
         assert all(cell[:1].isdigit() for cell in measured[f"localtunnel, {mode}"])
+    assert next(iter(measured)) == "localtunnel, http, TLS"
     redials = next(number for number, row in enumerate(rows) if row[1:2] == [REDIALS])
-    assert [row[0] for row in rows[redials + 2 : redials + 5]] == [PLAIN, FULL, RESUMED]
-    assert all(float(row[1].replace(",", "")) > 0 for row in rows[redials + 2 : redials + 5])
+    assert [row[0] for row in rows[redials + 2 : redials + 6]] == [RESUMED, FULL, PLAIN, COMES_BACK]
+    assert all(float(row[1].replace(",", "")) > 0 for row in rows[redials + 2 : redials + 6])
+    memory = next(number for number, row in enumerate(rows) if row[-2:] == [TUNNEL_KIB, SHRUNK_KIB])
+    assert all(float(row[-1]) > 0 for row in rows[memory + 2 : memory + 4])
+    flood = next(number for number, row in enumerate(rows) if BESIDE_P99 in row)
+    assert [row[0] for row in rows[flood + 2 : flood + 4]] == ["localtunnel, http, TLS", "localtunnel, join, TLS"]
     pieces = next(number for number, row in enumerate(rows) if row[1:2] == [PIECES])
     assert len(rows[pieces + 2 :]) == 3
     assert all(float(row[1]) > 0 for row in rows[pieces + 2 :])

@@ -9,7 +9,7 @@ import pytest
 import report
 import tables
 from costs import Held, per_connection
-from figures import CALM_P99, DOWN_1, FLOODED_P99, KEEP_ALIVE, RATES, Figures, measure
+from figures import BESIDE_P99, DOWN_1, FLOODED_P99, KEEP_ALIVE, POST, RATES, SHRUNK_KIB, Figures, measure
 from loads import read_wrk
 from programs import BenchError
 from systems import HOP, HTTP, JOIN, Door, System, ours
@@ -37,6 +37,8 @@ def test_what_was_not_measured_has_no_figure_and_no_ratio() -> None:
     assert figures.get("b", KEEP_ALIVE) is None
     assert figures.ratio("a", KEEP_ALIVE, "b") is None
     assert figures.ratio("b", KEEP_ALIVE, "a") is None
+    assert figures.per("a", KEEP_ALIVE, POST) is None
+    assert figures.per("b", KEEP_ALIVE, KEEP_ALIVE) is None
 
 
 def test_all_systems_take_their_turn_in_every_round() -> None:
@@ -71,14 +73,18 @@ def test_every_bar_can_be_shown_before_anything_is_measured() -> None:
 
 def test_bars_compare_ours_with_the_peers_of_the_same_run() -> None:
     figures = Figures()
-    for name, rate in ((HOP, 1000.0), (ours(JOIN), 600.0), (ours(HTTP), 200.0)):
+    tls = ours(HTTP, encrypted=True)
+    for name, rate in ((HOP, 1000.0), (ours(JOIN), 600.0), (tls, 200.0)):
         figures.add(name, KEEP_ALIVE, rate)
-    for name, milliseconds in ((CALM_P99, 2.0), (FLOODED_P99, 5.0)):
-        figures.add(ours(JOIN), name, milliseconds)
+    for name, figure in ((POST, 180.0), (BESIDE_P99, 2.0), (FLOODED_P99, 5.0), (SHRUNK_KIB, 39.0)):
+        figures.add(tls, name, figure)
     measured = {row[0]: row[3:] for row in bars.rows(figures)}
-    assert measured["join: keep-alive requests/s, of haproxy"] == ["0.60 x", "bar"]
-    assert measured["http: keep-alive requests/s, of haproxy"] == ["0.20 x", "missed"]
-    assert measured["join: a neighbour's p99 while one tunnel is flooded"] == ["2.50 x", "bar"]
+    assert measured[f"join: {KEEP_ALIVE}, of haproxy"] == ["0.60 x", "bar"]
+    assert measured[f"http, TLS: {KEEP_ALIVE}, of haproxy"] == ["0.20 x", "missed"]
+    assert measured[f"http, TLS: {POST}, of {KEEP_ALIVE}"] == ["0.90 x", "bar"]
+    assert measured["http, TLS: p99 beside a flooded tunnel, of that beside nginx flooded"] == ["2.50 x", "bar"]
+    assert measured["http, TLS: idle tunnel, server"] == ["39.00 KiB", "goal"]
+    assert measured["join, TLS: idle tunnel, server"] == ["not measured", ""]
 
 
 def test_a_connection_costs_the_difference_between_many_and_few() -> None:
