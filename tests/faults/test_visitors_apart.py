@@ -228,9 +228,11 @@ def test_nobody_gets_what_belongs_to_another(encrypted: bool) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("encrypted", [False, True], ids=["in the clear", "over TLS"])
-def test_without_the_cure_much_would_cross(encrypted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test above sees what it is for: here every connection is lent whose answer has ended cleanly."""
+def test_without_the_cure_much_would_cross(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above sees what it is for: here every connection is lent whose answer has ended cleanly.
+
+    Over TLS little would: there the client looks at its upstream as well, before each request.
+    """
     monkeypatch.setattr(lending, "leaves_nothing", lambda *_: True)
-    ledger = visit(2_000, encrypted=encrypted)
+    ledger = visit(2_000, encrypted=False)
     assert len(ledger.crossed) >= 10, "there were 170 in one run"
