@@ -88,3 +88,31 @@ def test_twenty_thousand_visitors_share_eight_connections() -> None:
             assert after - before < LITTLE
         for before, after in zip(half[1], whole[1], strict=True):
             assert after - before < AT_ONCE
+
+
+CROWD = 64
+"""Visitors at a time, far more than the connections that are kept for them."""
+
+
+def test_a_crowd_shares_eight_connections_too() -> None:
+    """Whoever finds none parked waits for one that is about to come back: a dial for it would take longer."""
+    count = 0
+
+    def visit_often(server: Server) -> None:
+        nonlocal count
+        while count < 16 * CROWD:
+            count += 1
+            with connect(frontend(server)) as sock:
+                sock.sendall(request("demo.localhost", method="POST", fields="Connection: close\r\n", body=b"x"))
+                assert read_to_end(sock).endswith(b"hello")
+
+    with (
+        running_server(limits={"tunnel_concurrency": AT_ONCE}) as server,
+        running_upstream(answer) as port,
+        ClientProcess(port, server=frontend(server), name="demo") as client,
+    ):
+        client.wait_until_open()
+        visitors = [gevent.spawn(visit_often, server) for _ in range(CROWD)]
+        gevent.joinall(visitors, raise_error=True)
+        # A client that dials as soon as it has none parked makes one for every second visitor.
+        assert handshakes(server) < count / 4
