@@ -134,9 +134,11 @@ def test_one_tunnel_stays_below_its_ceiling(gate):
     ):
         burst(server, gate)
         assert size_of(server) == 16
-        wait_until(lambda: parked(server) == 16)
+        # The client may keep twice as many, if they have come back.
+        wait_until(lambda: 16 <= parked(server) <= 32)
         burst(server, gate)
         assert size_of(server) == 16
+        wait_until(lambda: 16 <= parked(server) <= 32)
 
 
 def test_all_tunnels_together_stay_below_the_total(gate):
@@ -149,7 +151,7 @@ def test_all_tunnels_together_stay_below_the_total(gate):
                     burst(server, gate, 30, name)
                     assert sum(size_of(server, name) for name in names) <= 40
                 assert size_of(server, "one") == 40 - 4 - 4
-                wait_until(lambda: sum(parked(server, name) for name in names) == 40)
+                wait_until(lambda: 40 <= sum(parked(server, name) for name in names) <= 80)
             wait_until(lambda: server.registry.find("three") is None)
             # What the third one has given back is there for the others.
             burst(server, gate, 30, "two")

@@ -225,7 +225,9 @@ def test_everything_is_given_back() -> None:
         # Fewer are not a leak: what was opened on first use may have been closed since. A connection
         # that lingers behind its last word is still open for some seconds, so this is waited for.
         wait_until(lambda: (watch.held() or sys.maxsize) <= before, SETTLED_WITHIN, "no more descriptors than before")
-        wait_until(lambda: watch.parked() <= parked, SETTLED_WITHIN, "the pools to be no larger than before")
+        # A client may keep twice as many as it was asked for, if they have come back.
+        most = 2 * parked
+        wait_until(lambda: watch.parked() <= most, SETTLED_WITHIN, "the pools to be no larger than they may be")
         assert server.metrics()["requests_total"] > VISITORS + REFUSED
         assert fetch(server.frontend, request("demo.localhost")).body == b"ok"
         assert [each.process.poll() for each in (server, client, down)] == [None] * 3
