@@ -11,10 +11,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import gevent
+import msgspec
 import pytest
 from gevent import socket
-from harness import frontend, running_client, running_server, running_upstream, web_programs
+from harness import backend, frontend, running_client, running_server, running_upstream, web_programs
 from harness.http_visitor import Request, Visitor
+from harness.link import Link
 
 from localtunnel.server.tunnels.kept import KEPT_IDLE
 
@@ -22,15 +24,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_leaks")]
 
 VISITORS = 10
 
-PATIENCE = 0.02
-"""Seconds that the fickle upstream waits for the next request, at the most."""
-
 LONGEST_GAP = 0.024
 """Seconds from an answer to the visitor's next request, at the most."""
 
-
-POSTS = 200
-"""Requests of each visitor."""
 
 TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 """What some say before they close an idle connection."""
@@ -43,10 +39,11 @@ class Fickle:
     has come, by its target, and ``answered`` has those that were answered.
     """
 
-    def __init__(self, dropped: float, last: bytes) -> None:
+    def __init__(self, patience: float, dropped: float, last: bytes) -> None:
         self.received: Counter[str] = Counter()
         self.answered: set[str] = set()
         self.connections = 0
+        self._patience = patience
         self._dropped = dropped
         self._last = last
         self._random = random.Random(11)
@@ -57,7 +54,7 @@ class Fickle:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         patience = sock.gettimeout()
         while self._serve_one(sock):
-            sock.settimeout(self._random.uniform(0.0, PATIENCE))
+            sock.settimeout(self._random.uniform(0.0, self._patience))
         # The end goes out first. What has come by then, or still comes, is never answered.
         sock.settimeout(patience)
         sock.sendall(self._last)
@@ -105,20 +102,37 @@ def post(visitor: Visitor, name: str, count: int) -> dict[str, int]:
     return statuses
 
 
-@pytest.mark.parametrize(
-    ("link", "dropped", "last"),
-    [("TLS", 0.0, b""), ("TLS", 0.02, b""), ("TLS", 0.0, TIMED_OUT), ("plain", 0.0, b"")],
-    ids=["TLS", "TLS, some dropped", "TLS, with last words", "plain"],
-)
-def test_every_post_comes_once_at_most_and_fails_only_where_it_has_come(link: str, dropped: float, last: bytes) -> None:
-    upstream = Fickle(dropped, last)
+class Case(msgspec.Struct):
+    """A way between client and server, and what the upstream does: it waits for up to ``patience`` seconds."""
+
+    insecure: bool = False
+    delay: float = 0.0
+    patience: float = 0.02
+    dropped: float = 0.0
+    last: bytes = b""
+    posts: int = 200
+
+
+CASES = {
+    "TLS": Case(),
+    "TLS, some dropped": Case(dropped=0.02),
+    "TLS, far away": Case(delay=0.02, patience=0.15, posts=50),
+    "TLS, far away, with last words": Case(delay=0.02, patience=0.15, last=TIMED_OUT, posts=50),
+    "plain": Case(insecure=True),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_every_post_comes_once_at_most_and_fails_only_where_it_has_come(case: Case) -> None:
+    upstream = Fickle(case.patience, case.dropped, case.last)
     with (
         running_upstream(upstream.serve) as port,
         running_server() as server,
-        running_client(frontend(server), port, name="demo", insecure=link == "plain"),
+        Link(backend(server), delay=case.delay) as link,
+        running_client(frontend(server), port, name="demo", backend=link.port, insecure=case.insecure),
     ):
         visitors = [Visitor(frontend(server), "demo.localhost") for _ in range(VISITORS)]
-        posting = [gevent.spawn(post, visitor, str(number), POSTS) for number, visitor in enumerate(visitors)]
+        posting = [gevent.spawn(post, visitor, str(number), case.posts) for number, visitor in enumerate(visitors)]
         try:
             gevent.joinall(posting, raise_error=True)
         finally:
@@ -126,16 +140,16 @@ def test_every_post_comes_once_at_most_and_fails_only_where_it_has_come(link: st
             for visitor in visitors:
                 visitor.close()
     statuses = {target: status for greenlet in posting for target, status in greenlet.value.items()}
-    assert len(statuses) == POSTS * VISITORS
+    assert len(statuses) == case.posts * VISITORS
     assert set(upstream.received.values()) == {1}
     failed = {target for target, status in statuses.items() if status != 200}
     assert failed == set(upstream.received) - upstream.answered
-    if link == "plain":
+    if case.insecure:
         # Each has a connection of its own.
         assert upstream.connections == len(statuses)
         assert not failed
-    else:
-        assert len(failed) < upstream.connections < len(statuses)
+    elif not case.delay:
+        assert upstream.connections < len(statuses)
 
 
 PROGRAMS: dict[str, tuple[Callable[[Path], AbstractContextManager[int]], float]] = {

@@ -22,10 +22,17 @@ class Line:
     """One connection through the link: from the ``client`` side to the ``server`` side."""
 
     def __init__(
-        self, client: socket.socket, server: socket.socket, *, loses_reply: bool = False, rate: float = 0.0
+        self,
+        client: socket.socket,
+        server: socket.socket,
+        *,
+        loses_reply: bool = False,
+        rate: float = 0.0,
+        delay: float = 0.0,
     ) -> None:
         self._loses_reply = loses_reply
         self._rate = rate
+        self._delay = delay
         self.client = client
         self.server = server
         self.from_client = bytearray()
@@ -94,6 +101,8 @@ class Line:
                 if not self.silent:
                     self.since = time.monotonic()
                     passed += data[: max(0, KEPT - len(passed))]
+                    if self._delay:
+                        gevent.sleep(self._delay)
                     sink.sendall(data)
                 if self._rate and source is self.client:
                     gevent.sleep(len(data) / self._rate)
@@ -123,11 +132,14 @@ class Link:
     """Listens on ``port`` and passes every connection on to ``target``. A context manager.
 
     ``forgets_after`` makes it a NAT: a connection on which nothing passes for so many seconds is forgotten. ``rate`` is
-    how many bytes a second it takes from whoever has connected; 0 is no limit.
+    how many bytes a second it takes from whoever has connected; 0 is no limit. Each piece takes ``delay`` seconds.
     """
 
-    def __init__(self, target: Address, *, forgets_after: float | None = None, rate: float = 0.0) -> None:
+    def __init__(
+        self, target: Address, *, forgets_after: float | None = None, rate: float = 0.0, delay: float = 0.0
+    ) -> None:
         self._rate = rate
+        self._delay = delay
         self.lines: list[Line] = []
         self._loses_reply = False
         self._target = target
@@ -153,7 +165,7 @@ class Link:
             client.close()
             return
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.lines.append(Line(client, server, loses_reply=self._loses_reply, rate=self._rate))
+        self.lines.append(Line(client, server, loses_reply=self._loses_reply, rate=self._rate, delay=self._delay))
         self._loses_reply = False
 
     def lose_reply_of_next(self) -> None:
