@@ -121,6 +121,9 @@ class Proxies:
         before.
         """
         self._size = _bounded(size)
+        if not self._size:
+            # What is joined may be dead as well.
+            self._joined.clear()
         for proxy in list(self._open)[: max(0, len(self._open) - self._size)]:
             del self._open[proxy]
             proxy.close()

@@ -296,6 +296,14 @@ def test_one_that_does_not_come_back_in_time_is_replaced(make, monkeypatch):
     bench.server.accept_proxy()
 
 
+def test_a_pool_that_is_renewed_waits_for_none(make, monkeypatch):
+    monkeypatch.setattr(proxies_module, "PATIENCE", 60.0)
+    bench = make(1)
+    bench.assign(learn(bench))
+    bench.pool.renew()
+    bench.server.accept_proxy()
+
+
 def test_visits_that_last_are_replaced_at_once(make, monkeypatch):
     monkeypatch.setattr(proxies_module, "PATIENCE", 0.0)
     bench = make(1)
