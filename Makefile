@@ -10,7 +10,7 @@ FUZZ_ARGS ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
-SOURCES := bench bin demo localtunnel setup.py tests tools
+SOURCES := bench bin demo docs localtunnel setup.py tests tools
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
@@ -44,6 +44,7 @@ lint: $(VENV)/.lint
 	@$(RUN) -m ruff check $(SOURCES)
 	@$(RUN) -m ruff format --check $(SOURCES)
 	@$(RUN) -m mypy
+	@$(RUN) -m mypy docs/minimal_client.py
 
 bench: $(VENV)/.demo
 	@tools/deps bench
