@@ -35,6 +35,10 @@ Park = Callable[[SocketEnd, Place | None], None]
 """Takes ownership of a connection that has come back, and of its place."""
 
 
+def _nobody(*_: object) -> None:
+    """Ignore the call: the tunnel has ended."""
+
+
 class Returns:
     """The connections of one tunnel that come back; its owner closes this with it."""
 
@@ -112,6 +116,8 @@ class Returns:
             connection.reset()
         self._marks.close()
         self._requests.close()
+        # A cycle: the tunnel holds this object, and that would hold the tunnel.
+        self._park = _nobody
 
     def _late(self, connection: "_Return") -> None:
         log.debug("connection does not come back", extra={"detail": "in time"})
