@@ -247,9 +247,7 @@ class Session:
         if not self.version.speaks_freely:
             channel.limit_pace(limits.HEARTBEAT_INTERVAL)
             self._answer_pings(channel)
-        shortest, longest = limits.HEARTBEAT_BOUNDS
-        interval = min(longest, max(shortest, reply.heartbeat or limits.HEARTBEAT_INTERVAL))
-        keep_alive(channel, interval, lambda message: self._handle(message, proxies), self._measured)
+        keep_alive(channel, interval_of(reply), lambda message: self._handle(message, proxies), self._measured)
 
     def _answer_pings(self, channel: Channel[FromServer]) -> NoReturn:
         """LTP/0.2: answer the server's pings."""
@@ -283,3 +281,9 @@ class Session:
     def _release(self, channel: Channel[FromServer]) -> None:
         if self.version.leases and self.opened:
             say_goodbye(channel)
+
+
+def interval_of(reply: ControlReply) -> float:
+    """Return the seconds between two heartbeats, as the server wishes, within bounds."""
+    shortest, longest = limits.HEARTBEAT_BOUNDS
+    return min(longest, max(shortest, reply.heartbeat or limits.HEARTBEAT_INTERVAL))

@@ -149,6 +149,11 @@ def test_a_server_that_pings_no_more_is_dead(server, running):
     assert read_to_end(control) == b""
 
 
+@pytest.mark.parametrize(("asked", "kept"), [(None, 5.0), (2.5, 2.5), (1e-9, 0.05), (86400.0, 60.0)])
+def test_the_interval_that_a_server_asks_for_is_bounded(asked, kept):
+    assert session_module.interval_of(ControlReply("foo.localhost", heartbeat=asked)) == kept
+
+
 def test_a_server_that_does_not_reply_is_dead(server, running):
     session = running(reply=0.2)
     server.accept()

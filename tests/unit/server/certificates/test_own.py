@@ -2,6 +2,7 @@
 
 import logging
 import os
+import ssl
 import stat
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import pytest
 import trustme
 from harness import ROOT, backend, running_server, wait_until
-from harness.tls import tls_connect, write_certificate
+from harness.tls import careless_context, tls_connect, write_certificate
 from harness.v3 import Peer
 
 from localtunnel.errors import ConfigError
@@ -95,6 +96,25 @@ def test_a_new_certificate_is_shown_to_new_connections_and_open_ones_go_on(tmp_p
         wait_until(lambda: shown(server) != first, what="the new certificate is shown")
         assert "control" in peer.reply
         assert not peer.ended()
+
+
+def test_a_session_from_before_a_new_certificate_is_not_resumed(tmp_path, monkeypatch):
+    """Its client would take the certificate of then for the one that a login is bound to."""
+    monkeypatch.setattr(app, "TICK", 0.05)
+    authority = trustme.CA()
+    path = write_certificate(authority, tmp_path, "localhost")
+    context = careless_context()
+    # The session is known as soon as hands have been shaken, unlike in TLS 1.3.
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with running_server(tls_certificate=str(path)) as server:
+        with tls_connect(backend(server), context) as sock:
+            first, session = keys.fingerprint(sock.getpeercert(True)), sock.session
+        with tls_connect(backend(server), context, session) as sock:
+            assert sock.session_reused
+        write_certificate(authority, tmp_path, "localhost")
+        wait_until(lambda: shown(server) != first, what="the new certificate is shown")
+        with tls_connect(backend(server), context, session) as sock:
+            assert not sock.session_reused
 
 
 def test_a_certificate_and_its_key_are_replaced_one_after_the_other(tmp_path, monkeypatch, caplog):

@@ -22,7 +22,7 @@ from harness import (
     wait_until,
 )
 from harness.tls import tls_connect
-from harness.v3 import HEADER_0_3, Peer, ask, control_request, got, park, parked, ready
+from harness.v3 import HEADER_0_3, Peer, ask, control_request, failed, got, park, parked, ready
 
 from localtunnel.protocol.limits import MESSAGE_BURST, MESSAGE_RATE
 
@@ -58,6 +58,20 @@ def test_a_client_is_told_whether_requests_carry_the_address_of_their_visitor(ed
     port = unused_port()
     with running_server(edge=edge, tcp_ports=f"{port}-{port}") as server, Peer(backend(server), kind=kind) as peer:
         assert peer.reply["control"].get("real_ip") == (True if (edge, kind) == ("http", "http") else None)
+
+
+def test_no_id_comes_again_in_another_session(server):
+    sessions, ids = set(), set()
+    for _ in range(2):
+        with Peer(backend(server)) as peer, connect(frontend(server)) as visitor:
+            (proxy,) = park(server, peer)
+            visitor.sendall(request("demo.localhost"))
+            number = read_message(proxy)["proxy"]["id"]
+            proxy.sendall(failed(number, "refused"))
+            assert read_head(visitor).startswith(b"HTTP/1.1 502 ")
+            sessions.add(peer.session)
+            ids.add(number)
+    assert len(sessions) == len(ids) == 2
 
 
 def test_a_host_of_its_own_does_not_hide_the_url_of_the_name(server):
