@@ -284,6 +284,8 @@ SECTIONS = {
 }
 """Which message a section's table of fields is of, and which of the fields LTP/0.3 alone has."""
 
+FIELD_COLUMNS = ("Field", "LTP", "Type", "Required", "Limit", "Meaning")
+
 DEMANDED_IN = {
     ("Control request", "instance"): "in 0.3",
     ("Control reply", "session"): "in 0.3",
@@ -294,7 +296,7 @@ DEMANDED_IN = {
 
 @pytest.mark.parametrize("title", SECTIONS)
 def test_fields(title: str) -> None:
-    table = rows(section(title), "Field", "LTP", "Type", "Required", "Limit", "Meaning")
+    table = rows(section(title), *FIELD_COLUMNS)
     message, new = SECTIONS[title]
     struct: Any = type_info(TITLES[message])
     assert [code(row[0]) for row in table] == [field.name for field in struct.fields]
@@ -406,3 +408,64 @@ def test_words_of_failed() -> None:
 def test_versions() -> None:
     table = rows(section("Versions"), "Header", "Status", "What it has")
     assert [code(row[0]) for row in table if row[1] == "spoken"] == [str(version) for version in VERSIONS]
+
+
+# LTP/0.2 in the appendix.
+
+LEGACY = TEXT.split("\n## Appendix C. LTP/0.2\n")[1].split("\n## ")[0]
+
+
+def test_the_appendix_is_of_one_version_and_demands_nothing_of_its_own() -> None:
+    assert "0.3" not in LEGACY
+    assert not re.search(r"\b(MUST|SHOULD|MAY)\b", LEGACY)
+
+
+def test_the_states_of_the_appendix() -> None:
+    found = rows(LEGACY, "State", "Message", "Next state")
+    in_document = [(State(code(state)), TITLES[title], State(code(after))) for state, title, after in found]
+    in_code = [(state, kind, after) for state, row in TABLES[LTP_0_2].items() for kind, after in row.items()]
+    assert in_document == in_code
+
+
+def test_the_messages_of_the_appendix() -> None:
+    found = rows(LEGACY, "Message", "Sent by", "Payload")
+    spoken = {title: row for title, version, *row in MESSAGE_ROWS if LTP_0_2 in SPOKEN_IN[version]}
+    assert {title for title, _, _ in found} == set(spoken)
+    for title, sender, payload in found:
+        field, value, sent_by = spoken[title]
+        assert sent_by.partition(",")[0] == sender
+        assert payload.startswith(f'`{{"{code(field)}": ')
+        assert not value.startswith("`") or payload == f'`{{"{code(field)}": {code(value)}}}`'
+
+
+def test_the_fields_of_the_appendix() -> None:
+    found = {row[:5] for row in rows(LEGACY, "Message", "Field", "Type", "Required", "Limit", "Meaning")}
+    in_text = set()
+    for title, (message, _) in SECTIONS.items():
+        for field, version, kind, required, bounds, _ in rows(section(title), *FIELD_COLUMNS):
+            if version == "both" and required == "in 0.2":
+                in_text.add((message, field, kind.removesuffix(" or null"), "yes", bounds))
+            elif version == "both":
+                in_text.add((message, field, kind, required, bounds))
+    assert found == in_text
+
+
+LIMITS_0_2 = {
+    "from accepting a connection to its whole first message": limits.PREAMBLE_TIMEOUT,
+    "from a ping to its pong": limits.HEARTBEAT_TIMEOUT,
+    "a client's patience without any message on the control connection": limits.CLIENT_HEARTBEAT_TIMEOUT,
+}
+"""Those that the table of both versions has in other words."""
+
+
+def test_the_limits_of_the_appendix() -> None:
+    found = rows(LEGACY, "What is bounded", "LTP/0.2")
+    assert {what: number_of(value) for what, value in found} == {
+        what: LIMITS_0_2.get(what, LIMITS.get(what)) for what, _ in found
+    }
+    assert len(found) == 9
+
+
+def test_the_codes_of_the_appendix() -> None:
+    found = [code(row[0]) for row in rows(LEGACY, "Code", "Sent when", "What the client does")]
+    assert found == [messages.UNAVAILABLE, messages.EXPIRED, messages.EXCEPTION, messages.VERSION]

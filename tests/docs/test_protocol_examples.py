@@ -43,8 +43,8 @@ def parts(session: str) -> list[tuple[str, str, bytes]]:
 
 def test_the_examples() -> None:
     assert " ".join(SESSIONS) == (
-        "control proxy version control_0_3 login_0_3 proxy_0_3 seen_0_3 chunked_0_3 recycled_0_3"
-        " failed_0_3 resume_0_3 replaced_0_3 options_0_3 tcp_0_3 tcp_proxy_0_3 invalid_0_3"
+        "version control_0_3 login_0_3 proxy_0_3 seen_0_3 chunked_0_3 recycled_0_3"
+        " failed_0_3 resume_0_3 replaced_0_3 options_0_3 tcp_0_3 tcp_proxy_0_3 invalid_0_3 control proxy"
     )
 
 
