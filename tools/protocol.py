@@ -3,18 +3,23 @@
 usage: .venv/bin/python tools/protocol.py [--check]
 
 The pictures of the states (docs/protocol-*.svg) come from the tables in the code, the
-sequences in PROTOCOL.md from its example sessions. --check changes nothing: it names
-what is not as it would be made, and fails if there is any.
+sequences in PROTOCOL.md from its example sessions, and the JSON Schema of the messages
+(docs/ltp-0.3.schema.json) from their types. --check changes nothing: it names what is
+not as it would be made, and fails if there is any.
 """
 
+import json
 import re
 import sys
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from localtunnel.protocol import messages
+from localtunnel.protocol.options import Options
 from localtunnel.protocol.states import CONTROL_0_2, CONTROL_0_3, PROXY_0_2, PROXY_0_3, START, State, Table, advance
 from localtunnel.protocol.version import LTP_0_3
 from localtunnel.protocol.wire import codec
@@ -261,6 +266,126 @@ def sequence(parts: list[Part | str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+# --- The schema ---
+
+SCHEMA = "ltp-0.3.schema.json"
+
+KEYS: dict[type, str] = {
+    messages.ControlRequest: "control",
+    messages.ControlReply: "control",
+    messages.Challenge: "challenge",
+    messages.Proof: "proof",
+    messages.ProxyRequest: "proxy",
+    messages.Assignment: "proxy",
+    messages.Got: "got",
+    messages.Ready: "ready",
+    messages.Failed: "failed",
+    messages.Ping: "control",
+    messages.Pong: "control",
+    messages.Concurrency: "concurrency",
+    messages.Notice: "notice",
+    messages.Drain: "drain",
+    messages.Replaced: "replaced",
+    messages.Release: "release",
+}
+"""The one top-level field of each message but the error, which has no object of its own."""
+
+WORDS: dict[type, object] = {messages.Ping: "ping", messages.Pong: "pong", messages.Release: True}
+"""What it holds in messages that say nothing more."""
+
+DEMANDED: dict[type, str] = {
+    messages.ControlRequest: "instance",
+    messages.ControlReply: "session",
+    messages.ProxyRequest: "session",
+}
+"""What LTP/0.3 requires and LTP/0.2 does not have, so that the types leave it open."""
+
+TABLES_OF_FIELDS = {
+    messages.ControlRequest: "### 7.2 ",
+    messages.ControlReply: "### 7.3 ",
+    messages.ProxyRequest: "### 7.4 ",
+    messages.Assignment: "### 7.5 ",
+    messages.ErrorReply: "### 7.7 ",
+    messages.Failed: "### 7.8 ",
+}
+"""Where PROTOCOL.md says what the fields of a message mean."""
+
+CANNOT_SAY = (
+    "Messages of LTP/0.3, made by tools/protocol.py. Where it says less than PROTOCOL.md, that holds: no field comes "
+    "twice, an integer has neither fraction nor exponent, and the message nests no more than 8 levels deep."
+)
+
+
+def meanings(heading: str) -> dict[str, str]:
+    """Return what the fields in one section's table mean."""
+    _, _, text = PAGE.read_text(encoding="utf-8").partition(f"\n{heading}")
+    return dict(re.findall(r"^\| `(\w+)` \|(?:[^|\n]*\|){4} ([^|\n]+) \|$", text.partition("\n### ")[0], re.MULTILINE))
+
+
+def object_of(kind: type) -> dict[str, Any]:
+    """Return the schema of an object with a message's fields."""
+    found: dict[str, Any] = msgspec.json.schema_components([kind])[1][kind.__name__]
+    fields, required = found["properties"], found["required"]
+    if kind in DEMANDED:
+        # The first alternative is the type itself, the second one null.
+        fields[DEMANDED[kind]] = fields[DEMANDED[kind]]["anyOf"][0]
+        required = [*required, DEMANDED[kind]]
+    if kind in TABLES_OF_FIELDS:
+        told = meanings(TABLES_OF_FIELDS[kind])
+        fields = {name: {"description": told[name], **schema} for name, schema in fields.items()}
+    return {"type": "object", "required": required, "properties": fields}
+
+
+def definition(kind: type, title: str) -> dict[str, Any]:
+    """Return the schema of a whole message."""
+    if kind is messages.ErrorReply:
+        return {"title": title, **object_of(kind)}
+    names = msgspec.structs.fields(kind)
+    if kind in WORDS:
+        value: dict[str, Any] = {"const": WORDS[kind]}
+    elif len(names) == 1:
+        value = object_of(kind)["properties"][names[0].name]
+    else:
+        value = object_of(kind)
+    return {"title": title, "type": "object", "required": [KEYS[kind]], "properties": {KEYS[kind]: value}}
+
+
+def one_of(kinds: list[type]) -> dict[str, Any]:
+    """Return the schema of any of these messages: one top-level field, and the shape of one that has it."""
+    keys = list(dict.fromkeys(KEYS[kind] for kind in kinds))
+    return {
+        "oneOf": [{"required": [key]} for key in keys],
+        "anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in kinds],
+    }
+
+
+def schema() -> str:
+    """Return the JSON Schema of every message of LTP/0.3."""
+    client: list[type] = list(messages.FromClient.__args__)
+    server = [kind for kind in messages.FromServer.__args__ if kind in KEYS]
+    options = object_of(Options)
+    whole = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "LTP/0.3",
+        "description": CANNOT_SAY,
+        "anyOf": [{"$ref": "#/$defs/FromClient"}, {"$ref": "#/$defs/FromServer"}],
+        "$defs": {
+            "FromClient": one_of(client),
+            "FromServer": {
+                "if": {"required": ["error"]},
+                "then": {"$ref": "#/$defs/ErrorReply"},
+                "else": one_of(server),
+            },
+            **{
+                kind.__name__: definition(kind, word(kind, {})[0])
+                for kind in dict.fromkeys([*client, *server, messages.ErrorReply])
+            },
+            "Options": {"title": "Options of a tunnel", **options, "additionalProperties": False},
+        },
+    }
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+
+
 # --- Putting it in its place ---
 
 
@@ -268,6 +393,7 @@ def made() -> Iterator[tuple[Path, str]]:
     """Yield every file, and what it has to be."""
     for name, tables in PICTURES.items():
         yield ROOT / "docs" / name, picture(tables)
+    yield ROOT / "docs" / SCHEMA, schema()
     page = PAGE.read_text(encoding="utf-8")
     for name, parts in SEQUENCES.items():
         before, fence, rest = page.partition(f"\n```sequence {name}\n")
