@@ -28,7 +28,11 @@ from typing import Any
 NAME, UPSTREAM_PORT, HOST, PORT, *FINGERPRINT = sys.argv[1:]
 TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 TLS.check_hostname, TLS.verify_mode = False, ssl.CERT_NONE  # dial() looks at the key instead.
-BROKEN = (OSError, EOFError, ValueError, LookupError, TypeError, asyncio.TimeoutError)
+BROKEN = (OSError, EOFError, ValueError, TypeError, asyncio.TimeoutError)
+
+
+class Refused(Exception):
+    """The server says an error [9]."""
 
 
 def item(der: bytes, at: int) -> tuple[int, int]:
@@ -58,7 +62,7 @@ async def dial(request: Any) -> tuple[StreamReader, StreamWriter]:
 
 def send(writer: StreamWriter, message: Any) -> None:
     """Write one message in its frame [7.1]."""
-    payload = json.dumps(message).encode()
+    payload = json.dumps(message, separators=(",", ":")).encode()
     writer.write(struct.pack(">I", len(payload)) + payload)
 
 
@@ -72,18 +76,22 @@ async def receive(reader: StreamReader, limit: int = 65536) -> Any:
         raise ValueError("a payload is no message")
     message = json.loads(payload)
     if "error" in message:
-        sys.exit(f"The server says {message['error']!a}: {message.get('message')!a}")
+        raise Refused(message["error"], message.get("message"))
     return message
 
 
 async def control() -> None:
     """Open the tunnel, and hold its control connection until that ends [5.1, 8]."""
-    me = {"name": NAME, "client": "minimal@localhost;Python", "instance": secrets.token_hex(8)}
+    me = {"name": NAME, "client": "minimal@localhost;Python", "instance": secrets.token_hex(8), "kind": "http"}
     reader, writer = await dial({"control": me})
-    reply = (await asyncio.wait_for(receive(reader), 15))["control"]
-    print(f"The tunnel {reply['host']!a} is open.", flush=True)  # !a: a terminal obeys nothing that comes so [7.3].
-    interval = min(max(reply.get("heartbeat") or 5, 0.05), 60)
-    pool = Pool(reply["session"], reply.get("concurrency", 1))
+    reply = await asyncio.wait_for(receive(reader), 15)
+    match reply:
+        case {"control": {"host": str(host), "session": str(session)}} if 32 <= len(session) <= 64:
+            print(f"The tunnel {host!a} is open.", flush=True)  # !a: a terminal obeys nothing in it [7.3].
+        case other:
+            raise ValueError(f"this is no reply: {other!a}")
+    interval = min(max(reply["control"].get("heartbeat") or 5, 0.05), 60)
+    pool = Pool(session, max(reply["control"].get("concurrency", 1), 1), writer)
     pinging = asyncio.create_task(ping(writer, interval))
     try:
         while True:
@@ -92,12 +100,12 @@ async def control() -> None:
                     send(writer, {"control": "pong"})
                 case {"control": "pong"} | {"notice": _}:
                     pass
-                case {"concurrency": int(size)}:
+                case {"concurrency": int(size)} if size >= 0:
                     pool.keep(size)
                 case {"drain": _}:
                     pool.opens = False
-                case {"replaced": _}:
-                    sys.exit("Another client has taken over the tunnel.")
+                case {"replaced": text}:
+                    raise Refused("replaced", text)
                 case other:
                     raise ValueError(f"a message may not come now: {other!a}")
     except asyncio.CancelledError:
@@ -119,11 +127,11 @@ async def ping(writer: StreamWriter, interval: float) -> None:
 class Pool:
     """The proxy connections: ``tasks`` has each, and whether it is parked."""
 
-    def __init__(self, session: str, size: int) -> None:
-        self.session, self.opens = session, True
+    def __init__(self, session: str, size: int, control: StreamWriter) -> None:
+        self.session, self.control, self.opens = session, control, True
         self.tasks: dict[Any, bool] = {}
         self.seen: collections.deque[int] = collections.deque(maxlen=4096)
-        self.keep(max(size, 1))
+        self.keep(size)
 
     def keep(self, size: int) -> None:
         """Make the pool as large as that: open what is missing, and close the oldest of what is too much [5.5]."""
@@ -146,10 +154,19 @@ class Pool:
         task, writer = asyncio.current_task(), None
         try:
             reader, writer = await dial({"proxy": {"name": NAME, "session": self.session}})
-            assigned = (await receive(reader))["proxy"]["id"]
-            self.tasks[task] = False
-            self.keep(self.size)
+            match await receive(reader):
+                case {"proxy": {"id": int(assigned), "peer": str(), **more}} if 0 < assigned < 1 << 53:
+                    self.tasks[task] = False
+                    self.keep(self.size)
+                case other:
+                    raise ValueError(f"this is no assignment: {other!a}")
+            if more.get("kind", "http") != "http":
+                raise ValueError("this is no assignment of an HTTP tunnel")
             await self.serve(assigned, reader, writer)
+        except Refused:
+            self.opens = False
+            await asyncio.sleep(1)  # Why may be under way on the control connection [9].
+            self.control.close()
         except BROKEN:
             if writer:
                 reset(writer)
@@ -223,5 +240,5 @@ def reset(writer: StreamWriter) -> None:
 if __name__ == "__main__":
     try:
         asyncio.run(control())
-    except (KeyboardInterrupt, *BROKEN) as error:
+    except (KeyboardInterrupt, Refused, *BROKEN) as error:
         sys.exit(f"The tunnel has ended: {error!a}")

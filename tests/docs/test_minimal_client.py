@@ -21,6 +21,7 @@ from harness import (
     fetch,
     frame,
     frontend,
+    is_reset,
     read_exactly,
     read_head,
     read_message,
@@ -174,3 +175,28 @@ def test_it_ends_when_another_client_takes_the_tunnel(tmp_path: Path) -> None:
         control.sendall(frame({"replaced": "Elsewhere."}))
         assert read_to_end(parked) == b""
         wait_until(lambda: process.poll() is not None)
+
+
+def test_a_tunnel_that_has_expired_ends_it_without_giving_up_the_name(tmp_path: Path) -> None:
+    """Whoever starts it again has the name, as long as that is kept."""
+    with RawBackend() as server, minimal_client((LOOPBACK, server.port), 1, tmp_path / "output") as process:
+        with server.open_tunnel() as control, server.accept_proxy() as parked:
+            assert read_message(control) == {"control": "ping"}
+            parked.sendall(frame({"error": "expired", "message": "There is no such tunnel."}))
+            assert read_to_end(control) == b""
+        wait_until(lambda: process.poll() is not None)
+
+
+def test_what_is_no_assignment_costs_that_connection_alone(tmp_path: Path) -> None:
+    with (
+        RawBackend() as server,
+        minimal_client((LOOPBACK, server.port), unused_port(), tmp_path / "output"),
+        server.open_tunnel(),
+    ):
+        for said in ({"proxy": {"id": 0, "peer": "p"}}, {"proxy": {"id": 1}}, {"got": 1}, {"proxy": True}):
+            with server.accept_proxy() as parked:
+                parked.sendall(frame(said))
+                assert is_reset(parked)
+        with server.accept_proxy() as parked:
+            parked.sendall(assignment(7))
+            assert read_message(parked) == {"got": 7}
