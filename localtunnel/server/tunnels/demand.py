@@ -3,11 +3,11 @@
 Visitors are counted in windows of one second, less the connections that come back: who
 comes after the one before has gone needs no further connection. If a window has more
 visitors than the pool has connections, the pool grows at once to that number and a
-quarter more, so that the next burst of that size needs no waiting. If no window within DECAY_AFTER seconds
-came near the pool's size, the pool shrinks by a quarter, but not below the peak of
-those windows. The share of a tunnel is bounded by ``ceiling``, and all shares together
-by the server's total. A tunnel without visitors keeps IDLE_CONCURRENCY connections,
-until one comes.
+quarter more, so that the next burst of that size needs no waiting. If no window within
+DECAY_AFTER seconds came near the pool's size, the pool shrinks by a quarter, but not
+below the peak of those windows. The share of a tunnel is bounded by ``ceiling``, and
+all shares together, beyond the first few connections of each, by the server's total. A
+tunnel without visitors keeps IDLE_CONCURRENCY connections, until one comes.
 
 While the server is short of descriptors, pools shrink each time that it has looked for
 one in vain: parked connections would keep visitors out.
@@ -104,7 +104,7 @@ class Demand:
         """Count a visitor, and grow if the burst is larger than the pool."""
         now = self._clock()
         if self.size < FIRST_CONCURRENCY:
-            self._resize(min(FIRST_CONCURRENCY, self._shares.ceiling(self.size)))
+            self._resize(FIRST_CONCURRENCY)
         if now - self._window_started >= WINDOW:
             self._window_started = now
             self._count = 0
