@@ -41,6 +41,10 @@ class TlsSocket(ssl.SSLSocket):
     since = 0.0
     """When its handshake was done, by the monotonic clock; the server notes it."""
 
+    expires = 0.0
+    """When it is to be replaced, by the same clock; the pool draws that once, however
+    often the connection comes back."""
+
     _fill: Any = ssl.SSLSocket.read
     """``read`` as it is with a buffer: it returns a number, which typeshed does not
     know."""

@@ -17,6 +17,7 @@ from gevent.queue import Empty, LifoQueue
 from localtunnel.errors import PoolExhausted
 from localtunnel.net.deadline import Deadline
 from localtunnel.net.flow.ends import SocketEnd
+from localtunnel.net.sockets import Socket
 from localtunnel.net.tls.context import TlsSocket
 from localtunnel.protocol.limits import PARKED_AGE
 from localtunnel.server.limits.quotas import Place
@@ -32,8 +33,7 @@ class Parked(SocketEnd):
 
     def __init__(self, end: SocketEnd, pool: "Pool", place: Place | None) -> None:
         super().__init__(end.sock, end.label, end.watcher)
-        since = end.sock.since if isinstance(end.sock, TlsSocket) else time.monotonic()
-        self.expires = since + PARKED_AGE * random.uniform(0.8, 1.0)
+        self.expires = _expiry(end.sock)
         self.dead = False
         self.outdated = False
         """Whether the client was asked to replace it."""
@@ -54,6 +54,19 @@ class Parked(SocketEnd):
     def _leave(self) -> None:
         if self._place is not None:
             self._place.release()
+
+
+def _expiry(sock: Socket) -> float:
+    """Return when ``sock`` is to be replaced.
+
+    At random, so that what was parked together is not replaced together. Of many draws
+    for one connection the earliest would win.
+    """
+    drawn = PARKED_AGE * random.uniform(0.8, 1.0)
+    if not isinstance(sock, TlsSocket):
+        return time.monotonic() + drawn
+    sock.expires = sock.expires or sock.since + drawn
+    return sock.expires
 
 
 class Waiter:

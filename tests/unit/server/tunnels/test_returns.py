@@ -214,8 +214,9 @@ def test_what_goes_on_does_not_hold_the_hub(site: Site) -> None:
     wait_until_held(site, 1)
 
 
-def test_its_age_counts_from_the_handshake(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool.random, "uniform", lambda low, high: high)
+def test_its_age_counts_from_the_handshake_and_is_drawn_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter([1.0, 0.8])
+    monkeypatch.setattr(pool.random, "uniform", lambda low, high: next(drawn))
     proxy = site.demo.park()
     queue = site.demo.tunnel._pool._queue.queue
     expires = queue[-1].expires
