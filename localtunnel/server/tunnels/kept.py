@@ -3,7 +3,7 @@
 A visitor who comes in that time needs no assignment and no new connection at the
 upstream. ``visitors.delivery`` decides which request may use one, and ``http.lending``
 which exchange may leave one behind. This module decides how long they are kept, and
-when they are closed.
+when they are given up: they go back to the pool then, or are closed where none does.
 """
 
 from collections.abc import Callable, Hashable
@@ -23,8 +23,8 @@ after 5; a request that meets the close costs a second try. While it is kept, it
 occupies an upstream that serves one connection at a time."""
 
 OVERDUE = 0.1
-"""Seconds without an answer on a fresh connection after which the idle ones are closed:
-an upstream that serves one connection at a time may be waiting for their end."""
+"""Seconds without an answer on a fresh connection after which the idle ones are given
+up: an upstream that serves one connection at a time may be waiting for their end."""
 
 
 class Sent(Owner, Protocol):
@@ -70,7 +70,7 @@ class KeptConnection(Side):
         return True if seconds >= patience else None
 
     def became_readable(self) -> None:
-        """Close it: the upstream has closed, or sends what nobody has asked for."""
+        """Give it up: the upstream has closed, or sends what nobody has asked for."""
         self.kept.drop(self)
 
 
@@ -89,26 +89,23 @@ class KeptConnections:
         """Connections with a recent request, answered or not: removing each one would
         cost more."""
         self._closed = False
-        self._personal: dict[KeptConnection, Callable[[], None]] = {}
-        """Idle connections that belong to one visitor each, and the callback that takes
-        each away."""
+        self._own: dict[KeptConnection, Callable[[], None]] = {}
+        """Idle connections that belong to one visitor each, the oldest first, and the
+        callback that takes each away."""
+        self._pinned: dict[KeptConnection, Callable[[], None]] = {}
+        """The same of those on which a visitor has logged in."""
         self._late: set[Hashable] = set()
         self._owed = False
-        """Whether the next connection is to be closed instead of kept, for a late
+        """Whether the next connection is to be given up instead of kept, for a late
         exchange."""
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    @property
-    def closed(self) -> bool:
-        """Whether the tunnel has ended."""
-        return self._closed
-
     def take(self) -> KeptConnection | None:
         """Return the connection that was kept last, or None.
 
-        The caller then owns it. Connections on which something has come are closed.
+        The caller then owns it. Connections on which something has come are given up.
         """
         while self._kept:
             carrier, _ = self._kept.popitem()
@@ -135,15 +132,17 @@ class KeptConnections:
         """
         if self._closed or (self._owed and carrier.fate is OWN and self._gives_way()):
             return False
-        self._personal[carrier] = take_away
         if carrier.fate is OWN:
+            self._own[carrier] = take_away
             self._idle.add(carrier)
+        else:
+            self._pinned[carrier] = take_away
         carrier.watch_for(take_away)
         return True
 
     def forget(self, carrier: KeptConnection) -> None:
         """Forget ``carrier``, which a visitor has kept and now uses, or gives up."""
-        del self._personal[carrier]
+        del (self._own if carrier.fate is OWN else self._pinned)[carrier]
 
     def drop(self, carrier: KeptConnection) -> None:
         """Give up ``carrier``, which is kept."""
@@ -151,19 +150,22 @@ class KeptConnections:
         self.give_back(carrier)
 
     def give_back(self, carrier: KeptConnection, told: Told | None = None) -> None:
-        """Take ownership of ``carrier``, which is kept for nobody. ``told`` as in
-        ``Returns.take``."""
-        if self._returns is not None:
-            carrier.closed = True
-            carrier.unbind()
-            self._returns.take(carrier.end, told)
+        """Take ownership of ``carrier``, which is kept for nobody: it ends, or goes
+        back to the pool. ``told`` as in ``Returns.take``, for one that is OWN: there
+        are none where no connection comes back."""
+        if self._returns is None:
+            carrier.close(reset=False)
             return
-        carrier.close(reset=False)
-        if told is not None:
-            told(None)
+        carrier.closed = True
+        carrier.unbind()
+        self._returns.take(carrier.end, told)
 
     def make_room(self) -> None:
-        """Close the oldest kept connection: a fresh one is about to be joined."""
+        """Give up the oldest kept connection: a fresh one is about to be joined.
+
+        None that is a visitor's own: that visitor would need a fresh one next, in place
+        of another's own, and so on for as long as they come.
+        """
         if self._kept:
             self.drop(next(iter(self._kept)))
 
@@ -171,12 +173,11 @@ class KeptConnections:
         """Give up all kept connections, but those on which a visitor has logged in."""
         for carrier in list(self._kept):
             self.drop(carrier)
-        for carrier, take_away in list(self._personal.items()):
-            if carrier.fate is OWN:
-                take_away()
+        for take_away in list(self._own.values()):
+            take_away()
 
     def await_answer(self, exchange: Hashable) -> None:
-        """Close the idle connections if ``exchange`` is not ``answered`` in time."""
+        """Give up the idle connections if ``exchange`` is not ``answered`` in time."""
         self._unanswered.add(exchange)
 
     def await_acknowledgement(self, carrier: KeptConnection) -> None:
@@ -195,13 +196,13 @@ class KeptConnections:
         self._late.discard(exchange)
 
     def close(self) -> None:
-        """Close all kept connections, and keep none from now on. Idempotent.
+        """Give up all kept connections, and keep none from now on. Idempotent.
 
         Connections in use stay open.
         """
         self._closed = True
         self.release()
-        for take_away in list(self._personal.values()):
+        for take_away in list(self._pinned.values()):
             take_away()
         self._idle.close()
         self._unanswered.close()
@@ -215,8 +216,8 @@ class KeptConnections:
     def _expired(self, carrier: KeptConnection) -> None:
         if carrier in self._kept:
             self.drop(carrier)
-        elif carrier.fate is OWN and carrier in self._personal:
-            self._personal[carrier]()
+        elif carrier in self._own:
+            self._own[carrier]()
 
     def _look(self, carrier: KeptConnection) -> None:
         if carrier.bound and carrier.owner.is_lost() is None:

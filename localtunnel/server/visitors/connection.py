@@ -33,8 +33,8 @@ class Connection:
         "_connections",
         "_end",
         "_is_listened_to",
-        "_pinned",
         "_reader",
+        "_retained",
         "busy",
         "closed",
         "forwarding",
@@ -75,7 +75,7 @@ class Connection:
         self._awaits_head = False
         self._is_listened_to = False
         self._reader: HeadReader | None = None
-        self._pinned: KeptConnection | None = None
+        self._retained: KeptConnection | None = None
         connections.open.add(self)
 
     def __repr__(self) -> str:
@@ -231,30 +231,30 @@ class Connection:
         held, self.held = self.held, b""
         return held
 
-    def pin(self, carrier: KeptConnection) -> None:
+    def retain(self, carrier: KeptConnection) -> None:
         """Keep ``carrier``, with nothing in flight, for the next request."""
-        self._unpin()
-        if carrier.kept.keep_for(carrier, self._unpin):
-            self._pinned = carrier
+        self._give_back()
+        if carrier.kept.keep_for(carrier, self._give_back):
+            self._retained = carrier
         else:
             carrier.kept.give_back(carrier)
 
-    def take_pinned(self, kept: KeptConnections, request: RequestHead, *, held: bool) -> KeptConnection | None:
-        """Return the connection that is pinned for the tunnel of ``kept``, if any.
+    def take_retained(self, kept: KeptConnections, request: RequestHead, *, held: bool) -> KeptConnection | None:
+        """Return the connection that is retained for the tunnel of ``kept``, if any.
 
-        It is closed where anything has come on it, and where a proxy may have sent
+        It is given up where anything has come on it, and where a proxy may have sent
         ``request`` for another visitor. A request that is not ``held`` cannot go out
         again, so it gets only a connection with a login. Any other makes room for the
         fresh one, for which the upstream may have to see its end.
         """
-        carrier = self._pinned
+        carrier = self._retained
         if carrier is None or carrier.kept is not kept:
             return None
         may_use = held or carrier.fate is PINNED
         if request.has_intermediary or not may_use or not carrier.end.is_quiet:
-            self._unpin()
+            self._give_back()
             return None
-        self._pinned = None
+        self._retained = None
         kept.forget(carrier)
         return carrier
 
@@ -332,11 +332,11 @@ class Connection:
             self.place.leave()
             # It holds the connection as well.
             self.place = None
-        self._unpin()
+        self._give_back()
 
-    def _unpin(self) -> None:
-        """Close the pinned connection, if any."""
-        carrier, self._pinned = self._pinned, None
+    def _give_back(self) -> None:
+        """Give up the connection that is retained, if any."""
+        carrier, self._retained = self._retained, None
         if carrier is not None:
             carrier.kept.forget(carrier)
             carrier.kept.give_back(carrier)

@@ -117,7 +117,7 @@ class Delivery(Join):
     def take_kept(self, kept: KeptConnections) -> KeptConnection | None:
         """Return a connection that is already joined, if this request may use it."""
         conversation = self._conversation
-        carrier = self._connection.take_pinned(kept, conversation.request, held=conversation.is_held)
+        carrier = self._connection.take_retained(kept, conversation.request, held=conversation.is_held)
         if carrier is None and conversation.is_repeatable:
             carrier = kept.take()
         return carrier

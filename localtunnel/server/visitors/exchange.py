@@ -293,7 +293,7 @@ class Exchange(Delivery):
             if fate is LENT:
                 carrier.kept.keep(carrier)
             else:
-                connection.pin(carrier)
+                connection.retain(carrier)
         connection.exchange_ended(close=conversation.close, whole=is_whole)
 
     def _relay_ended(self, reason: str) -> None:

@@ -220,7 +220,7 @@ def test_a_login_ends_with_its_upstream_and_the_visitor_goes_on(site: Site) -> N
     visitor, upstream = keep(site, logging_in("NTLM"))
     upstream.close()
     (connection,) = site.edge.connections
-    wait_until(lambda: connection._pinned is None)
+    wait_until(lambda: connection._retained is None)
     proxy = site.demo.park()
     visitor.send(POST)
     fresh = site.demo.joined(proxy)

@@ -219,11 +219,11 @@ def test_then_another_is_taken(site: Site) -> None:
 def test_a_pinned_connection_is_looked_at_as_well(site: Site, say: Callable[[Any], None]) -> None:
     _, upstream = have(site, request(HOST, fields="Authorization: NTLM ann\r\n"), OK)
     (connection,) = site.edge.connections
-    asked = connection._pinned
+    asked = connection._retained
     say(upstream.sock)
     head = type("Head", (), {"has_intermediary": False})
-    assert connection.take_pinned(asked.kept, head, held=True) is None
-    assert connection._pinned is None
+    assert connection.take_retained(asked.kept, head, held=True) is None
+    assert connection._retained is None
     upstream.was_reset()
 
 
@@ -301,7 +301,7 @@ def login_is_pinned(site: Site, asked: bytes, answer: bytes = OK) -> bool:
     visitor, upstream = have(site, asked, answer)
     assert kept(site) == 0
     (connection,) = site.edge.connections
-    if connection._pinned is None:
+    if connection._retained is None:
         assert upstream.rest() == b""
         return False
     visitor.send(GET)

@@ -68,7 +68,7 @@ def on_a_fresh_one(site: Site, visitor: Stream, asked: bytes, target: str = "/")
 
 def owned(site: Site) -> list[Any]:
     """Return the connections that visitors have kept for themselves."""
-    return [each._pinned for each in site.edge.connections if each._pinned is not None]
+    return [each._retained for each in site.edge.connections if each._retained is not None]
 
 
 # What rides on it.
