@@ -230,6 +230,6 @@ class KeptConnections:
         use may be meant, and visitors who follow one another might never leave it idle.
         """
         self._late.add(exchange)
-        self._owed = not self._kept
+        self._owed = not (self._kept or self._own)
         self.release()
         self._unanswered.add(exchange)

@@ -431,6 +431,30 @@ def test_an_idle_one_does_not_keep_such_an_upstream(method: str, monkeypatch: py
             assert other.message().body == b"ok"
 
 
+@pytest.mark.parametrize("idle", [True, False], ids=["idle", "in use"])
+def test_no_other_has_to_go_where_one_was_idle(idle: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a request that is late, one connection is given up: an idle one, or else the next that is to be kept."""
+    monkeypatch.setattr(kept_module, "KEPT_IDLE", 60.0)
+    monkeypatch.setattr(kept_module, "OVERDUE", 60.0)
+    with recycling_site() as site:
+        visitor, upstream = post(site)
+        if not idle:
+            visitor.send(GET)
+            upstream.message()
+        _, silent = site.join(GET)
+        silent.message()
+        kept = site.demo.tunnel.kept
+        wait_until(lambda: len(kept._unanswered) == 1, what="the wait for its answer has begun")
+        (late,) = kept._unanswered
+        kept._overdue(late)
+        assert owned(site) == []
+        other, next_one = site.join(GET)
+        next_one.message()
+        next_one.send(OK)
+        assert other.message().body == b"ok"
+        assert len(kept) == idle
+
+
 def test_nor_does_one_in_use_for_long() -> None:
     """It is idle for a moment only, which hardly ever is the moment in which the other is overdue."""
     turn = BoundedSemaphore(1)
