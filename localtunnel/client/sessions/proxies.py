@@ -177,9 +177,13 @@ class Proxies:
         enough = len(self._open) >= 2 * self._size and not lacking
         if self._closed or enough or not isinstance(end, TlsEnd):
             end.close()
-        elif end.part(encode(msgspec.structs.replace(self.request, delivered=delivered))) != b"":
+        elif end.rest:
             # Nothing may have come behind the server's end mark.
             end.reset()
+            self.fill()
+        elif not end.part(encode(msgspec.structs.replace(self.request, delivered=delivered))):
+            # The kernel may still hold the last bytes of the answer, so this is no reset.
+            end.close()
             self.fill()
         else:
             end.watcher.close()

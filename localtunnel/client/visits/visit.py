@@ -139,7 +139,7 @@ class Visit:
         connected at once, as nearly all are. Only a wait costs a greenlet.
         """
         try:
-            self._stream, self.first = begin_stream(self._sock, self.first, goes_on=self._give_back is not None)
+            self._stream, self.first = begin_stream(self._sock, self.first)
         except FrameError:
             self._give_up("server failed")
             return
@@ -180,7 +180,8 @@ class Visit:
             closing.reset(upstream)
             self._give_up("server gone")
             return
-        server = stream_end(SocketEnd(self._sock, "server"), self._stream)
+        goes_on = self._give_back is not None
+        server = stream_end(SocketEnd(self._sock, "server"), self._stream, goes_on=goes_on)
         self.tap = self._watcher.visit_joined(self)
         # Prompt: many servers send the head of an answer by itself, and the body only
         # once that is acknowledged.
@@ -191,9 +192,9 @@ class Visit:
             tap=self.tap,
             prompt=True,
             half_closed=self._watcher.half_closed,
-            give_back=None if self._give_back is None else self._hand_back,
+            give_back=self._hand_back if goes_on else None,
             # A server that reads HTTP ends its direction behind a whole answer.
-            ends_when_answered=self.real_ip and self._give_back is not None,
+            ends_when_answered=self.real_ip and goes_on,
         )
         first, self.first = self.first, b""
         relay.start(to_b=first)

@@ -25,30 +25,28 @@ def to_stream(sock: Socket, data: bytes) -> bytes:
     return chunked(data) if is_tls(sock) else data
 
 
-def begin_stream(sock: Socket, received: bytes, *, goes_on: bool = False) -> tuple[Unchunker | None, bytes]:
+def begin_stream(sock: Socket, received: bytes) -> tuple[Unchunker | None, bytes]:
     """Return the parser of the stream on ``sock``, None if it has no chunks, and the
     content of ``received``.
 
-    ``received`` are the bytes after the last message; ``goes_on`` says that messages
-    may follow the stream, once it has ended in both directions. Raises FrameError when
-    they are not of a stream; the caller closes.
+    ``received`` are the bytes after the last message. Raises FrameError when they are
+    not of a stream; the caller closes.
     """
     if not is_tls(sock):
         return None, received
     stream = Unchunker()
-    content = stream.feed(received)
-    stream.goes_on = goes_on
-    return stream, content
+    return stream, stream.feed(received)
 
 
-def stream_end(end: SocketEnd, stream: Unchunker | None, written: int = 0) -> End:
+def stream_end(end: SocketEnd, stream: Unchunker | None, written: int = 0, *, goes_on: bool = False) -> End:
     """Return the end that relays a stream that has begun on ``end``, which it replaces.
 
-    Bytes of the stream that were ``written`` before count as well.
+    Bytes of the stream that were ``written`` before count as well. ``goes_on`` says
+    that messages may follow the stream over TLS, once it has ended in both directions.
     """
     if stream is None:
         return end
-    replacement = TlsEnd(end.sock, end.label, end.watcher, stream)
+    replacement = TlsEnd(end.sock, end.label, end.watcher, stream, goes_on=goes_on)
     replacement.written = written
     return replacement
 
@@ -67,12 +65,13 @@ class TlsEnd:
     true from the mark until the reader has seen the end.
 
     Where messages may follow the stream, the owner may ``part`` the connection from it
-    instead of closing both.
+    instead of closing both; ``rest`` is what of them has come already.
     """
 
     __slots__ = (
         "_closing",
         "_held",
+        "_last",
         "_marked",
         "_may_go_on",
         "_stream",
@@ -86,7 +85,7 @@ class TlsEnd:
 
     descriptor = -1
 
-    def __init__(self, sock: Socket, label: str, watcher: Any, stream: Unchunker) -> None:
+    def __init__(self, sock: Socket, label: str, watcher: Any, stream: Unchunker, *, goes_on: bool = False) -> None:
         self.sock = cast(TlsSocket, sock)
         self.label = label
         self.watcher = watcher
@@ -94,13 +93,15 @@ class TlsEnd:
         self._stream = stream
         self.written = 0
         """Bytes of the stream that were written, without their framing."""
-        self._may_go_on, stream.goes_on = stream.goes_on, False
+        self._may_go_on = goes_on
         """Whether messages may follow, which is not before our own mark: a peer that has
         not seen this knows nothing of it yet."""
         self._held = b""
         """A chunk that had no room: OpenSSL wants the same bytes again
         (SSL_write(3))."""
         self._marked = False
+        self._last = b""
+        """The mark, and what follows it, while ``_writer`` waits for room for them."""
         self._writer: Any = None
         self._closing: Any = None
 
@@ -185,39 +186,47 @@ class TlsEnd:
         """Return the end itself."""
         return self
 
-    def part(self, message: bytes = b"") -> bytes | None:
-        """End this direction with its mark, unless it has ended, and ``message``.
-
-        Returns what has come behind the peer's mark, and leaves the socket to the
-        caller. Returns None where that does not go out at once; the caller closes then.
-        """
-        data = message if self._marked else END + message
-        self._mark()
-        try:
-            if data and self.sock.send(data) < len(data):
-                return None
-        except OSError:
-            return None
+    @property
+    def rest(self) -> bytes:
+        """What has come behind the peer's mark, once our own was sent."""
         return self._stream.rest
+
+    def part(self, message: bytes = b"") -> bool:
+        """End this direction with its mark, unless it has ended, and with ``message``.
+
+        Returns whether all of it has gone out, and leaves the socket to the caller then.
+        Otherwise the caller closes, which waits for what can still go out.
+        """
+        try:
+            return self.goes_on and self._send_last(message)
+        except OSError:
+            return False
 
     def shutdown_write(self) -> None:
         """Send the end mark, now or as soon as there is room."""
-        if self._marked:
-            return
-        self._mark()
-        try:
-            self.sock.send(END)
-        except BlockingIOError:
-            self._writer = gevent.get_hub().loop.io(self.sock.fileno(), WRITE)
-            self._writer.start(self._send_mark)
+        if not self._marked:
+            self._send_last(b"")
 
-    def _mark(self) -> None:
+    def _send_last(self, message: bytes) -> bool:
+        """Send the mark, if it is missing, and ``message``; return whether there was
+        room for them."""
+        data = message if self._marked else END + message
         self._marked = True
         self._stream.goes_on = self._may_go_on
-
-    def _send_mark(self) -> None:
         try:
-            self.sock.send(END)
+            if data:
+                self.sock.send(data)
+        except BlockingIOError:
+            self._last = data
+            self._writer = gevent.get_hub().loop.io(self.sock.fileno(), WRITE)
+            self._writer.start(self._send_again)
+            return False
+        return True
+
+    def _send_again(self) -> None:
+        try:
+            # Exactly the same bytes, as in ``_write``.
+            self.sock.send(self._last)
         except BlockingIOError:
             return
         except OSError:
@@ -228,8 +237,8 @@ class TlsEnd:
             self._closed()
 
     def close(self) -> None:
-        """Close; written bytes go out first, then the mark, for which a slow peer has
-        ``closing.TOTAL`` seconds.
+        """Close; written bytes go out first, then the mark, and a message that it was
+        sent with, for which a slow peer has ``closing.TOTAL`` seconds.
 
         After a chunk that was cut short there is no mark: the stream is not whole.
         """

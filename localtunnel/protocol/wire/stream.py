@@ -32,15 +32,15 @@ class Unchunker:
     """Takes the bytes of one direction in any pieces, and returns their content.
     ``ended`` once the end has come.
 
-    Where ``goes_on`` is set, messages may follow the stream. What has come of them with
+    Once ``goes_on`` is set, messages may follow the stream. What has come of them with
     the end is ``rest`` then.
     """
 
     __slots__ = ("_head", "_left", "ended", "goes_on", "rest")
 
-    def __init__(self, *, goes_on: bool = False) -> None:
+    def __init__(self) -> None:
         self.ended = False
-        self.goes_on = goes_on
+        self.goes_on = False
         self.rest = b""
         self._head = b""
         self._left = 0

@@ -218,14 +218,15 @@ class Assigning03(Assigning):
         """
         _, received = channel.detach()
         try:
-            stream, to_visitor = begin_stream(parked.sock, received, goes_on=self._join.returns is not None)
+            stream, to_visitor = begin_stream(parked.sock, received)
         except FrameError as error:
             log.debug("stream refused", extra={"join": self._join.assignment.id, "detail": str(error)})
             parked.reset()
             self._refuse(UpstreamClosed())
             return
         first = self._join.first
-        end = stream_end(parked, stream, written=len(first[: limits.MAX_FIRST]))
+        goes_on = self._join.returns is not None
+        end = stream_end(parked, stream, written=len(first[: limits.MAX_FIRST]), goes_on=goes_on)
         self._join.joined(end, to_visitor, first[limits.MAX_FIRST :], hold_eof=False)
 
     def _take_only(self, winner: SocketEnd) -> None:

@@ -60,7 +60,7 @@ class Returns:
         case, once: with the number that the client gives, or with None.
         """
         end = end.unlimited()
-        if self._closed or not isinstance(end, TlsEnd) or not end.goes_on or end.part() is None:
+        if self._closed or not isinstance(end, TlsEnd) or not end.part():
             end.close()
             if told is not None:
                 told(None)
@@ -184,8 +184,6 @@ class _Return:
             reads += 1
             if reads >= READS_AT_A_TIME and not self._end.has_pending:
                 return False
-        # It was parted before, so this sends nothing and cannot fail.
-        rest = self._end.part() or b""
-        self._channel = ended_channel(self._end.sock, rest, "the client")
+        self._channel = ended_channel(self._end.sock, self._end.rest, "the client")
         self._returns.ended(self)
         return True

@@ -79,9 +79,9 @@ class Bench:
         return made, address
 
     def _take(self, sock: Any, _: object, first: bytes) -> None:
-        stream, rest = begin_stream(sock, first, goes_on=True)
+        stream, rest = begin_stream(sock, first)
         assert rest == b""
-        end = stream_end(SocketEnd(sock, "server"), stream)
+        end = stream_end(SocketEnd(sock, "server"), stream, goes_on=True)
         assert isinstance(end, TlsEnd)
         self.taken.append(end)
 

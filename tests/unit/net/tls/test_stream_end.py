@@ -403,8 +403,8 @@ def test_a_reset_leaves_none(context):
 def going_on(context):
     """As ``by_hand``, of a connection on which messages may follow the stream."""
     near, far = tls_pair(context)
-    stream, _ = begin_stream(near, b"", goes_on=True)
-    end = stream_end(SocketEnd(near, "peer"), stream)
+    stream, _ = begin_stream(near, b"")
+    end = stream_end(SocketEnd(near, "peer"), stream, goes_on=True)
     try:
         yield end, far
     finally:
@@ -429,11 +429,11 @@ def test_it_parts_with_the_mark_and_a_message_in_one_record(context):
         assert end.goes_on
         end.try_write(b"last words")
         assert end.written == 10
-        assert end.part(b"message") == b""
+        assert end.part(b"message")
         assert all_of(far, 4 + 10 + 4 + 7) == chunked(b"last words") + END + b"message"
         # A second mark would be the beginning of a frame.
         end.shutdown_write()
-        assert end.part(b"again") == b""
+        assert end.part(b"again")
         assert all_of(far, 5) == b"again"
         assert end.sock.fileno() >= 0
 
@@ -441,7 +441,7 @@ def test_it_parts_with_the_mark_and_a_message_in_one_record(context):
 def test_a_mark_that_was_sent_before_is_not_sent_again(context):
     with going_on(context) as (end, far):
         end.shutdown_write()
-        assert end.part(b"message") == b""
+        assert end.part(b"message")
         assert all_of(far, 4 + 7) == END + b"message"
 
 
@@ -453,7 +453,7 @@ def test_what_came_behind_the_peers_mark_is_handed_out_once_ours_was_sent(contex
         reader = Reader(end)
         reader.until(lambda: reader.ended, "the end")
         assert reader.data == b"all"
-        assert end.part() == behind
+        assert end.rest == behind
 
 
 @pytest.mark.parametrize("behind", [b"m", END, chunked(b"more")])
@@ -469,17 +469,17 @@ def test_before_our_mark_nothing_may_come_behind_the_peers(context, behind):
 def test_what_came_with_the_beginning_may_end_the_stream_and_no_more(context):
     near, far = tls_pair(context)
     with near, far:
-        stream, content = begin_stream(near, chunked(b"all") + END, goes_on=True)
+        stream, content = begin_stream(near, chunked(b"all") + END)
         assert (content, stream.ended) == (b"all", True)
         with pytest.raises(FrameError):
-            begin_stream(near, chunked(b"all") + END + b"m", goes_on=True)
+            begin_stream(near, chunked(b"all") + END + b"m")
 
 
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_an_end_goes_on_if_it_may_and_nothing_waits_to_be_sent(context, goes_on):
     near, far = tls_pair(context, bufsize=16384)
-    stream, _ = begin_stream(near, b"", goes_on=goes_on)
-    end = stream_end(SocketEnd(near, "peer"), stream, written=5)
+    stream, _ = begin_stream(near, b"")
+    end = stream_end(SocketEnd(near, "peer"), stream, written=5, goes_on=goes_on)
     with far:
         assert end.goes_on is goes_on
         assert end.unlimited() is end

@@ -83,7 +83,8 @@ def test_where_the_connection_goes_on_the_rest_is_exactly_what_follows(pieces, b
     content = b"".join(len(piece).to_bytes(LENGTH_SIZE, "big") + piece for piece in pieces)
     whole = content + END + behind
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
-    stream, got = Unchunker(goes_on=True), b""
+    stream, got = Unchunker(), b""
+    stream.goes_on = True
     for start, stop in zip([0, *cuts], [*cuts, len(whole)], strict=True):
         got += stream.feed(whole[start:stop])
         assert stream.ended == (stop >= len(content) + LENGTH_SIZE)
@@ -94,7 +95,8 @@ def test_where_the_connection_goes_on_the_rest_is_exactly_what_follows(pieces, b
 @given(st.lists(st.binary(min_size=1, max_size=20), max_size=3), st.binary(min_size=1, max_size=20))
 def test_byte_by_byte_it_ends_with_its_mark_and_not_a_byte_later(pieces, behind):
     whole = b"".join(len(piece).to_bytes(LENGTH_SIZE, "big") + piece for piece in pieces) + END
-    goes_on, ends = Unchunker(goes_on=True), Unchunker()
+    goes_on, ends = Unchunker(), Unchunker()
+    goes_on.goes_on = True
     for place, byte in enumerate(whole, 1):
         assert goes_on.feed(bytes([byte])) == ends.feed(bytes([byte]))
         assert goes_on.ended == ends.ended == (place == len(whole))
@@ -110,7 +112,8 @@ def test_byte_by_byte_it_ends_with_its_mark_and_not_a_byte_later(pieces, behind)
 
 @pytest.mark.parametrize("behind", [END, chunked(b"more"), END + chunked(b"more") + END, b"\0"])
 def test_what_looks_like_a_stream_behind_the_end_is_none_of_it(behind):
-    stream = Unchunker(goes_on=True)
+    stream = Unchunker()
+    stream.goes_on = True
     assert stream.feed(chunked(b"all") + END + behind) == b"all"
     assert stream.rest == behind
     assert not stream.is_between_chunks
