@@ -2,12 +2,15 @@
 
 import base64
 import hashlib
+import json
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
@@ -35,6 +38,8 @@ from harness import (
 from harness.inprocess import nothing_but
 from harness.tls import TlsListening, tls_connect, write_certificate
 from harness.v3 import RawBackend, assignment
+from harness.vector_items import load
+from harness.vector_runner import FakeServer, Run
 
 from localtunnel import Server
 from localtunnel.net.tls.keys import fingerprint
@@ -200,3 +205,22 @@ def test_what_is_no_assignment_costs_that_connection_alone(tmp_path: Path) -> No
         with server.accept_proxy() as parked:
             parked.sendall(assignment(7))
             assert read_message(parked) == {"got": 7}
+
+
+def cases() -> Iterator[Any]:
+    """Yield the cases of LTP/0.3 for a client that ends with its control connection, and sends nothing back."""
+    for parameter in load("client.json"):
+        case = parameter.values[0]
+        beyond = {"options", "kind"} & case.keys() or re.search('"(control-2|recycle)"', json.dumps(case["steps"]))
+        if case["version"] == "0.3" and not beyond:
+            yield parameter
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("case", list(cases()))
+def test_a_vector(case: dict[str, Any], tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        fake = FakeServer(stack, version="0.3", upstream_refuses=case.get("upstream") == "refuses")
+        address = LOOPBACK, fake.backend_port
+        process = stack.enter_context(minimal_client(address, fake.upstream_port, tmp_path / "output"))
+        Run(case, fake.connect, stack, lambda: process.send_signal(signal.SIGINT)).steps()

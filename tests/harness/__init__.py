@@ -28,6 +28,7 @@ networks       networks of the test's own, in namespaces of the kernel
 tls            authorities, certificates, and a man in the middle
 messages       HTTP messages of the corpus
 vector_items   the test vectors
+vector_runner  one case of them in progress
 state          where servers and clients keep their files
 installed      programs that some tests run beside ours
 beside         nginx, curl and chromium
