@@ -87,7 +87,9 @@ class Server:
         self.registry = Registry(config.domain, policy, kept, Ports(parse_range(config.tcp_ports), kept))
         self._admin = Admin(self._directory, self.registry, self._bans)
         gate = Gate(self.tokens, legacy=config.legacy in (True, "only"), timeout=config.timeouts.preamble)
-        self._openings = Openings(config, gate, self.registry, self._joins, quotas, tcp_edge.listen_for)
+        self._openings = Openings(
+            config, gate, self.registry, self._joins, quotas, self._bans.hold, tcp_edge.listen_for
+        )
         last_words = LastWords(self._lingering, config.timeouts.error_hold)
         self._control = Control(config, self._openings, last_words)
         self._certificate = Certificate(config)
@@ -126,6 +128,7 @@ class Server:
             tunnels=len(tunnels),
             arriving=self._backend.arriving,
             parked=sum(tunnel.parked for tunnel in tunnels),
+            returning=sum(tunnel.returning for tunnel in tunnels),
             waiting=sum(tunnel.waiting for tunnel in tunnels),
             joins=len(self._joins),
             kept=sum(tunnel.kept_count for tunnel in tunnels),

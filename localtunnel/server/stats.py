@@ -11,6 +11,9 @@ class Stats(NamedTuple):
     """Connections at the backend whose first message has not arrived."""
     parked: int = 0
     """Proxy connections that wait for a visitor."""
+    returning: int = 0
+    """Proxy connections on their way back to be parked, behind a stream that has
+    ended."""
     waiting: int = 0
     """Visitors that wait for a proxy connection."""
     joins: int = 0

@@ -260,7 +260,8 @@ def test_nothing_is_left_to_the_collector(house: House) -> None:
     def settled() -> bool:
         """Say whether everything has ended; what is kept for a moment, such as a joined connection, goes by itself."""
         stats = house.server.stats()
-        busy = stats.joins or stats.kept or stats.visitors or stats.lingering or house.client.client.visitors
+        busy = stats.joins or stats.kept or stats.returning or stats.visitors or stats.lingering
+        busy = busy or house.client.client.visitors
         return not busy and stats.tunnels <= tunnels
 
     def once() -> None:

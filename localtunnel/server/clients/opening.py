@@ -12,6 +12,7 @@ from functools import partial
 from typing import NamedTuple
 
 from localtunnel.errors import (
+    ClientKicked,
     ConnectionClosed,
     LimitReached,
     NameInvalid,
@@ -31,12 +32,13 @@ from localtunnel.server.clients.session import ControlSession
 from localtunnel.server.clients.strangers import Stranger
 from localtunnel.server.clients.terms import settle
 from localtunnel.server.config import ServerConfig
-from localtunnel.server.limits.quotas import Place, Quotas
+from localtunnel.server.limits.quotas import Quotas
 from localtunnel.server.limits.rates import bucket
 from localtunnel.server.names.claims import Claim, Owner, Wish, owner_of_address, owner_of_key, owner_of_token
 from localtunnel.server.names.registry import Registry
 from localtunnel.server.tunnels.demand import Shares
 from localtunnel.server.tunnels.join import Joins
+from localtunnel.server.tunnels.returns import Readmission
 from localtunnel.server.tunnels.tunnel import FAILED, RELEASED, REPLACED, STOPPED, Terms, Tunnel
 
 log = logging.getLogger("localtunnel.server")
@@ -55,8 +57,9 @@ class Opened(NamedTuple):
 class Openings:
     """Opens tunnels, and knows the grant behind each.
 
-    The caller of ``open`` has to call ``close``. ``listen_for(tunnel, port)`` starts
-    the listeners of a TCP tunnel, or raises PortRefused.
+    The caller of ``open`` has to call ``close``. ``is_banned(host)`` says whether
+    clients may connect from there. ``listen_for(tunnel, port)`` starts the listeners of
+    a TCP tunnel, or raises PortRefused.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Openings:
         registry: Registry,
         joins: Joins,
         quotas: Quotas,
+        is_banned: Callable[[str], bool],
         listen_for: Callable[[Tunnel, int], list[Listener]],
     ) -> None:
         self._config = config
@@ -73,6 +77,7 @@ class Openings:
         self._registry = registry
         self._joins = joins
         self._quotas = quotas
+        self._is_banned = is_banned
         self._listen_for = listen_for
         self._shares = Shares(
             config.limits.tunnel_concurrency, config.limits.total_concurrency, config.timeouts.idle_tunnel
@@ -178,9 +183,12 @@ class Openings:
             raise
 
     def _terms(self, session: ControlSession, claim: Claim, grant: Grant, rules: Rules | None) -> Terms:
-        gate, joined, limits_of = self._gate, self._quotas.joined, self._config.limits
+        gate, limits_of = self._gate, self._config.limits
+        joined, parked = self._quotas.joined, self._quotas.parked
         host, owner = session.host, claim.owner.id
-        recycles = session.request.recycle is True and is_tls(session.channel.sock)
+        readmission = None
+        if session.request.recycle is True and is_tls(session.channel.sock):
+            readmission = Readmission(lambda host: parked.take(host, owner), partial(self._readmit, claim.name))
         return Terms(
             claim.name,
             session.version,
@@ -190,21 +198,22 @@ class Openings:
             rules=rules,
             requests=bucket(limits_of.tunnel_request_rate),
             meter=gate.meter(grant),
-            readmit=partial(self._readmit, claim.name, owner) if recycles else None,
+            readmission=readmission,
             # The closure must not hold the claim: it holds the tunnel, and that would
             # be a cycle.
             admit=lambda: joined.take(host, owner, most=gate.most_connections(grant)),
         )
 
-    def _readmit(self, name: str, owner: str, request: ProxyRequest, host: str) -> Place:
-        """Return the place for a connection that comes back to the tunnel ``name``.
+    def _readmit(self, name: str, request: ProxyRequest, host: str) -> None:
+        """Check the request of a connection that comes back to the tunnel ``name``.
 
         It asks as a new one does. A connection changes visitors, but never its tunnel.
         """
+        if self._is_banned(host):
+            raise ClientKicked("The address is banned.")
         claim = self._registry.find(request.name)
         if claim is None or claim.name != name or not claim.is_session(request.session):
             raise NameUnavailable(f"The tunnel {request.name!r} belongs to another client.")
-        return self._quotas.parked.take(host, owner)
 
     def _listen(self, opened: Opened) -> None:
         """Open the public port of a TCP tunnel, and write it down.

@@ -4,13 +4,17 @@ The stream of such a connection is over on this side. Its client has yet to end 
 direction, and then to ask for a place in the pool, as it did when the connection was
 new. What one visitor left behind stays in the stream that has ended: each stream begins
 with a fresh decoder, and anything else than that request ends the connection.
+
+On its way back it takes a place of those that are parked: a client whose visitors are
+its own could otherwise have any number of them.
 """
 
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NamedTuple
 
-from localtunnel.errors import FrameError, LimitReached, LocaltunnelError, RefusedError
+from localtunnel.errors import ClientKicked, FrameError, LimitReached, LocaltunnelError, RefusedError
 from localtunnel.net.channel import READS_AT_A_TIME, Channel, ended_channel
 from localtunnel.net.deadline import Expiry
 from localtunnel.net.flow.buffer import view
@@ -23,16 +27,22 @@ from localtunnel.server.limits.quotas import Place
 
 log = logging.getLogger("localtunnel.server")
 
-Readmit = Callable[[ProxyRequest, str], Place | None]
-"""Returns the place in the quota for a connection that asks to come back, and whose
-client has the address; raises a RefusedError."""
-
 Told = Callable[[int | None], None]
 """Gets the number of bytes of the stream that the client has written to the upstream,
 or None if it does not say."""
 
-Park = Callable[[SocketEnd, Place | None], None]
+Park = Callable[[SocketEnd, Place], None]
 """Takes ownership of a connection that has come back, and of its place."""
+
+
+class Readmission(NamedTuple):
+    """Who may come back. Both get the client's address."""
+
+    place: Callable[[str], Place]
+    """Returns a place in the quota of parked connections. Raises LimitReached."""
+    check: Callable[[ProxyRequest, str], None]
+    """Raises a RefusedError where the request may not be granted: ClientKicked, if the
+    address is banned."""
 
 
 def _nobody(*_: object) -> None:
@@ -42,8 +52,8 @@ def _nobody(*_: object) -> None:
 class Returns:
     """The connections of one tunnel that come back; its owner closes this with it."""
 
-    def __init__(self, readmit: Readmit, park: Park) -> None:
-        self._readmit = readmit
+    def __init__(self, readmission: Readmission, park: Park) -> None:
+        self._readmission = readmission
         self._park = park
         self._closed = False
         self._open: set[_Return] = set()
@@ -60,15 +70,35 @@ class Returns:
         case, once: with the number that the client gives, or with None.
         """
         end = end.unlimited()
-        if self._closed or not isinstance(end, TlsEnd) or not end.part():
+        connection = self._begin(end, told)
+        if connection is None:
             end.close()
             if told is not None:
                 told(None)
             return
-        connection = _Return(end, self, told)
         self._open.add(connection)
         self._marks.add(connection)
         connection.begin()
+
+    def _begin(self, end: End, told: Told | None) -> "_Return | None":
+        """Send our mark on ``end``, or return None where it cannot come back."""
+        if self._closed or not isinstance(end, TlsEnd):
+            return None
+        place = None
+        try:
+            host = plain_host(end.sock.getpeername()[0])
+            place = self._readmission.place(host)
+        except LimitReached:
+            # Somebody waits for what its request says, which is then refused.
+            if told is None:
+                return None
+        except OSError:
+            return None
+        connection = _Return(end, self, told, host, place)
+        if not end.part():
+            connection.leave()
+            return None
+        return connection
 
     def ended(self, connection: "_Return") -> None:
         """Begin the wait for the request: both directions have ended."""
@@ -81,9 +111,14 @@ class Returns:
         end.watcher.stop()
         sock, early = channel.detach()
         try:
-            host = plain_host(sock.getpeername()[0])
-            place = self._readmit(request, host)
+            self._readmission.check(request, connection.host)
+            place = connection.place or self._readmission.place(connection.host)
+        except ClientKicked:
+            # As for a new connection from there, no answer.
+            connection.leave()
+            end.reset()
         except RefusedError as error:
+            connection.leave()
             # A full quota is no news, and would be told thousands of times a second.
             level = logging.DEBUG if isinstance(error, LimitReached) else logging.WARNING
             log.log(level, "proxy connection refused", extra={"tunnel": request.name, "error": error.code})
@@ -91,14 +126,11 @@ class Returns:
                 channel.send(ErrorReply(error.code, str(error)))
             end.watcher.close()
             channel.close()
-        except OSError:
-            end.reset()
         else:
             parked = SocketEnd(sock, "client", end.watcher)
             if early:
                 parked.close()
-                if place is not None:
-                    place.release()
+                place.release()
             else:
                 self._park(parked, place)
         connection.tell(request.delivered)
@@ -127,9 +159,14 @@ class Returns:
 class _Return:
     """One of them: what is left of its stream, and then the request."""
 
-    __slots__ = ("_channel", "_dropped", "_end", "_returns", "_told")
+    __slots__ = ("_channel", "_dropped", "_end", "_returns", "_told", "host", "place")
 
-    def __init__(self, end: TlsEnd, returns: Returns, told: Told | None) -> None:
+    def __init__(self, end: TlsEnd, returns: Returns, told: Told | None, host: str, place: Place | None) -> None:
+        self.host = host
+        """The client's address."""
+        self.place = place
+        """Its place in the quota; None where that is full, and the request is needed
+        all the same."""
         self._end = end
         self._returns = returns
         self._channel: Channel[FromClient] | None = None
@@ -147,8 +184,14 @@ class _Return:
     def reset(self) -> None:
         """Close the connection, which does not come back."""
         self._returns.forget(self)
+        self.leave()
         self._end.reset()
         self.tell(None)
+
+    def leave(self) -> None:
+        """Release the place in the quota, if there is one."""
+        if self.place is not None:
+            self.place.release()
 
     def tell(self, delivered: int | None) -> None:
         """Say how much was delivered, to whom it may concern."""

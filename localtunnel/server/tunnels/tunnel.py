@@ -21,7 +21,7 @@ from localtunnel.server.tunnels.join import Join, Joins
 from localtunnel.server.tunnels.kept import KeptConnections
 from localtunnel.server.tunnels.pool import Pool
 from localtunnel.server.tunnels.refusals import Refusals
-from localtunnel.server.tunnels.returns import Readmit, Returns
+from localtunnel.server.tunnels.returns import Readmission, Returns
 from localtunnel.server.tunnels.succession import Succession
 
 log = logging.getLogger("localtunnel.server")
@@ -58,7 +58,7 @@ class Terms(NamedTuple):
     meter: Allowance | None = None
     """The limit on bytes per second that visitors share with those of other tunnels, if
     there is one."""
-    readmit: Readmit | None = None
+    readmission: Readmission | None = None
     """Admits proxy connections that come back; None where none does."""
     admit: Callable[[], Place | None] = _no_quota
     """Returns the place of one more visitor in a quota, if there is one. Raises
@@ -118,7 +118,7 @@ class Tunnel:
         """The refused requests that the client has not been told of."""
         self._kept: KeptConnections | None = None
         self._pool = Pool(terms.max_waiting, self._suspected)
-        self._returns = Returns(terms.readmit, self._park_again) if terms.readmit is not None else None
+        self._returns = Returns(terms.readmission, self._park_again) if terms.readmission is not None else None
         self._all_joins = joins
         self._demand = Demand(shares, owner.resize) if terms.version.speaks_freely else None
 
@@ -168,7 +168,7 @@ class Tunnel:
         """Take ownership of a proxy connection, and of its place in the quota."""
         self._pool.park(end, place)
 
-    def _park_again(self, end: SocketEnd, place: Place | None) -> None:
+    def _park_again(self, end: SocketEnd, place: Place) -> None:
         if self._demand is not None:
             self._demand.came_back()
         self._pool.park(end, place)

@@ -31,10 +31,11 @@ from localtunnel.net.tls.context import server_context
 from localtunnel.protocol import limits
 from localtunnel.protocol.messages import Assignment, ProxyRequest
 from localtunnel.server.certificates.own import OWN_FILE
+from localtunnel.server.limits.quotas import Quota
 from localtunnel.server.tunnels import returns
 from localtunnel.server.tunnels.assigning import Assigning03
 from localtunnel.server.tunnels.pool import Pool
-from localtunnel.server.tunnels.returns import Returns
+from localtunnel.server.tunnels.returns import Readmission, Returns
 from localtunnel.server.visitors.stream_join import StreamJoin
 
 PATIENCE = 60.0
@@ -117,7 +118,9 @@ class Recycling(RuleBasedStateMachine):
         path = put_server_key(self.stack.enter_context(own_directory())) / OWN_FILE
         self.context = server_context(path, path)
         self.pool = Pool(100)
-        self.returns = Returns(self.readmit, self.pool.park) if recycles else None
+        self.quota = Quota("connections")
+        readmission = Readmission(self.quota.take, self.readmit)
+        self.returns = Returns(readmission, self.pool.park) if recycles else None
         self.wires: list[Wire] = []
         self.joins: list[StreamJoin] = []
         self.visitors: list[Any] = []
@@ -332,6 +335,7 @@ class Recycling(RuleBasedStateMachine):
             for visitor in self.visitors:
                 visitor.close()
             self.stack.close()
+        assert len(self.quota) == 0
 
     def has_its_end(self, wire: Wire) -> bool:
         """Say whether ``wire`` is what it must be, now that every visitor has ended."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from gevent import socket
-from harness import request, unused_port, wait_until
+from harness import LOOPBACK, request, unused_port, wait_until
 from harness.exchanges import HOST, OK, Site, Stream, Tunnel, recycling_site, running_site
 from harness.messages import single_bytes
 from harness.peers import frame, read_message
@@ -17,6 +17,7 @@ from localtunnel.errors import ClientKicked
 from localtunnel.net.channel import READS_AT_A_TIME
 from localtunnel.net.deadline import take_turn
 from localtunnel.net.flow.metered import Allowance
+from localtunnel.networks import parse_network
 from localtunnel.protocol.limits import MAX_BEHIND_ANSWER, PARKED_AGE
 from localtunnel.server.tunnels import pool, returns
 
@@ -344,13 +345,33 @@ def test_nor_without_a_request(size: int, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_it_finds_no_place_where_too_many_are_parked(caplog: pytest.LogCaptureFixture) -> None:
     with recycling_site(quotas={"parked_per_owner": 1}) as site:
-        upstream = over(site)
+        visitor, upstream = site.join(GET)
+        upstream.message()
         site.demo.park()
-        upstream.finish(site.demo.asking_back())
-        assert read_message(upstream.sock)["error"] == "limit_reached"
+        upstream.send(CLOSING)
+        assert visitor.message().body == b"ok"
+        assert upstream.rest() == b""
         assert is_closed(upstream)
         wait_until_held(site, 1)
         assert "refused" not in caplog.text, "for it would be so all the time"
+
+
+def test_it_has_its_place_on_its_way_already() -> None:
+    """Without one, a client whose visitors are its own could have any number of connections there."""
+    with recycling_site(quotas={"parked_per_owner": 1}) as site:
+        upstream = over(site)
+        wait_until(lambda: site.server.stats().returning == 1)
+        assert read_message(site.demo.peer.park())["error"] == "limit_reached"
+        upstream.finish(site.demo.asking_back())
+        wait_until_held(site, 1)
+
+
+def test_it_is_closed_where_its_clients_address_is_banned(site: Site) -> None:
+    upstream = over(site)
+    site.server._bans.add(parse_network(LOOPBACK))
+    upstream.finish(site.demo.asking_back())
+    assert is_closed(upstream)
+    wait_until_held(site, 0)
 
 
 ENDS: dict[str, Callable[[Site], AbstractContextManager[object] | None]] = {

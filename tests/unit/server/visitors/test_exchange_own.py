@@ -13,7 +13,7 @@ from gevent import socket
 from gevent.lock import BoundedSemaphore
 from harness import CAP, LOOPBACK, at_most, parse_response, request, running_client, running_upstream, wait_until
 from harness.exchanges import HOST, OK, Site, Stream, recycling_site, running_site
-from harness.peers import frame
+from harness.peers import frame, read_message
 from harness.tls import tls_connect
 from harness.v3 import end, parked
 
@@ -336,6 +336,20 @@ def test_it_may_go_out_on_another_connection(site: Site) -> None:
     spare.close()
     second.send(OK)
     assert visitor.message().body == b"ok"
+
+
+def test_so_it_does_where_the_connection_finds_no_place() -> None:
+    with recycling_site(quotas={"parked_per_owner": 1}) as site:
+        visitor, upstream, offset = ask_again(site)
+        spare = site.demo.park()
+        upstream.finish()
+        assert upstream.rest() == b""
+        upstream.sock.sendall(site.demo.asking_back(delivered=offset))
+        assert read_message(upstream.sock)["error"] == "limit_reached"
+        second = site.demo.joined(spare)
+        assert second.message().body == b"body"
+        second.send(OK)
+        assert visitor.message().body == b"ok"
 
 
 @pytest.mark.parametrize("more", [1, 10, 1 << 40, None], ids=["a byte", "ten", "many", "it does not say"])
