@@ -1,6 +1,8 @@
 """Visitors who break off: their tunnel's client and its upstream must not go on working for nobody."""
 
+import contextlib
 import struct
+from functools import partial
 
 import gevent
 import pytest
@@ -127,6 +129,55 @@ def test_visitors_who_have_gone_do_not_stay_although_the_upstream_never_ends(
         wait_until(lambda: not server.joins, what="the server forgets them")
         wait_until(lambda: not client.client.visitors, what="the client forgets them")
         over.set()
+
+
+POOL = 4
+DEAF = 3 * POOL
+"""Visitors who do not read: more than all the connections that the client may keep parked."""
+
+LARGE = bytes(4_500_000)
+"""What the kernels between the upstream and such a visitor hold, so that only the server has to wait for him."""
+
+
+@pytest.mark.parametrize("kind", ["http", "tcp"])
+def test_visitors_who_do_not_read_leave_a_connection_for_others(kind: str) -> None:
+    """Where the server does not know the end of an answer, it stops reading the connection that the answer is on."""
+    sent = 0
+
+    def answer(sock: socket.socket) -> None:
+        nonlocal sent
+        is_large = b"/large" in read_head(sock)
+        sock.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + (LARGE if is_large else b"hello"))
+        sent += is_large
+
+    port = unused_port()
+    with (
+        contextlib.ExitStack() as deaf,
+        running_server(edge="join", tcp_ports=f"{port}-{port}", limits={"tunnel_concurrency": POOL}) as server,
+        running_upstream(answer) as target,
+        running_client(frontend(server), target, name="demo", kind=kind) as client,
+    ):
+        address = (LOOPBACK, port) if kind == "tcp" else frontend(server)
+
+        def ask() -> None:
+            with connect(address) as visitor:
+                visitor.sendall(request("demo.localhost"))
+                assert read_to_end(visitor).endswith(b"hello")
+
+        def is_only_at_the_server(count: int) -> bool:
+            return sent == count and not client.client.visitors
+
+        # The client learns that connections come back, and no longer dials at once.
+        for _ in range(12):
+            ask()
+        for count in range(1, DEAF + 1):
+            visitor = deaf.enter_context(socket.socket())
+            visitor.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            visitor.connect(address)
+            visitor.sendall(request("demo.localhost", "/large"))
+            visitor.shutdown(socket.SHUT_WR)
+            wait_until(partial(is_only_at_the_server, count), what="only the server waits")
+        ask()
 
 
 @pytest.mark.usefixtures("no_leaks")

@@ -39,6 +39,11 @@ GiveBack = Callable[[End, int, bool], None]
 its bytes that were written to the upstream, and whether others were not."""
 
 
+MAX_AHEAD = 16 * 1024
+"""Bytes that the server takes in any case: its kernel has room for them, even if their
+visitor reads nothing. What is behind more than that may not be seen for minutes."""
+
+
 class Watcher(Protocol):
     """The owner of visits, which is told of each. ``visit_ended`` comes exactly once,
     last."""
@@ -200,9 +205,18 @@ class Visit:
         relay.start(to_b=first)
 
     def _hand_back(self, end: End) -> None:
-        if self._give_back is not None and self._relay is not None:
-            delivered = self._relay.delivered
-            self._give_back(end, delivered, delivered < self._relay.from_a)
+        """Give the connection back, unless the server may be kept from reading on by a
+        visitor who does not.
+
+        The pool would be full of such connections, and have none for other visitors.
+        """
+        relay = self._relay
+        # A server that reads HTTP has read the answer to its end before it ends its own direction.
+        is_read = self.real_ip and self.tap is not None and self.tap.is_at_rest
+        if self._give_back is None or relay is None or not (is_read or relay.from_b <= MAX_AHEAD):
+            end.close()
+        else:
+            self._give_back(end, relay.delivered, relay.delivered < relay.from_a)
 
     def _fail(self, error: NetworkError) -> None:
         """Tell the visitor that the upstream is down. The exact error is for the

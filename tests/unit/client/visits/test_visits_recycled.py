@@ -13,12 +13,13 @@ from harness.tls import tls_pair
 
 from localtunnel.client.events import RequestFinished, UpstreamFailed
 from localtunnel.client.visits.upstream import Upstream
+from localtunnel.client.visits.visit import MAX_AHEAD
 from localtunnel.client.visits.visits import Visits
 from localtunnel.net.address import Target
 from localtunnel.net.flow.ends import End
 from localtunnel.net.tls.context import server_context
 from localtunnel.protocol.messages import Assignment
-from localtunnel.protocol.wire.stream import END, chunked
+from localtunnel.protocol.wire.stream import END, Unchunker, chunked
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -164,6 +165,37 @@ def test_where_the_server_reads_no_http_the_upstream_ends_by_itself(make, kind, 
     assert seen == [b""]
     assert end.part()
     assert end.rest == b""
+
+
+@pytest.mark.parametrize("size", [MAX_AHEAD, MAX_AHEAD + 1])
+@pytest.mark.parametrize(("kind", "real_ip"), [("http", False), ("tcp", True), ("http", True)])
+def test_where_the_server_may_be_kept_from_reading_on_it_is_closed(make, kind, real_ip, size):
+    """As many bytes as the kernel takes for a visitor who does not read keep it from nothing; a server that reads
+    HTTP has read them all."""
+
+    def serve(sock):
+        read_head(sock)
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+        body = bytes(size - len(head % size))
+        sock.sendall(head % len(body) + body)
+
+    bench = make(serve)
+    server = bench.begin(kind=kind, real_ip=real_ip)
+    server.send(END)
+    bench.wait_for_the_end()
+    stream, answer = Unchunker(), bytearray()
+
+    def is_heard():
+        with contextlib.suppress(BlockingIOError):
+            answer.extend(stream.feed(server.recv(65536)))
+        # The messages in front of it are framed as chunks are.
+        return len(answer.partition(b'{"ready":1}')[2]) == size
+
+    wait_until(is_heard, what="the whole answer")
+    is_read = kind == "http" and real_ip
+    assert len(bench.given) == (is_read or size == MAX_AHEAD)
+    if not bench.given:
+        wait_until(lambda: bench.ours[0].fileno() < 0, what="it is closed")
 
 
 def test_where_it_was_not_agreed_it_is_closed(make):
