@@ -50,6 +50,10 @@ PATIENCE = 0.05
 """Seconds that a joined connection is waited for, beyond the time that a dial takes: a
 handshake costs both sides as much CPU time as several visits."""
 
+SPARE = 2
+"""How many times as many connections as the server asked for may be parked, if they
+have come back."""
+
 Taken = Callable[[Socket, Assignment | None, bytes], None]
 
 
@@ -117,14 +121,16 @@ class Proxies:
         """Keep ``size`` connections from now on: open missing ones, close the oldest of
         too many.
 
+        More than ``size`` are too many where it shrinks, else more than may come back.
         A server that suspects the whole pool asks for none, and then for as many as
         before.
         """
-        self._size = _bounded(size)
+        shrinks, self._size = _bounded(size) < self._size, _bounded(size)
+        most = self._size if shrinks else SPARE * self._size
         if not self._size:
             # What is joined may be dead as well.
             self._joined.clear()
-        for proxy in list(self._open)[: max(0, len(self._open) - self._size)]:
+        for proxy in list(self._open)[: max(0, len(self._open) - most)]:
             del self._open[proxy]
             proxy.close()
         self.fill()
@@ -174,7 +180,7 @@ class Proxies:
         """
         if self._joined.pop(id(end.sock), None) is not None:
             self._soon += (1.0 - self._soon) * WEIGHT
-        enough = len(self._open) >= 2 * self._size and not lacking
+        enough = len(self._open) >= SPARE * self._size and not lacking
         if self._closed or enough or not isinstance(end, TlsEnd):
             end.close()
         elif end.rest:

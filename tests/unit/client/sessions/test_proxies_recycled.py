@@ -187,6 +187,25 @@ def test_twice_the_size_are_kept_and_no_more(make):
         assert proxy.recv(1) == b""
 
 
+def test_those_that_have_come_back_stay_unless_the_size_shrinks(make):
+    bench = make(2)
+    for _ in range(2):
+        bench.assign(bench.parked[-1])
+        bench.parked.append(bench.server.accept_proxy())
+    for end, proxy in zip(list(bench.taken), bench.parked[1:3], strict=True):
+        bench.end_stream(end, proxy)
+        bench.pool.take_back(end, 0)
+    assert len(bench.pool) == 4
+    dials = bench.dials
+    for size in (3, 3):
+        bench.pool.resize(size)
+        assert len(bench.pool) == 4
+    bench.pool.resize(2)
+    assert len(bench.pool) == 2
+    assert bench.dials == dials
+    assert not any(end.sock.fileno() < 0 for end in bench.taken), "the oldest are closed"
+
+
 def test_where_the_server_waits_for_the_number_one_comes_back_though_there_are_enough(make):
     """A POST of which the upstream has got nothing would otherwise be refused."""
     bench = make(1)
@@ -265,6 +284,8 @@ def learn(bench: Bench) -> Any:
         if not number:
             # The one that was dialled before anything had come back. It is the older one from now on.
             bench.server.accept_proxy()
+    # Only a size that shrinks closes what has come back.
+    bench.pool.resize(2)
     bench.pool.resize(1)
     wait_until(lambda: len(bench.pool) == 1 and bench.pool._timer is None, what="the pool is at rest")
     return proxy
