@@ -17,6 +17,7 @@ import itertools
 import json
 import re
 import secrets
+import signal
 import socket
 import ssl
 import struct
@@ -32,7 +33,11 @@ BROKEN = (OSError, EOFError, ValueError, TypeError, asyncio.TimeoutError)
 
 
 class Refused(Exception):
-    """The server says an error [9]."""
+    """The server says an error [9], or is not the one that it should be [6.1]."""
+
+
+class Stopped(Exception):
+    """The client's user ends it."""
 
 
 def item(der: bytes, at: int) -> tuple[int, int]:
@@ -54,7 +59,8 @@ async def dial(request: Any) -> tuple[StreamReader, StreamWriter]:
     opening = asyncio.open_connection(HOST, PORT, ssl=TLS if FINGERPRINT else None)
     reader, writer = await asyncio.wait_for(opening, 10)
     if FINGERPRINT and [fingerprint(writer.get_extra_info("ssl_object").getpeercert(True))] != FINGERPRINT:
-        sys.exit("This is not the server with that fingerprint.")
+        reset(writer)
+        raise Refused("this is not the server with that fingerprint")
     writer.write(b"LTP/0.3")
     send(writer, request)
     return reader, writer
@@ -81,9 +87,11 @@ async def receive(reader: StreamReader, limit: int = 65536) -> Any:
 
 
 async def control() -> None:
-    """Open the tunnel, and hold its control connection until that ends [5.1, 8]."""
+    """Open the tunnel, and hold its control connection until that ends, or its user ends it [5.1, 8]."""
     me = {"name": NAME, "client": "minimal@localhost;Python", "instance": secrets.token_hex(8), "kind": "http"}
     reader, writer = await dial({"control": me})
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, reader.set_exception, Stopped())
     reply = await asyncio.wait_for(receive(reader), 15)
     match reply:
         case {"control": {"host": str(host), "session": str(session)}} if 32 <= len(session) <= 64:
@@ -108,8 +116,10 @@ async def control() -> None:
                     raise Refused("replaced", text)
                 case other:
                     raise ValueError(f"a message may not come now: {other!a}")
-    except asyncio.CancelledError:
+    except Stopped:
         send(writer, {"release": True})
+        for task in pool.tasks:
+            task.cancel()
         raise
     finally:
         pinging.cancel()
@@ -193,8 +203,9 @@ class Pool:
             answering = asyncio.create_task(outward(upstream[0], writer))
             await asyncio.gather(answering, inward(reader, upstream[1], answering))
             upstream[1].close()
-        except BROKEN:
+        except (asyncio.CancelledError, *BROKEN):
             reset(upstream[1])
+            reset(writer)
             raise
 
 
@@ -240,5 +251,5 @@ def reset(writer: StreamWriter) -> None:
 if __name__ == "__main__":
     try:
         asyncio.run(control())
-    except (KeyboardInterrupt, Refused, *BROKEN) as error:
+    except (KeyboardInterrupt, Stopped, Refused, *BROKEN) as error:
         sys.exit(f"The tunnel has ended: {error!a}")
