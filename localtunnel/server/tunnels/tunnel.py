@@ -169,9 +169,14 @@ class Tunnel:
         self._pool.park(end, place)
 
     def _park_again(self, end: SocketEnd, place: Place) -> None:
+        """Park a connection that has come back, unless there are enough without it."""
         if self._demand is not None:
             self._demand.came_back()
-        self._pool.park(end, place)
+        if len(self._pool) >= 2 * self.size and not self._pool.waiting:
+            end.close()
+            place.release()
+        else:
+            self._pool.park(end, place)
 
     def open(self, join: Join, deadline: Deadline) -> None:
         """Take ownership of ``join``, and bind it to a proxy connection.

@@ -356,6 +356,18 @@ def test_it_finds_no_place_where_too_many_are_parked(caplog: pytest.LogCaptureFi
         assert "refused" not in caplog.text, "for it would be so all the time"
 
 
+@pytest.mark.parametrize("extra", [-1, 0])
+def test_it_is_closed_where_twice_as_many_are_parked_as_the_server_asks_for(site: Site, extra: int) -> None:
+    enough = 2 * site.demo.tunnel.size
+    for _ in range(enough + extra):
+        site.demo.park()
+    upstream = over(site)
+    upstream.finish(site.demo.asking_back())
+    if extra == 0:
+        assert is_closed(upstream)
+    wait_until_held(site, enough)
+
+
 def test_it_has_its_place_on_its_way_already() -> None:
     """Without one, a client whose visitors are its own could have any number of connections there."""
     with recycling_site(quotas={"parked_per_owner": 1}) as site:
