@@ -185,6 +185,8 @@ class Server:
         self._stop_listening()
         self._frontend.stop()
         self._control.drain(grace)
+        for tunnel in self.registry.tunnels():
+            tunnel.drain()
         self._joins.wait_until_empty(grace)
         self._ticker.stop()
         self._backend.stop()

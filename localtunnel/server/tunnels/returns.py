@@ -56,6 +56,7 @@ class Returns:
         self._readmission = readmission
         self._park = park
         self._closed = False
+        self._draining = False
         self._open: set[_Return] = set()
         self._marks: Expiry[_Return] = Expiry(MARK_TIMEOUT, self._late)
         self._requests: Expiry[_Return] = Expiry(ENDED_TIMEOUT, self._late)
@@ -82,7 +83,7 @@ class Returns:
 
     def _begin(self, end: End, told: Told | None) -> "_Return | None":
         """Send our mark on ``end``, or return None where it cannot come back."""
-        if self._closed or not isinstance(end, TlsEnd):
+        if self._closed or (self._draining and told is None) or not isinstance(end, TlsEnd):
             return None
         place = None
         try:
@@ -128,7 +129,7 @@ class Returns:
             channel.close()
         else:
             parked = SocketEnd(sock, "client", end.watcher)
-            if early:
+            if early or self._draining:
                 parked.close()
                 place.release()
             else:
@@ -140,6 +141,10 @@ class Returns:
         self._open.discard(connection)
         self._marks.discard(connection)
         self._requests.discard(connection)
+
+    def drain(self) -> None:
+        """Have none come back from now on. A request still tells what was delivered."""
+        self._draining = True
 
     def close(self) -> None:
         """Close them all, and take none from now on. Idempotent."""

@@ -241,6 +241,11 @@ class Tunnel:
         if self.refusals and self.ended is None:
             self.owner.turned_away(self.refusals)
 
+    def drain(self) -> None:
+        """Have no proxy connection come back: the server stops."""
+        if self._returns is not None:
+            self._returns.drain()
+
     def end(self, reason: str) -> None:
         """Close the pool, and turn waiting visitors away.
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+import gevent
 import pytest
 from gevent import socket
-from harness import LOOPBACK, request, unused_port, wait_until
+from harness import CAP, LOOPBACK, request, unused_port, wait_until
 from harness.exchanges import HOST, OK, Site, Stream, Tunnel, recycling_site, running_site
 from harness.messages import single_bytes
 from harness.peers import frame, read_message
@@ -409,6 +410,22 @@ def test_the_end_of_its_tunnel_closes_it(site: Site, how: str, said: bytes) -> N
     assert is_closed(upstream)
     assert tunnel.returning == 0
     assert parked(site.server) == 0
+
+
+def test_none_comes_back_while_the_server_stops(site: Site) -> None:
+    """Neither one that was on its way, nor one whose visitor has the time that the server gives."""
+    earlier = over(site)
+    visitor, upstream = site.join(GET)
+    upstream.message()
+    stopping = gevent.spawn(site.server.stop, CAP)
+    wait_until(lambda: site.demo.peer.said("drain"))
+    earlier.finish(site.demo.asking_back())
+    assert is_closed(earlier)
+    upstream.send(CLOSING)
+    assert visitor.message().body == b"ok"
+    assert upstream.rest() == b""
+    assert is_closed(upstream)
+    stopping.get(timeout=CAP)
 
 
 @pytest.mark.parametrize("how", ["its client is gone", "it is released", "it is replaced"])
