@@ -14,7 +14,8 @@ from harness.waiting import at_most, wait_until
 from localtunnel.net.flow import splice
 from localtunnel.net.flow.ends import End, SocketEnd
 from localtunnel.net.flow.half_closed import HalfClosed
-from localtunnel.net.flow.relay import Relay, Tap
+from localtunnel.net.flow.relay import Relay
+from localtunnel.net.flow.tapped import Tap, TappedRelay
 
 MB = 1_000_000
 BULK = os.urandom(10 * MB)
@@ -80,16 +81,17 @@ class Bound:
         self.sock_a = sock_a
         self.sock_b = sock_b
         self.unanswered = 0
-        self.relay = Relay(
-            make_end(sock_a, "a"),
-            make_end(sock_b, "b"),
-            self.reasons.append,
-            hold_eof=hold_eof,
-            on_unanswered=self._count_unanswered if answers else None,
-            tap=tap,
-            prompt=prompt,
-            half_closed=half_closed,
-        )
+        ends = make_end(sock_a, "a"), make_end(sock_b, "b")
+        self.relay: Relay
+        if tap is None and not prompt:
+            unanswered = self._count_unanswered if answers else None
+            self.relay = Relay(
+                *ends, self.reasons.append, hold_eof=hold_eof, on_unanswered=unanswered, half_closed=half_closed
+            )
+        else:
+            assert not hold_eof, "the client's relay holds no EOF"
+            assert not answers, "nor does it give the server's end back"
+            self.relay = TappedRelay(*ends, self.reasons.append, tap=tap, prompt=prompt, half_closed=half_closed)
 
     def _count_unanswered(self) -> None:
         self.unanswered += 1

@@ -193,6 +193,11 @@ def test_every_room_says_what_it_is_for() -> None:
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), dotted(path)
 
 
+@every_module
+def test_a_file_is_no_longer_than_a_subject(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
+
+
 def test_a_folder_has_twelve_files_at_most() -> None:
     for folder in {path.parent for path in MODULES}:
         names = sorted(path.name for path in folder.glob("*.py"))

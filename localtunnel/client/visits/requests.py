@@ -1,6 +1,6 @@
 """The requests on joined connections, to be shown to the user; nothing depends on them.
 
-Each connection has a tap beside its byte path (``net.flow.relay``) that finds where
+Each connection has a tap beside its byte path (``net.flow.tapped``) that finds where
 messages begin and end. Another observer, such as an inspector, is one more subclass of
 ``http.observer.Observer``.
 """

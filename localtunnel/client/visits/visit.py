@@ -27,7 +27,7 @@ from localtunnel.net import closing
 from localtunnel.net.closing import Lingering
 from localtunnel.net.flow.ends import End, SocketEnd
 from localtunnel.net.flow.half_closed import HalfClosed
-from localtunnel.net.flow.relay import Relay
+from localtunnel.net.flow.tapped import TappedRelay
 from localtunnel.net.sockets import Socket
 from localtunnel.net.tls.stream_end import begin_stream, stream_end
 from localtunnel.protocol.messages import Assignment, Failed, Got, Ready
@@ -100,7 +100,7 @@ class Visit:
         self._upstream = upstream
         self._watcher = watcher
         self._give_back = give_back
-        self._relay: Relay | None = None
+        self._relay: TappedRelay | None = None
         self._stream: Unchunker | None = None
         self._dialling: gevent.Greenlet | None = None
         self._answer = b"" if assignment is None else encode(Got(assignment.id))
@@ -190,7 +190,7 @@ class Visit:
         self.tap = self._watcher.visit_joined(self)
         # Prompt: many servers send the head of an answer by itself, and the body only
         # once that is acknowledged.
-        relay = self._relay = Relay(
+        relay = self._relay = TappedRelay(
             server,
             SocketEnd(upstream, "upstream"),
             self._ended,

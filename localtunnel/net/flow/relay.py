@@ -9,7 +9,7 @@ as to an upload that it refuses early: that is passed on first.
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import gevent
 
@@ -18,7 +18,7 @@ from localtunnel.net.flow.ends import End
 from localtunnel.net.flow.half_closed import HalfClosed
 from localtunnel.net.flow.pump import Side
 from localtunnel.net.flow.splice import PIPE_SIZE
-from localtunnel.net.sockets import TIMED_OUT, acknowledge, has_peer_ended, is_acknowledged, pending_error
+from localtunnel.net.sockets import TIMED_OUT, has_peer_ended, is_acknowledged, pending_error
 
 HELD_EOF_IDLE = 60.0
 """Seconds without an answer after which a held EOF is passed on after all."""
@@ -33,36 +33,6 @@ last bytes from ``a``. As a rule the visitor has cancelled a download, and every
 of it loads the client's link."""
 
 
-class Tap(Protocol):
-    """An observer of the bytes that pass a relay, which it can neither change nor
-    delay.
-
-    ``from_a`` tells which end the bytes are from. ``data`` is valid until the call
-    returns.
-    """
-
-    def seen(self, data: memoryview, *, from_a: bool) -> None:
-        """Look at the next bytes, before they go on."""
-
-    def unseen(self, *, from_a: bool) -> int:
-        """Return how many of the next bytes need not be seen, and may move inside the
-        kernel."""
-
-    def passed(self, size: int, *, from_a: bool) -> None:
-        """Count ``size`` bytes that passed unseen."""
-
-    def ended(self, *, from_a: bool) -> None:
-        """Note that this end has reached EOF."""
-
-    @property
-    def is_owed(self) -> bool:
-        """Whether ``b`` speaks next: it owes the rest of an answer, say."""
-
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether everything so far has been understood, and ``b`` owes nothing."""
-
-
 class Relay:
     """Two ends bound together, ``a`` on the visitor's side and ``b`` on the upstream's.
 
@@ -70,32 +40,25 @@ class Relay:
     closed.
 
     ``hold_eof`` keeps the EOF of ``a`` from ``b`` until ``b`` has ended too, for a peer
-    that takes a FIN as the end of both directions. ``tap`` sees the bytes. With
-    ``prompt``, bytes from ``b`` are acknowledged at once, unless the tap knows that
-    ``b`` waits for ``a``. ``half_closed`` checks the relay while one side has ended.
+    that takes a FIN as the end of both directions. ``half_closed`` checks the relay
+    while one side has ended.
 
     If ``b`` ends without a single byte, ``on_unanswered`` is called instead of
     ``on_end``, where it is given: ``b`` is closed then, and ``a`` is handed back
     untouched.
 
     ``give_back(end)`` gets an end that ``goes_on`` instead of its being closed, when
-    both directions have ended with nothing lost. With ``ends_when_answered``, ``a``
-    ends its direction only when it has the whole answer, so that ``b`` is closed with
-    it where the tap knows of no more to come.
+    both directions have ended with nothing lost.
     """
 
     __slots__ = (
         "_a",
         "_b",
-        "_ends_when_answered",
         "_give_back",
         "_half_closed",
         "_hold_eof",
         "_on_end",
         "_on_unanswered",
-        "_prompt",
-        "_taken",
-        "_tap",
         "_timer",
     )
 
@@ -107,26 +70,18 @@ class Relay:
         *,
         hold_eof: bool = False,
         on_unanswered: Callable[[], None] | None = None,
-        tap: Tap | None = None,
-        prompt: bool = False,
         half_closed: HalfClosed | None = None,
         give_back: Callable[[End], None] | None = None,
-        ends_when_answered: bool = False,
     ) -> None:
         self._a = Side(a)
         self._b = Side(b)
-        self._a.bind(self, self._b, filtered=tap is not None)
-        self._b.bind(self, self._a, filtered=prompt or tap is not None)
-        self._tap = tap
-        self._prompt = prompt
+        self._a.bind(self, self._b, filtered=False)
+        self._b.bind(self, self._a, filtered=False)
         self._half_closed = half_closed
         self._on_end = on_end
         self._hold_eof = hold_eof
         self._on_unanswered = on_unanswered
         self._give_back = give_back
-        self._ends_when_answered = ends_when_answered
-        self._taken: int | None = None
-        """The bytes of ``a`` before those that ``b``, which had ended, was not given."""
         self._timer: Any = None
 
     @property
@@ -140,11 +95,6 @@ class Relay:
         return self._b.count
 
     @property
-    def delivered(self) -> int:
-        """Bytes of ``a`` that were written to ``b``, at the most."""
-        return self._a.count - len(self._b.backlog) if self._taken is None else self._taken
-
-    @property
     def ended(self) -> bool:
         """Whether both ends are closed."""
         return self._a.closed
@@ -155,11 +105,6 @@ class Relay:
         self._a.count += len(to_b)
         self._b.count += len(to_a)
         self._a.backlog, self._b.backlog = to_a, to_b
-        if self._tap is not None:
-            if to_b:
-                self._tap.seen(memoryview(to_b), from_a=True)
-            if to_a:
-                self._tap.seen(memoryview(to_a), from_a=False)
         for side in (self._a, self._b):
             if side.backlog:
                 side.flush()
@@ -174,37 +119,21 @@ class Relay:
     # Called by the sides.
 
     def filter(self, side: Side, data: memoryview) -> memoryview:
-        """Pass the bytes on unchanged."""
-        tap, from_a = self._tap, side is self._a
-        if self._ends_when_answered and self._is_over(len(data), from_a=from_a):
-            return data[:0]
-        if tap is not None:
-            tap.seen(data, from_a=from_a)
-        if self._prompt and not from_a and (tap is None or tap.is_owed):
-            acknowledge(side.end.sock)
+        """Pass the bytes on unchanged; no side asks for this here."""
         return data
 
     def unseen(self, side: Side) -> int:
-        """Return how many bytes the tap need not see."""
-        return PIPE_SIZE if self._tap is None else self._tap.unseen(from_a=side is self._a)
+        """Return how many bytes nobody has to see."""
+        return PIPE_SIZE
 
     def passed(self, side: Side, size: int) -> None:
-        """Tell the tap; the side has counted them."""
-        if self._tap is not None:
-            self._tap.passed(size, from_a=side is self._a)
+        """Count nothing: the side has."""
 
     def read_ended(self, side: Side) -> None:
         """Pass the EOF of ``side`` on once everything before it was written."""
-        if side is self._b and self._ends_when_answered and self._is_answered():
-            self._give_b_nothing(self._a.count)
-        if self._tap is not None:
-            self._tap.ended(from_a=side is self._a)
         if self._is_unanswered(side):
             return
-        if side is self._a and self._ends_when_answered and self._is_answered():
-            self._b.reading = False
-            self.all_written(self._b)
-        elif side is self._a and self._is_holding():
+        if side is self._a and self._is_holding():
             self._wait_with_eof()
         elif not side.other.backlog:
             self.all_written(side.other)
@@ -236,7 +165,7 @@ class Relay:
         """Reset both, since ``side`` was reset or has timed out."""
         if self._is_unanswered(side):
             return
-        if side.other.discarding or (side is self._b and self._ends_when_answered and self._is_answered()):
+        if self._is_as_good_as_ended(side):
             side.reading = False
             side.watch()
             self.read_ended(side)
@@ -315,33 +244,6 @@ class Relay:
         on_unanswered()
         return True
 
-    def _is_over(self, size: int, *, from_a: bool) -> bool:
-        """Say whether the next ``size`` bytes are not to go on, because ``b`` was done
-        before they came.
-
-        What ``b`` says without having been asked, such as a 408, must not become the
-        answer of a request that is in flight. And a request that finds ``b`` closed, or
-        talking, can go elsewhere as long as it has got nothing of it.
-        """
-        taken = self._a.count - size if from_a else self._a.count
-        if not (taken and self._is_answered()) or (from_a and self._b.end.is_quiet):
-            return False
-        self._give_b_nothing(taken)
-        self._b.reading = False
-        self._b.watch()
-        if self._tap is not None:
-            self._tap.ended(from_a=False)
-        self.all_written(self._a)
-        return True
-
-    def _give_b_nothing(self, taken: int) -> None:
-        self._taken = taken
-        self._a.discarding = True
-
-    def _is_answered(self) -> bool:
-        tap = self._tap
-        return tap is not None and tap.is_at_rest and not (self._a.backlog or self._b.backlog)
-
     def _is_holding(self) -> bool:
         """Whether the EOF of ``a`` is held: ``b`` may still answer, and the answer is
         taken."""
@@ -403,21 +305,24 @@ class Relay:
         on_end(reason)
 
     def _kept(self) -> Side | None:
-        """Return the side whose connection goes on, if the relay has ended well.
-
-        What ``b`` was not given counts as lost, unless it is known where that begins.
-        """
-        is_lost = self._b.discarding or (self._a.discarding and self._taken is None)
-        if is_lost or self._a.reading or self._b.reading:
+        """Return the side whose connection goes on, if the relay has ended well."""
+        if self._is_lossy() or self._a.reading or self._b.reading:
             return None
         return next((side for side in (self._b, self._a) if side.end.goes_on), None)
+
+    def _is_as_good_as_ended(self, side: Side) -> bool:
+        """Whether it makes no difference that ``side`` has failed, and not ended."""
+        return side.other.discarding
+
+    def _is_lossy(self) -> bool:
+        """Whether bytes were dropped that a side took no more."""
+        return self._a.discarding or self._b.discarding
 
     def _forget_owner(self) -> None:
         """Drop the callbacks: the owner holds the relay, and the cycle would wait for
         the collector."""
         self._on_end = _ignore
         self._on_unanswered = self._give_back = None
-        self._tap = None
 
 
 def _failed(side: Side, error: int | None) -> str:

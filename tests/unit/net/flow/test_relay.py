@@ -13,7 +13,7 @@ from harness import CAP, at_most, is_reset, read_exactly, read_to_end, wait_unti
 from harness.relays import BULK, DIGEST, MB, Bound, Recorder, both_ways, digest_to_end, send_and_finish, upload
 
 from localtunnel.net import closing, sockets
-from localtunnel.net.flow import relay
+from localtunnel.net.flow import tapped
 from localtunnel.net.flow.buffer import BUFFER_SIZE
 from localtunnel.net.flow.ends import SocketEnd
 
@@ -272,7 +272,7 @@ def test_a_tap_is_let_go_of_when_the_relay_has_ended():
 def acknowledged(monkeypatch):
     """How often the relay has asked the kernel to acknowledge at once."""
     asked = []
-    monkeypatch.setattr(relay, "acknowledge", lambda sock: (asked.append(sock), sockets.acknowledge(sock)))
+    monkeypatch.setattr(tapped, "acknowledge", lambda sock: (asked.append(sock), sockets.acknowledge(sock)))
     return asked
 
 

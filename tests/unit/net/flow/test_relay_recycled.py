@@ -19,6 +19,7 @@ from localtunnel.net.flow.ends import End, SocketEnd
 from localtunnel.net.flow.half_closed import HalfClosed
 from localtunnel.net.flow.metered import Allowance, MeteredEnd
 from localtunnel.net.flow.relay import Relay
+from localtunnel.net.flow.tapped import TappedRelay
 from localtunnel.net.tls import context as tls
 from localtunnel.net.tls.stream_end import TlsEnd, begin_stream, stream_end
 from localtunnel.protocol.wire.stream import END, Unchunker, chunked
@@ -114,19 +115,20 @@ class Joined:
         tap = RequestTap(self.log, 1, None, real_ip=False) if http else None
         stream, _ = begin_stream(self.sock, b"")
         ends = [limit(stream_end(SocketEnd(self.sock, "tls"), stream, goes_on=goes_on)), SocketEnd(plain, "plain")]
-        self.relay = Relay(
-            *(ends if client else reversed(ends)),
-            self.reasons.append,
-            tap=tap,
-            half_closed=half_closed,
-            give_back=self._given_back,
-            ends_when_answered=http,
-        )
+        back = self._given_back
+        self.relay: Relay
+        if client:
+            self.relay = TappedRelay(
+                *ends, self.reasons.append, tap=tap, half_closed=half_closed, give_back=back, ends_when_answered=http
+            )
+        else:
+            self.relay = Relay(*reversed(ends), self.reasons.append, half_closed=half_closed, give_back=back)
         self.relay.start()
 
     def _given_back(self, end: End) -> None:
         self.given.append(end)
-        self.delivered = self.relay.delivered
+        if isinstance(self.relay, TappedRelay):
+            self.delivered = self.relay.delivered
 
     def ended(self) -> str:
         """Wait for the end, and return its reason."""
