@@ -6,11 +6,12 @@ forwarding/   the heads that go on
 pages/        the answers of our own
 conversation  one request and its answer, as a server changes them
 observer      the exchanges of a connection, as a client tells of them
+exchange      one of these
 lending       who may have a joined connection next
 grammar       what several rooms look for in a head
 
-They import downwards only: conversation, observer > lending, forwarding > options >
-message > grammar, and pages > message.
+They import downwards only: conversation, observer > exchange, lending, forwarding >
+options > message > grammar, and pages > message.
 
 The words of all rooms:
 

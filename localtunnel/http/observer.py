@@ -9,9 +9,8 @@ from collections import deque
 from functools import partial
 from typing import Generic, TypeVar
 
-from msgspec import Struct
-
 from localtunnel.errors import UpstreamClosed, UpstreamInvalid, VisitorError
+from localtunnel.http.exchange import Exchange
 from localtunnel.http.message.answer import MAX_INTERIM
 from localtunnel.http.message.body import UNTIL_CLOSE, Body, Chunked, Counted
 from localtunnel.http.message.collecting import MAX_REPEATED, Repeated
@@ -38,29 +37,6 @@ browsers do not pipeline; a flood of more would have them all remembered."""
 
 _repeated = Repeated(partial(parse_head, max_fields=MAX_FIELDS))
 _recall = _repeated.recall
-
-
-class Exchange(Struct, eq=False, gc=False):
-    """One request, and what has been seen of its answer.
-
-    ``received`` and ``sent`` count bytes of the bodies, without chunk sizes and
-    trailer, or after a 101 of the other protocol.
-    """
-
-    request: RequestHead
-    response: ResponseHead | None = None
-    """The final head, once it has come."""
-    received: int = 0
-    sent: int = 0
-    interim: int = 0
-    """How many interim responses have come."""
-    error: str | None = None
-    """The code of the reason why the answer was never complete."""
-
-    @property
-    def switched(self) -> bool:
-        """Whether the connection has changed to another protocol."""
-        return self.response is not None and self.response.status == SWITCHING_PROTOCOLS
 
 
 Seen = TypeVar("Seen", bound=Exchange)

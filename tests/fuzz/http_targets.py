@@ -7,12 +7,13 @@ import httptools
 
 from fuzz.pieces import arrivals
 from localtunnel.errors import BadRequest, OptionRefused, ProtocolError, UpstreamInvalid, VisitorError
+from localtunnel.http.exchange import Exchange
 from localtunnel.http.forwarding.forward import Forwarding, request_head, response_head
 from localtunnel.http.forwarding.proxy_header import Origin, ProxyHeader
 from localtunnel.http.message.body import Body
 from localtunnel.http.message.request import HeadReader, RequestHead, parse_head, read_head
 from localtunnel.http.message.response import ResponseReader, parse_response, read_response
-from localtunnel.http.observer import MAX_HEAD, MAX_WAITING, Exchange, Observer
+from localtunnel.http.observer import MAX_HEAD, MAX_WAITING, Observer
 from localtunnel.protocol.limits import MAX_HEAD_FIELDS
 from localtunnel.protocol.messages import ControlRequest
 from localtunnel.protocol.wire import codec

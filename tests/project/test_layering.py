@@ -56,7 +56,8 @@ INSIDE = {
     "http": {
         "conversation": {"lending", "forwarding", "options", "message"},
         "lending": {"message"},
-        "observer": {"message"},
+        "exchange": {"message"},
+        "observer": {"exchange", "message"},
         "forwarding": {"options", "message"},
         "options": {"message", "grammar"},
         "pages": {"message", "grammar"},

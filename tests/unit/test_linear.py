@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from localtunnel.errors import LocaltunnelError
+from localtunnel.http.exchange import Exchange
 from localtunnel.http.forwarding.forward import Forwarding, request_head, response_head
 from localtunnel.http.forwarding.proxy_header import ProxyHeader
 from localtunnel.http.forwarding.visitor import identify
@@ -20,7 +21,7 @@ from localtunnel.http.message.body import Chunked
 from localtunnel.http.message.refusal import REQUEST, RESPONSE
 from localtunnel.http.message.request import HeadReader, RequestHead, parse_head
 from localtunnel.http.message.response import ResponseReader, parse_response
-from localtunnel.http.observer import Exchange, Observer
+from localtunnel.http.observer import Observer
 from localtunnel.http.options import values as option_values
 from localtunnel.http.options.basic import Credentials
 from localtunnel.http.options.cookies import fit_domain

@@ -13,8 +13,9 @@ from urllib.parse import quote
 
 from localtunnel.client.events import Event, RequestFinished, RequestStarted, VisitorJoined
 from localtunnel.errors import UpstreamClosed
+from localtunnel.http.exchange import Exchange
 from localtunnel.http.message.request import RequestHead
-from localtunnel.http.observer import Exchange, Observer
+from localtunnel.http.observer import Observer
 from localtunnel.net.deadline import Expiry
 
 LASTING = 1.0

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localtunnel.http.exchange import Exchange
 from localtunnel.http.message.answer import MAX_INTERIM
-from localtunnel.http.observer import MAX_FIELDS, MAX_HEAD, MAX_WAITING, Exchange, Observer
+from localtunnel.http.observer import MAX_FIELDS, MAX_HEAD, MAX_WAITING, Observer
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
