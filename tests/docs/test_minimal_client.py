@@ -229,6 +229,17 @@ def test_what_is_no_assignment_costs_that_connection_alone(tmp_path: Path) -> No
             assert read_message(parked) == {"got": 7}
 
 
+@pytest.mark.parametrize("end", [b"", b"\\"], ids=["quotes", "a backslash"])
+def test_a_string_without_an_end_takes_no_time(tmp_path: Path, end: bytes) -> None:
+    """Each of its quotes could begin another one."""
+    with RawBackend() as server, minimal_client((LOOPBACK, server.port), 1, tmp_path / "output") as process:
+        control, _ = server.accept_control()
+        payload = b'"' + rb"\"" * 32000 + end
+        control.sendall(len(payload).to_bytes(4, "big") + payload)
+        wait_until(lambda: process.poll() is not None)
+        assert "a payload is no message" in (tmp_path / "output").read_text()
+
+
 def cases() -> Iterator[Any]:
     """Yield the cases of LTP/0.3 for a client that ends with its control connection, and sends nothing back."""
     for parameter in load("client.json"):
