@@ -35,7 +35,7 @@ from localtunnel.server.access.auth import FAILURE_INTERVAL, FREE_FAILURES, MAX_
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-QUICK = {"error_hold": 0.0, "preamble": 0.5}
+QUICK = {"error_hold": 0.0}
 
 
 @pytest.fixture
@@ -227,11 +227,16 @@ def test_a_proof_that_is_none_is_an_invalid_request(token, server, message):
         assert read_message(peer.sock)["error"] == "invalid_request"
 
 
-def test_a_proof_that_does_not_come_is_not_waited_for_long(token, server):
-    with RawLogin(backend(server), token) as peer:
+def test_a_proof_that_does_not_come_is_not_waited_for_long(token, directory):
+    """No other test has so little time: on a busy machine a handshake alone may take longer."""
+    timeouts = {**QUICK, "preamble": 0.5}
+    with (
+        running_server(data_dir=str(directory), timeouts=timeouts) as server,
+        RawLogin(backend(server), token) as peer,
+    ):
         began = time.monotonic()
         assert read_message(peer.sock)["error"] == "exception"
-        assert time.monotonic() - began < QUICK["preamble"] + 2
+        assert time.monotonic() - began < 0.5 + 2
 
 
 def test_an_open_server_takes_no_token(server):
