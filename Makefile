@@ -25,7 +25,7 @@ help:
 	@echo 'make test    run the whole suite; PYTEST_ARGS="-k name" goes to pytest. What a test needs and does not find, it skips'
 	@echo 'make test-pythons  run its fast part on every other Python, 3.10 to 3.13'
 	@echo 'make lint    check style, format and types'
-	@echo 'make bench   measure beside haproxy and ssh -R, and over a wire of 100 ms (as root); 15 minutes'
+	@echo 'make bench   measure beside haproxy and ssh -R, and over a wire of 100 ms (as root); 17 minutes'
 	@echo 'make stress  a minute of load, 9,000 open connections and slow visitors, in both modes of the server; 5 minutes'
 	@echo 'make fuzz    hand made-up input to what reads strangers and files, 30 seconds for each target; FUZZ_SECONDS=600 for more'
 	@echo 'make deps    install the programs that tests run beside ours (as root), or say what is missing'

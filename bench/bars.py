@@ -28,8 +28,8 @@ FAR_LONE, FAR_FIRST, FAR_LATER = 1.05, 4.2, 1.2
 visitors, the slowest of the first burst, the slowest of any later one."""
 
 MANY = 9000
-"""Open connections that one server process must hold: two descriptors each, of the
-usual 20,000."""
+"""Open connections that one server process must hold, with two descriptors each in join
+mode."""
 
 IDLE_CPU_PERCENT = 5
 """CPU time that the server may take while it holds them idle, in percent of a core."""

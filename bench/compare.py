@@ -30,8 +30,10 @@ from loads import all_loads, make_bulk
 from pieces import measure_pieces
 from programs import HAPROXY, SSH, SSHD, BenchError, Programs, find, raise_descriptor_limit
 from redials import measure_redials
-from systems import EDGES, HOST, Door, System, Upstreams, haproxy, localtunnel, nginx, ours, sink, ssh
+from systems import EDGES, HOST, JOIN, Door, System, Upstreams, haproxy, localtunnel, nginx, ours, sink, ssh
 from tunnels import shrunk_kib, tunnel_kib
+
+from localtunnel.net.descriptors import for_visitors
 
 Maker = Callable[[Programs, Upstreams], System]
 
@@ -83,6 +85,10 @@ QUICK = Scale(
 OTHERS_HELD = 2000
 """Open connections at which growth ends but for the plain link of ours: ssh has a limit
 of its own, and neither theirs nor that of TLS is the question here."""
+
+
+SPARE = 500
+"""Descriptors that the server has for other things than visitors that are held."""
 
 
 def main() -> int:
@@ -190,7 +196,8 @@ def _measure_costs(make: Maker, upstreams: Upstreams, scale: Scale, results: tab
         system = make(programs, upstreams)
         is_ours = system.backend is not None
         _say(f"memory of {system.name}")
-        counts = [n for n in scale.held if n <= OTHERS_HELD or (is_ours and not system.encrypted)]
+        most = _most_held(system) if is_ours and not system.encrypted else OTHERS_HELD
+        counts = sorted({min(count, most) for count in scale.held})
         held = hold(system, counts, scale.window)
     results.held[system.name] = held
     server, client = per_connection(held)
@@ -202,6 +209,17 @@ def _measure_costs(make: Maker, upstreams: Upstreams, scale: Scale, results: tab
         figures.add(system.name, IDLE_CPU, held[-1].idle_cpu)
         with Programs() as programs:
             figures.add(system.name, TUNNEL_KIB, tunnel_kib(make(programs, upstreams), *scale.tunnels))
+
+
+def _most_held(system: System) -> int:
+    """Return how many open connections the plain link of ours has descriptors for: in
+    join mode each takes two of the server's, which keeps a part for clients."""
+    if system.name != ours(JOIN):
+        return bars.MANY
+    most = (for_visitors() - SPARE) // 2
+    if most < bars.MANY:
+        _say(f"The limit of descriptors is too low for {bars.MANY:,} connections in join mode; {most:,} are held.")
+    return min(most, bars.MANY)
 
 
 def _measure_shrunk(scale: Scale, results: tables.Results) -> None:

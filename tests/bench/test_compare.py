@@ -12,7 +12,7 @@ from redials import FULL, PLAIN, RESUMED
 from tables import COMES_BACK
 
 CAP = 240.0
-"""Seconds that a quick run may take; it takes 30 to 80, with what the machine has installed."""
+"""Seconds that a quick run may take; it takes 30 to 130, with what the machine has installed."""
 
 needs_load = pytest.mark.skipif(find("nginx") is None or shutil.which("wrk") is None, reason="needs nginx and wrk")
 needs_slow_visitors = pytest.mark.skipif(shutil.which("slowhttptest") is None, reason="needs slowhttptest")
