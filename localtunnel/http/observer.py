@@ -3,6 +3,9 @@
 An observer is shown the bytes of both directions. It moves, holds and changes none of
 them, so that nothing waits for it; it keeps only heads that come in pieces. Once the
 bytes are not HTTP, it looks at no more of the connection.
+
+What it says of the connection can be depended on: ``is_at_rest`` decides whether a
+request that follows is handed on (``net.flow.tapped``), so in doubt it has to be false.
 """
 
 from collections import deque

@@ -1,7 +1,10 @@
-"""The requests on joined connections, to be shown to the user; nothing depends on them.
+"""The requests on joined connections, to be shown to the user.
 
 Each connection has a tap beside its byte path (``net.flow.tapped``) that finds where
-messages begin and end. Another observer, such as an inspector, is one more subclass of
+messages begin and end. Where connections come back (PROTOCOL.md, "Recycling"), more
+than the display depends on it: the relay asks whether all requests have their answers
+before it hands on the next one, and the server sends a POST again, or does not, by what
+was handed on. Another observer, such as an inspector, is one more subclass of
 ``http.observer.Observer``.
 """
 

@@ -36,8 +36,8 @@ of it loads the client's link."""
 class Relay:
     """Two ends bound together, ``a`` on the visitor's side and ``b`` on the upstream's.
 
-    It owns both from ``start`` on, and calls ``on_end(reason)`` once, when both are
-    closed.
+    It owns both from ``start`` on, and calls ``on_end(reason)`` once, last, when each of
+    them is closed or given back.
 
     ``hold_eof`` keeps the EOF of ``a`` from ``b`` until ``b`` has ended too, for a peer
     that takes a FIN as the end of both directions. ``half_closed`` checks the relay
@@ -96,7 +96,7 @@ class Relay:
 
     @property
     def ended(self) -> bool:
-        """Whether both ends are closed."""
+        """Whether neither end is the relay's any more: it is closed or given back."""
         return self._a.closed
 
     def start(self, to_a: bytes = b"", to_b: bytes = b"") -> None:

@@ -18,8 +18,11 @@ from localtunnel.net.sockets import acknowledge
 
 
 class Tap(Protocol):
-    """An observer of the bytes that pass a relay, which it can neither change nor
-    delay.
+    """An observer of the bytes that pass a relay.
+
+    It can neither change nor delay them. But the relay goes by ``is_owed`` and
+    ``is_at_rest``: with ``ends_when_answered`` it hands a further request on, or does
+    not, by the latter, and that no request is done twice rests on it.
 
     ``from_a`` tells which end the bytes are from. ``data`` is valid until the call
     returns.

@@ -39,7 +39,7 @@ class TlsSocket(ssl.SSLSocket):
     sockets do."""
 
     since = 0.0
-    """When its handshake was done, by the monotonic clock; the server notes it."""
+    """When its handshake was done, by the monotonic clock, on the side of the server."""
 
     expires = 0.0
     """When it is to be replaced, by the same clock; the pool draws that once, however
