@@ -23,7 +23,8 @@ from localtunnel.net.tls.stream_end import TlsEnd, begin_stream, stream_end
 from localtunnel.protocol.messages import ProxyRequest
 from localtunnel.protocol.version import LTP_0_3
 from localtunnel.protocol.wire.stream import END, MAX_CHUNK, Unchunker
-from localtunnel.server.tunnels.returns import Returns
+from localtunnel.server.limits.quotas import Quota
+from localtunnel.server.tunnels.returns import Readmission, Returns
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -52,7 +53,9 @@ def client() -> Iterator[TakeBack]:
 
 @contextmanager
 def server() -> Iterator[TakeBack]:
-    with contextlib.closing(Returns(lambda *_: None, lambda end, _: end.close())) as returns:
+    """A tunnel of a server, whose client may bring back as many as it likes."""
+    readmission = Readmission(Quota("idle proxy connections").take, lambda *_: None)
+    with contextlib.closing(Returns(readmission, lambda end, _: end.close())) as returns:
         yield returns.take
 
 
