@@ -211,7 +211,8 @@ class Visit:
         The pool would be full of such connections, and have none for other visitors.
         """
         relay = self._relay
-        # A server that reads HTTP has read the answer to its end before it ends its own direction.
+        # A server that reads HTTP has read the answer to its end before it ends its own
+        # direction.
         is_read = self.real_ip and self.tap is not None and self.tap.is_at_rest
         if self._give_back is None or relay is None or not (is_read or relay.from_b <= MAX_AHEAD):
             end.close()
